@@ -1,0 +1,11 @@
+"""The losses of HetComp as pure functions: scores and item ids go in, one number a user comes out; torch alone.
+
+Source: Kang et al., "Distillation from Heterogeneous Models for Top-K Recommendation" (HetComp), WWW 2023.
+"""
+
+from __future__ import annotations
+
+from recbole_hetcomp.losses.plackett_luce import plackett_luce_loss, unordered_loss
+from recbole_hetcomp.losses.ranking import fine_ranking_loss, log_mass, overall_ranking_loss
+
+__all__ = ["fine_ranking_loss", "log_mass", "overall_ranking_loss", "plackett_luce_loss", "unordered_loss"]

@@ -1,0 +1,139 @@
+"""RecBole's Config with this package's models and properties, and a word about every key that it does not know."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import yaml
+from recbole.config import Config as RecBoleConfig
+
+from recbole_hetcomp.errors import UserError, close_matches
+from recbole_hetcomp.model.student import DistilledRecommender
+from recbole_hetcomp.registry import get_model, properties_dir, properties_of
+
+# Keys that RecBole reads though none of its yaml files or argument lists names them.
+READ_BY_RECBOLE = frozenset(
+    "model dataset config_files nproc world_size ip port offset group_offset local_rank loss_type reg_weight "
+    "embedding_size data_path".split()
+)
+
+
+class Config(RecBoleConfig):
+    """RecBole's Config; later wins: RecBole's yaml files, ours, `config_file_list`, `config_dict`, the command line.
+
+    Args:
+        model: a model's name or class
+        dataset: a dataset's name
+        config_file_list: yaml files
+        config_dict: settings
+        arguments: `--key=value` strings; None reads the command line, as RecBole does
+
+    Raises:
+        UserError: an unknown model or student, an unreadable configuration file, a malformed argument.
+    """
+
+    def __init__(
+        self,
+        model: str | type | None = None,
+        dataset: str | None = None,
+        config_file_list: Sequence[str] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        arguments: Sequence[str] | None = None,
+    ) -> None:
+        self.arguments = arguments
+        try:
+            super().__init__(model, dataset, config_file_list, copy.deepcopy(dict(config_dict or {})))
+        except KeyError as error:  # RecBole's way to say that neither model nor dataset was given
+            raise UserError(str(error.args[0])) from error
+        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # and that a value is out of range
+            raise UserError(f"configuration: {error}") from error
+
+    def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
+        for path in file_list or ():
+            if not Path(path).is_file():
+                raise UserError(f"config_files: there is no file {path!r}; give the path of a yaml file")
+            if not isinstance(self.read_yaml(Path(path)), dict):
+                raise UserError(f"config_files: {path!r} holds no `key: value` lines; fill it in or leave it out")
+        return super()._load_config_files(file_list)
+
+    def read_yaml(self, path: Path) -> Any:
+        """What a yaml file holds, numbers such as 1e-5 read as numbers."""
+        try:
+            return yaml.load(path.read_text(encoding="utf-8"), Loader=self.yaml_loader)
+        except yaml.YAMLError as error:
+            raise UserError(f"config_files: {str(path)!r} is not valid yaml: {' '.join(str(error).split())}") from error
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        if self.arguments is None:
+            return super()._load_cmd_line()
+        given: dict[str, Any] = {}
+        for argument in self.arguments:
+            key, equals, value = argument[2:].partition("=")
+            if not argument.startswith("--") or not equals:
+                raise UserError(f"command line: {argument!r} is not of the form --key=value")
+            given[key] = value
+        return self._convert_config_dict(given)
+
+    def _get_model_and_dataset(self, model: str | type | None, dataset: str | None) -> tuple[str, type, str]:
+        model = model or self.external_config_dict.get("model")
+        return super()._get_model_and_dataset(get_model(model) if isinstance(model, str) else model, dataset)
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        own: list[Path | None] = [properties_dir() / "overall.yaml"]
+        if issubclass(model_class, DistilledRecommender):
+            distillation = properties_dir() / "distillation.yaml"
+            student = self.external_config_dict.get("student") or self.read_yaml(distillation)["student"]
+            own += [properties_of(str(student)), distillation]
+        own.append(properties_dir() / "model" / f"{model}.yaml")
+        for path in own:
+            if path is not None and path.is_file():
+                self._update_internal_config_dict(str(path))
+
+    def _set_default_parameters(self) -> None:
+        super()._set_default_parameters()
+        if issubclass(self.model_class, DistilledRecommender):  # negatives are drawn for the backbone's own loss
+            backbone: Any = get_model(str(self.final_config_dict["student"]))
+            self.final_config_dict["MODEL_INPUT_TYPE"] = backbone.input_type
+
+    def given(self, key: str) -> bool:
+        """Whether the user set `key`, in a file, a dict or on the command line."""
+        return key in self.external_config_dict
+
+    def warn_of_unknown_keys(self) -> list[str]:
+        """Log one line for every key given that nothing reads, with the nearest known one and where it came from."""
+        known = set(self.internal_config_dict) | READ_BY_RECBOLE | {key for keys in self.parameters.values() for key in keys}
+        sources = {
+            "a configuration file": self.file_config_dict,
+            "the configuration dict": self.variable_config_dict,
+            "the command line": self.cmd_config_dict,
+        }
+        lines = [
+            f"unknown setting {key!r} from {source} is not used{close_matches(key, known)}"
+            for source, given in sources.items()
+            for key in given
+            if key not in known
+        ]
+        for line in lines:
+            getLogger().warning(line)
+        return lines
+
+
+def derive(config: Config, model: str, settings: Mapping[str, Any], *, seed: int) -> Config:
+    """The Config of another model in the same run: same data, same protocol, same machine; its own training.
+
+    Args:
+        config: the run's
+        model: name of the other model
+        settings: what it is given beyond the defaults of its yaml files
+        seed: of its parameters and batches
+    """
+    keys = {key for group in ("General", "Evaluation", "Dataset") for key in config.parameters[group]} | {"worker"}
+    shared = {key: config[key] for key in keys - {"valid_metric_bigger", "config_file"} if key in config}
+    if config.dataset != "ml-100k":  # RecBole has appended the dataset's name
+        shared["data_path"] = str(Path(config["data_path"]).parent)
+    return Config(model, config.dataset, config_dict={**shared, **settings, "seed": seed}, arguments=())

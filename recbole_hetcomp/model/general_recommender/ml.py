@@ -1,0 +1,30 @@
+"""ML: metric learning as a student. CML's distances, stretched so that a softmax over the catalogue can be sharp.
+
+Source: Hsieh et al., "Collaborative Metric Learning", WWW 2017, https://doi.org/10.1145/3038912.3052639. HetComp publishes
+no scoring for its metric-learning student; the factor 10 is that of the same group's ConCF (Kang et al., WWW 2022) code.
+"""
+
+from __future__ import annotations
+
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_hetcomp.model.general_recommender.cml import CML
+
+
+class ML(CML):
+    """score(u, i) = -score_scale * |u - v|^2 with |u|, |v| <= 1; trained as CML when it learns alone.
+
+    Squared distances in the unit ball span [0, 4]: without the factor, a softmax over 25,000 items hardly separates them.
+    """
+
+    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(config, dataset)
+        self.score_scale = config["score_scale"]
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        return self.score_scale * super().predict(interaction)
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        return self.score_scale * super().full_sort_predict(interaction)

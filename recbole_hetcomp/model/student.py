@@ -1,0 +1,139 @@
+"""The student: a small RecBole recommender, any, that learns from teachers what its own loss does not teach it.
+
+A distillation method is a subclass with two or three methods; see docs/adding_a_method.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType
+from torch import Tensor
+
+from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.registry import get_model
+from recbole_hetcomp.split import History
+from recbole_hetcomp.teachers.pool import Needs, TeacherPool
+from recbole_hetcomp.teachers.ranking import full_scores
+
+# Where RecBole's graph models keep the embeddings of their last evaluation; stale as soon as a parameter changes.
+EVALUATION_CACHES = ("restore_user_e", "restore_item_e")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a distillation loss is taken over.
+
+    Attributes:
+        users: [B] int64, each once
+        items: [N] int64, each once, the items of the batch's interactions; None for a batch of users
+    """
+
+    users: Tensor
+    items: Tensor | None
+
+
+class DistilledRecommender(GeneralRecommender):
+    """A backbone recommender with a distillation loss. Its saved state is the backbone's, so it needs no teacher to serve.
+
+    Without a base loss it trains on batches of users, each once an epoch; with one (or with `user_batches: False`) on
+    RecBole's batches of interactions, and the distillation loss is taken over their unique users and items.
+    """
+
+    input_type = InputType.PAIRWISE  # the Config puts the backbone's own in its place
+    needs = Needs()
+
+    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(config, dataset)
+        backbone = get_model(str(config["student"]))
+        if not issubclass(backbone, GeneralRecommender) or issubclass(backbone, DistilledRecommender):
+            raise UserError(f"student: {config['student']!r} is no general recommender; choose MF, ML, DL or LightGCN")
+        self.backbone = backbone(config, dataset)
+        self.base_loss_weight = float(config["base_loss_weight"])
+        self.user_batches = bool(config["user_batches"]) and not self.base_loss_weight  # a base loss needs interactions
+        pairs = (dataset.inter_feat[field] for field in (dataset.uid_field, dataset.iid_field))
+        self.history = History(*pairs, self.n_users, self.n_items)
+
+    # ---- what a method adds -------------------------------------------------------------------------------------------
+
+    def learn_from(self, teachers: TeacherPool) -> None:
+        """Take from the teachers what the loss needs; once, before training."""
+        raise NotImplementedError
+
+    def distillation_loss(self, batch: Batch) -> Tensor:
+        """The loss [] over a batch, a mean over its users."""
+        raise NotImplementedError
+
+    def on_validation(self, student_topk: Tensor, epoch: int) -> str:
+        """After each validation; returns what the log should say of the method's state.
+
+        Args:
+            student_topk: [U, 50] the student's best items outside the training items
+            epoch: epochs trained
+        """
+        return ""
+
+    @property
+    def settled(self) -> bool:
+        """Whether early stopping may count; False while what is to be learnt still changes."""
+        return True
+
+    def distillation_state(self) -> dict[str, Any]:
+        """All that changes during training and is no parameter: tensors and plain values, for an exact resume."""
+        return {}
+
+    def load_distillation_state(self, state: Mapping[str, Any]) -> None:
+        """Continue where `distillation_state` was taken."""
+
+    # ---- what every method has ----------------------------------------------------------------------------------------
+
+    def scores(self, users: Tensor) -> Tensor:
+        """[B, n_items] the student's scores of all items for `users` [B], with gradients."""
+        self._forget_evaluation()
+        scores = full_scores(self.backbone, users)
+        self._forget_evaluation()  # what was kept hangs on this graph
+        return scores
+
+    def check_trainable(self) -> None:
+        """Raise a UserError where no gradient reaches the backbone's parameters through its scores."""
+        with torch.random.fork_rng(), torch.enable_grad():
+            if not self.scores(torch.tensor([1])).requires_grad:
+                raise UserError(
+                    f"student: {type(self.backbone).__name__} has no scores that can be trained; choose MF, ML, DL or LightGCN"
+                )
+
+    @cached_property
+    def training_entities(self) -> tuple[str, Tensor] | None:
+        """(user field, users with training items) for batches of users; None where batches are of interactions."""
+        return (self.USER_ID, self.history.active_users) if self.user_batches else None
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor | tuple[Tensor, Tensor]:
+        """The distillation loss, and before it the weighted base loss where that has a weight."""
+        distillation = self.distillation_loss(self._batch(interaction))
+        if not self.base_loss_weight:
+            return distillation
+        base = self.backbone.calculate_loss(interaction)
+        return self.base_loss_weight * (sum(base) if isinstance(base, tuple) else base), distillation
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        return self.backbone.predict(interaction)
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        return self.backbone.full_sort_predict(interaction)
+
+    def _batch(self, interaction: Interaction) -> Batch:
+        fields = [field for field in (self.ITEM_ID, self.NEG_ITEM_ID) if field in interaction.columns]
+        items = torch.cat([interaction[field] for field in fields]).unique() if fields else None
+        return Batch(interaction[self.USER_ID].unique(), items)
+
+    def _forget_evaluation(self) -> None:
+        for name in EVALUATION_CACHES:
+            if name in vars(self.backbone):
+                setattr(self.backbone, name, None)

@@ -1,0 +1,87 @@
+"""From a name to a class: our models first, then other packages' (entry points), then RecBole's.
+
+RecBole looks a name up in several packages and, for an unknown one, ends in an unrelated import error; here it gets one
+sentence with the nearest known names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import recbole
+import recbole.trainer
+from recbole.trainer import KGTrainer, TraditionalTrainer, Trainer
+from recbole.utils import ModelType
+
+from recbole_hetcomp.errors import UserError, close_matches
+
+ENTRY_POINTS = "recbole_hetcomp.methods"
+KINDS = ("general", "context_aware", "sequential", "knowledge_aware")
+HOMES = ("recbole_hetcomp.model.general_recommender", *(f"recbole.model.{kind}_recommender" for kind in KINDS))
+# These need libraries of their own, and RecBole imports them for any name that it does not know.
+EXTERNAL = {name: "recbole.model.exlib_recommender" for name in ("xgboost", "lightgbm")}
+
+
+def get_model(name: str) -> type:
+    """The model class of that name, from the file of that name in lower case, as RecBole has it.
+
+    Raises:
+        UserError: there is no such model; the sentence offers close matches.
+    """
+    homes = (EXTERNAL[name.lower()],) if name.lower() in EXTERNAL else HOMES
+    for module in (f"{home}.{name.lower()}" for home in homes if name.isidentifier()):
+        if importlib.util.find_spec(module) is not None:
+            found = vars(importlib.import_module(module)).get(name)
+            if found is not None:
+                return found
+    for entry in _plugins():
+        if entry.name == name:
+            return entry.load()
+    raise UserError(f"there is no model named {name!r}{close_matches(name, known_models())}")
+
+
+def known_models() -> list[str]:
+    """Names of all models that can be asked for, ours first."""
+    ours = [path.stem for path in sorted(properties_dir().glob("model/*.yaml"))]
+    theirs = [path.stem for path in sorted((Path(recbole.__file__).parent / "properties" / "model").glob("*.yaml"))]
+    return list(dict.fromkeys([*ours, *(entry.name for entry in _plugins()), *theirs]))
+
+
+def get_trainer(model_class: type) -> type[Trainer]:
+    """The trainer class of a model class; RecBole's `<Model>Trainer` where it has one."""
+    # Imported here because a student finds its backbone through this module.
+    from recbole_hetcomp.model.student import DistilledRecommender
+    from recbole_hetcomp.trainer.distillation import DistillationTrainer
+    from recbole_hetcomp.trainer.entity_batches import EntityTrainer
+
+    if issubclass(model_class, DistilledRecommender):
+        return DistillationTrainer
+    if "training_entities" in dir(model_class):
+        return EntityTrainer
+    by_type: dict[Any, type[Trainer]] = {ModelType.KNOWLEDGE: KGTrainer, ModelType.TRADITIONAL: TraditionalTrainer}
+    default = by_type.get(model_class.type, Trainer)  # type: ignore[attr-defined]
+    return vars(recbole.trainer).get(f"{model_class.__name__}Trainer", default)
+
+
+def properties_dir() -> Path:
+    """The folder of our yaml files: inside the installed package, or beside it in a source checkout."""
+    here = Path(__file__).resolve().parent
+    return here / "properties" if (here / "properties").is_dir() else here.parent / "properties"
+
+
+def properties_of(model: str) -> Path | None:
+    """The yaml file with a model's settings, ours before RecBole's; None where neither has one."""
+    for folder in (properties_dir(), Path(recbole.__file__).parent / "properties"):
+        if (folder / "model" / f"{model}.yaml").is_file():
+            return folder / "model" / f"{model}.yaml"
+    return None
+
+
+def _plugins() -> list[Any]:
+    found: Any = entry_points()
+    # Python 3.9 has no `select`: there entry_points() is a plain dict of groups.
+    return list(found.select(group=ENTRY_POINTS) if hasattr(found, "select") else found.get(ENTRY_POINTS, []))

@@ -1,0 +1,89 @@
+"""Trained models, kept and found again as long as nothing that shaped them has changed.
+
+A folder a model, named after the model and the fingerprints of split and settings. It gets its name when it is complete:
+what an interrupted training leaves behind is never mistaken for a model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from logging import getLogger
+from pathlib import Path
+from time import time
+from typing import Any
+
+from recbole.utils import set_color
+
+from recbole_hetcomp.config import Config
+from recbole_hetcomp.errors import UserError
+
+# Settings that change where a training runs or what is reported of it, but not what comes out.
+WITHOUT_EFFECT = frozenset(
+    "gpu_id use_gpu worker state data_path checkpoint_dir show_progress save_dataset dataset_save_path save_dataloaders "
+    "dataloaders_save_path log_wandb wandb_project metrics topk eval_batch_size device local_rank single_spec max_block_mb "
+    "loss_decimal_place split_seed config_files".split()
+)
+
+
+def kept(
+    config: Config, split_fingerprint: str, shaped_by: Mapping[str, Any], train: Callable[[Path], Mapping[str, Any]]
+) -> Path:
+    """The folder of the model that `config` describes; trained now where none of the same fingerprints is there.
+
+    Args:
+        config: the model's own
+        split_fingerprint: of the data
+        shaped_by: further values that shape the result
+        train: trains, writes files into the folder it is given and returns a record of it, for `record.json`
+
+    Raises:
+        UserError: `checkpoint_dir` cannot be written.
+    """
+    home = Path(config["checkpoint_dir"]) / "trained"
+    folder = home / f"{config.model}-{split_fingerprint[:8]}-{fingerprint(config, shaped_by)[:12]}"
+    name = set_color(config.model, "blue")
+    if folder.is_dir():
+        getLogger().info(f"{name}: nothing that matters has changed since it was trained; found in {folder}")
+        return folder
+    getLogger().info(f"{name}: training, to be kept in {folder}")
+    work = working_folder(home, config.model)
+    try:
+        started = time()
+        record = {**train(work), "seconds": round(time() - started, 2), "settings": settings_of(config)}
+        (work / "record.json").write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
+        os.replace(work, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def working_folder(home: Path, name: str) -> Path:
+    """A new hidden folder in `home`, which is made where it is missing.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=home, prefix=f".{name}-"))
+    except OSError as error:
+        raise UserError(f"checkpoint_dir: {str(home)!r} cannot be written ({error.strerror}); choose another folder") from error
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """The settings that shape what a training gives, as plain data."""
+    shaping = {key: value for key, value in config.final_config_dict.items() if key not in WITHOUT_EFFECT}
+    return json.loads(json.dumps(shaping, default=str, sort_keys=True))
+
+
+def fingerprint(config: Config, shaped_by: Mapping[str, Any]) -> str:
+    """sha256 of all that shapes a training beside the data, this package's version included."""
+    from recbole_hetcomp import __version__
+
+    shaping = {"settings": settings_of(config), "shaped_by": dict(shaped_by), "recbole_hetcomp": __version__}
+    return hashlib.sha256(json.dumps(shaping, default=str, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,110 @@
+"""The ensemble of a pool's lists: importances of all checkpoints, merged for whatever checkpoints a user has reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from logging import getLogger
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recbole_hetcomp.knowledge import ensemble_topk, observed_ranking, power_importance, rank_importance
+from recbole_hetcomp.split import History
+from recbole_hetcomp.teachers.pool import TeacherPool
+
+USERS_PER_BLOCK = 2**14  # users whose lists are merged at once
+
+
+def _rank_consistency(ranks: Tensor, rank_std: Tensor, config: Any) -> Tensor:
+    constants = (config["importance_temperature"], config["consistency_temperature"], config["importance_cutoff"])
+    return rank_importance(
+        ranks, rank_std, temperature=constants[0], consistency_temperature=constants[1], cutoff=constants[2]
+    )
+
+
+def _rank_only(ranks: Tensor, rank_std: Tensor, config: Any) -> Tensor:
+    return rank_importance(ranks, temperature=config["importance_temperature"], cutoff=config["importance_cutoff"])
+
+
+def _power(ranks: Tensor, rank_std: Tensor, config: Any) -> Tensor:
+    return power_importance(ranks, exponent=config["importance_exponent"], cutoff=config["importance_cutoff"])
+
+
+# (0-based ranks, their deviations, settings) -> importance, by the name of the setting `importance`
+IMPORTANCES: dict[str, Callable[[Tensor, Tensor, Any], Tensor]] = {
+    "rank_consistency": _rank_consistency,
+    "rank_only": _rank_only,
+    "power": _power,
+}
+
+
+class Ensemble:
+    """The lists of a pool and what each listed item is worth.
+
+    Args:
+        pool: the teachers
+        importance: (ranks, rank_std) -> importance, all of one shape
+        depth: items a list that are looked at; those beyond count for nothing
+
+    Attributes:
+        items: [X, E, U, L] int32, 0 = no item
+    """
+
+    def __init__(self, pool: TeacherPool, importance: Callable[[Tensor, Tensor], Tensor], depth: int) -> None:
+        self.pool = pool
+        self.importance = importance
+        self.items, self.rank_std = pool.lists(depth)
+
+    @classmethod
+    def from_config(cls, pool: TeacherPool, config: Any) -> Ensemble:
+        """The ensemble with the importance that `config` asks for."""
+        of_rank = IMPORTANCES[config["importance"]]
+        return cls(pool, lambda ranks, rank_std: of_rank(ranks, rank_std, config), config["importance_cutoff"])
+
+    def candidates(self, stage: Tensor, users: Tensor) -> tuple[Tensor, Tensor]:
+        """(items, importance), both [X, B, L]: the lists at the checkpoints `stage` [X, B] for `users` [B]."""
+        teachers = torch.arange(len(self.items))[:, None]
+        items = self.items[teachers, stage.cpu().long(), users]
+        rank_std = self.rank_std[teachers, stage.cpu().long(), users]
+        ranks = torch.arange(items.size(-1)).expand(items.shape)
+        return items, self.importance(ranks, rank_std).masked_fill(items == 0, 0.0)
+
+    def topk(self, k: int, stage: Tensor, users: Tensor | None = None) -> Tensor:
+        """[B, k] int64 on the CPU, best first: the items whose importances sum up highest, 0 = none left.
+
+        Args:
+            k: length of the lists
+            stage: [X, B] the checkpoint of each teacher for each user
+            users: [B]; None means all
+        """
+        users = torch.arange(self.pool.n_users) if users is None else users.cpu()
+        lists = torch.zeros(len(users), k, dtype=torch.int64)
+        for start in range(0, len(users), USERS_PER_BLOCK):
+            block = slice(start, start + USERS_PER_BLOCK)
+            merged, _ = ensemble_topk(*self.candidates(stage[:, block], users[block]), k)
+            lists[block, : merged.size(1)] = merged
+        return lists
+
+    def observed(self, k: int, history: History) -> Tensor:
+        """[U, k] int64: the users' training items as the final teachers rank them among themselves.
+
+        Where no teacher has an opinion (all are files with lists), the more popular items come first.
+        """
+        ranked = self.pool.observed()
+        if not ranked.any():
+            getLogger().info("no teacher ranks the training items: the more popular ones stand for the better ones")
+            ranked = _by_popularity(history, k)[None]
+        return observed_ranking(ranked, k)
+
+
+def _by_popularity(history: History, k: int) -> Tensor:
+    """[U, k] int32: each user's most popular training items."""
+    popularity = torch.bincount(history.items, minlength=history.n_items)
+    ranked = torch.zeros(history.n_users, k, dtype=torch.int32)
+    for users in history.active_users.split(USERS_PER_BLOCK):
+        items = history.padded(users)
+        order = popularity[items].masked_fill(items == 0, -1).argsort(1, descending=True, stable=True)
+        block = items.gather(1, order)[:, :k]
+        ranked[users, : block.size(1)] = block.int()
+    return ranked

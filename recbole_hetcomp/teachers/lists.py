@@ -1,0 +1,87 @@
+"""A teacher that is only a file: anyone's ranked lists, in a table of users, items and ranks."""
+
+from __future__ import annotations
+
+from logging import getLogger
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.split import Split
+from recbole_hetcomp.teachers.trajectory import Trajectory
+
+SEPARATORS = {".tsv": "\t", ".inter": "\t", ".csv": ","}
+
+
+def is_list_file(name: str) -> bool:
+    """Whether a teacher's name is the path of a file with lists rather than a model."""
+    return Path(name).suffix in {*SEPARATORS, ".safetensors"}
+
+
+def read_lists(path: Path, split: Split) -> Trajectory:
+    """A trajectory from a file: one that `Trajectory.save` wrote, or a table.
+
+    A table has a header and the columns user, item, rank and, for several stages of a training, checkpoint (its values in
+    order, the last the final one); ids are the dataset's own tokens, smaller ranks are better. RecBole's `user_id:token`
+    is understood too. Unknown ids and training items are left out, and one log line says how many.
+
+    Raises:
+        UserError: unreadable, of another split, without the columns, or without a single usable row.
+    """
+    if path.suffix == ".safetensors":
+        trajectory = Trajectory.load(path)
+        if trajectory.dataset_fingerprint not in ("", split.fingerprint):
+            raise UserError(f"teachers: {str(path)!r} was made on another dataset or split; make it anew on this one")
+        if trajectory.items.size(1) != split.whole.user_num or int(trajectory.items.max()) >= split.whole.item_num:
+            raise UserError(f"teachers: {str(path)!r} has other users or items than this dataset; make it anew on this one")
+        return trajectory
+    return Trajectory.from_lists(
+        _lists(_table(path), path, split), teacher=path.stem, dataset_fingerprint=split.fingerprint
+    )
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, sep=SEPARATORS[path.suffix], dtype=str)
+    except (OSError, ValueError) as error:
+        raise UserError(f"teachers: {str(path)!r} cannot be read as a table ({error})") from error
+    table.columns = [str(column).split(":")[0].removesuffix("_id") for column in table.columns]
+    missing = {"user", "item", "rank"} - set(table.columns)
+    if missing:
+        raise UserError(f"teachers: {str(path)!r} lacks the columns {sorted(missing)}; it needs user, item and rank")
+    for column in {"rank", "checkpoint"} & set(table.columns):
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        if numbers.isna().any():
+            raise UserError(f"teachers: {str(path)!r} holds a {column} that is no number ({table[column][numbers.isna()].iloc[0]!r})")
+        table[column] = numbers
+    return table
+
+
+def _lists(table: pd.DataFrame, path: Path, split: Split) -> torch.Tensor:
+    """[E, U, L] int32 from the table's rows."""
+    n_rows, whole, history = len(table), split.whole, split.history
+    ids = {name: table[name].map(whole.field2token_id[field]) for name, field in (("user", whole.uid_field), ("item", whole.iid_field))}
+    table = table.assign(**ids).dropna(subset=["user", "item"])
+    users, items = (table[name].to_numpy(np.int64) for name in ("user", "item"))
+    trained = np.isin(users * history.n_items + items, _pairs(split))
+    table = table.assign(user=users, item=items)[~trained & (users > 0) & (items > 0)]
+    if len(table) < n_rows:
+        getLogger().warning(f"{path.name}: {n_rows - len(table)} of {n_rows} rows name unknown ids or training items and are left out")
+    if table.empty:
+        raise UserError(f"teachers: no row of {str(path)!r} names a user and an item of this dataset outside the training set")
+    stages = table["checkpoint"].rank(method="dense").astype(int) - 1 if "checkpoint" in table else 0
+    table = table.assign(stage=stages).sort_values(["stage", "user", "rank"], kind="stable").drop_duplicates(["stage", "user", "item"])
+    place = table.groupby(["stage", "user"]).cumcount().to_numpy()
+    lists = np.zeros((int(table["stage"].max()) + 1, history.n_users, int(place.max()) + 1), dtype=np.int32)
+    lists[table["stage"].to_numpy(), table["user"].to_numpy(), place] = table["item"].to_numpy()
+    return torch.from_numpy(lists)
+
+
+def _pairs(split: Split) -> np.ndarray:
+    """Training pairs as single numbers."""
+    history = split.history
+    users = torch.repeat_interleave(torch.arange(history.n_users), history.counts)
+    return (users * history.n_items + history.items).numpy()

@@ -1,0 +1,168 @@
+"""The teachers as a student sees them: their lists, their scores, their embeddings. Never modules of the student."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.teachers.ranking import full_scores
+from recbole_hetcomp.teachers.trajectory import Trajectory
+
+
+@dataclass
+class Teacher:
+    """One teacher.
+
+    Attributes:
+        name: as in the `teachers` setting
+        trajectory: its lists
+        load: builds the trained model, in evaluation mode; None for a teacher that is lists alone
+    """
+
+    name: str
+    trajectory: Trajectory
+    load: Callable[[], Any] | None = field(default=None, repr=False)
+
+    @cached_property
+    def model(self) -> Any:
+        """The trained model, built at first use; `release` lets go of it."""
+        if self.load is None:
+            raise UserError(f"teacher {self.name!r} is lists alone and has no model; drop it or use a method that needs lists")
+        return self.load()
+
+    def release(self) -> None:
+        """Free the model's memory."""
+        self.__dict__.pop("model", None)
+
+    def topk(self, k: int, stage: int = -1) -> Tensor:
+        """[U, k] int32, the best k items at a checkpoint, by default the last."""
+        return self.trajectory.topk(k, stage)
+
+    @torch.no_grad()
+    def scores(self, users: Tensor) -> Tensor:
+        """[B, n_items] the final model's scores for `users` [B]."""
+        return full_scores(self.model, users)
+
+    @torch.no_grad()
+    def embeddings(self) -> tuple[Tensor, Tensor] | None:
+        """(users [U, d], items [I, d]) whose inner products are the model's scores; None where there are none.
+
+        Taken from a `forward()` without arguments (graph models) or from the embedding tables, and believed only if
+        their products give the model's own scores.
+        """
+        model = self.model
+        tables = [getattr(model, name, None) for name in ("user_embedding", "item_embedding")]
+        if "restore_user_e" in dir(model):
+            pair = model.forward()[:2]
+        elif all(isinstance(table, torch.nn.Embedding) for table in tables):
+            pair = tuple(table.weight for table in tables)  # type: ignore[union-attr]
+        else:
+            return None
+        probe = torch.arange(1, min(9, len(pair[0])))
+        same = torch.allclose(pair[0][probe] @ pair[1].T, full_scores(model, probe), rtol=1e-3, atol=1e-4)
+        return (pair[0].clone(), pair[1].clone()) if same else None
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a distillation method asks of its teachers.
+
+    Attributes:
+        trajectories: lists at several checkpoints
+        scores: scores of arbitrary items, so models, not lists alone
+        embeddings: user and item embeddings whose inner products are the scores
+    """
+
+    trajectories: bool = False
+    scores: bool = False
+    embeddings: bool = False
+
+
+class TeacherPool:
+    """Several teachers of the same split.
+
+    Args:
+        teachers: at least one; all with lists of the same users
+
+    Raises:
+        UserError: no teacher, teachers of different splits, or of different numbers of checkpoints.
+    """
+
+    def __init__(self, teachers: Sequence[Teacher]) -> None:
+        if not teachers:
+            raise UserError("teachers: the list is empty; name at least one model, such as ['LightGCN']")
+        self.teachers = list(teachers)
+        self.n_stages = max(teacher.trajectory.n_stages for teacher in teachers)
+        first = teachers[0].trajectory
+        for teacher in teachers:
+            trajectory = teacher.trajectory
+            same_data = trajectory.dataset_fingerprint == first.dataset_fingerprint
+            if trajectory.items.size(1) != first.items.size(1) or not same_data:
+                raise UserError(
+                    f"teacher {teacher.name!r} was trained on another split or id map than {teachers[0].name!r}; "
+                    "train both on the same split"
+                )
+            if trajectory.n_stages not in (1, self.n_stages):
+                raise UserError(
+                    f"teacher {teacher.name!r} has {trajectory.n_stages} checkpoints, others have {self.n_stages}; "
+                    "give all the same number, or one"
+                )
+
+    def __len__(self) -> int:
+        return len(self.teachers)
+
+    @property
+    def n_users(self) -> int:
+        """Rows of every list, the padding user among them."""
+        return self.teachers[0].trajectory.items.size(1)
+
+    def refuse_unless(self, needs: Needs, method: str) -> None:
+        """Raise a UserError that names the first teacher unable to give what `method` needs."""
+        for teacher in self.teachers:
+            if needs.scores and teacher.load is None:
+                raise UserError(f"{method} needs a teacher's scores, and {teacher.name!r} is lists alone; drop it from teachers")
+            if needs.embeddings and teacher.embeddings() is None:
+                raise UserError(f"{method} needs embeddings, and teacher {teacher.name!r} has none; choose BPR or LightGCN")
+
+    def topk(self, k: int, stage: int = -1) -> Tensor:
+        """[X, U, k'] int32, each teacher's best items at a checkpoint; k' <= k is the longest list there is."""
+        return self._padded([teacher.trajectory.items[self._stage(teacher, stage), :, :k] for teacher in self.teachers])
+
+    def lists(self, depth: int) -> tuple[Tensor, Tensor]:
+        """(items int32, rank_std float16), both [X, E, U, L'] with L' <= depth: all checkpoints of all teachers.
+
+        A teacher of one checkpoint (EASE, a file) is at every stage the same.
+        """
+        items, deviations = [], []
+        for teacher in self.teachers:
+            trajectory = teacher.trajectory
+            shape = (self.n_stages, -1, -1)
+            items.append(trajectory.items[:, :, :depth].expand(*shape))
+            deviations.append(trajectory.rank_std[:, :, :depth].expand(*shape))
+        return self._padded(items), self._padded(deviations)
+
+    def observed(self) -> Tensor:
+        """[X, U, P] int32, each teacher's order of the users' training items; 0 where it has no opinion."""
+        return self._padded([teacher.trajectory.observed for teacher in self.teachers])
+
+    def scores(self, users: Tensor) -> Tensor:
+        """[X, B, n_items] each teacher's scores for `users` [B]."""
+        return torch.stack([teacher.scores(users) for teacher in self.teachers])
+
+    def embeddings(self) -> list[tuple[Tensor, Tensor] | None]:
+        """Each teacher's embeddings, None where it has none."""
+        return [teacher.embeddings() for teacher in self.teachers]
+
+    def _stage(self, teacher: Teacher, stage: int) -> int:
+        return stage if teacher.trajectory.n_stages == self.n_stages else -1
+
+    @staticmethod
+    def _padded(parts: Sequence[Tensor]) -> Tensor:
+        width = max(part.size(-1) for part in parts)
+        return torch.stack([torch.nn.functional.pad(part, (0, width - part.size(-1))) for part in parts])

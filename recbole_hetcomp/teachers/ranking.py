@@ -1,0 +1,85 @@
+"""What a model would recommend: the best items of every user, for any RecBole model, a block of users at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_hetcomp.split import History, users_per_block
+
+PAIRS_AT_ONCE = 2**20  # (user, item) pairs scored at once for models that cannot score a user's whole row
+
+
+def full_scores(model: Any, users: Tensor) -> Tensor:
+    """[B, n_items] scores of all items for `users` [B], gradients included where they are enabled.
+
+    Models without `full_sort_predict` (NeuMF, for one) are asked for every pair.
+    """
+    users = users.to(model.device)
+    try:
+        scores = model.full_sort_predict(Interaction({model.USER_ID: users}))
+    except NotImplementedError:
+        scores = _pairwise_scores(model, users)
+    return scores.view(len(users), -1)
+
+
+def _pairwise_scores(model: Any, users: Tensor) -> Tensor:
+    items = torch.arange(model.n_items, device=users.device)
+    pairs = Interaction({model.USER_ID: users.repeat_interleave(len(items)), model.ITEM_ID: items.repeat(len(users))})
+    parts = [model.predict(pairs[start : start + PAIRS_AT_ONCE]) for start in range(0, len(pairs), PAIRS_AT_ONCE)]
+    return torch.cat([part.reshape(-1) for part in parts])
+
+
+def blocks(users: Tensor, n_items: int, max_block_mb: float) -> Iterator[Tensor]:
+    """`users` in pieces whose score rows fit into `max_block_mb`."""
+    yield from users.split(users_per_block(n_items, max_block_mb))
+
+
+@torch.no_grad()
+def top_unobserved(model: Any, history: History, k: int, *, max_block_mb: float = 64.0) -> Tensor:
+    """[n_users, k] int32 on the CPU: each user's best items outside the training items, best first, 0 = none.
+
+    Rows of the padding user and of users without training items are all 0. The global random state is left as it was.
+
+    Raises:
+        FloatingPointError: the model scores an item NaN.
+    """
+    top = torch.zeros(history.n_users, min(k, history.n_items - 1), dtype=torch.int32)
+    was_training = model.training
+    model.eval()
+    with torch.random.fork_rng():
+        for users in blocks(history.active_users, history.n_items, max_block_mb):
+            scores = full_scores(model, users).float()
+            if scores.isnan().any():
+                raise FloatingPointError("it scores some items NaN")
+            top[users] = top_of_block(scores, history.padded(users).to(scores.device), top.size(1)).int().cpu()
+    model.train(was_training)
+    return torch.nn.functional.pad(top, (0, k - top.size(1)))
+
+
+def top_of_block(scores: Tensor, excluded: Tensor, k: int) -> Tensor:
+    """[B, k] the columns of the largest `scores` [B, I], never column 0 nor those in `excluded` [B, H]; 0 = none left."""
+    scores = scores.scatter(1, excluded, -torch.inf)
+    scores[:, 0] = -torch.inf
+    best, items = scores.topk(k, dim=1)
+    return items.masked_fill(best == -torch.inf, 0)
+
+
+@torch.no_grad()
+def ranked_history(model: Any, history: History, depth: int, *, max_block_mb: float = 64.0) -> Tensor:
+    """[n_users, P] int32: each user's training items in the model's order, best first, 0-padded; P <= depth."""
+    width = min(depth, int(history.counts.max()))
+    ranked = torch.zeros(history.n_users, width, dtype=torch.int32)
+    model.eval()
+    with torch.random.fork_rng():
+        for users in blocks(history.active_users, history.n_items, max_block_mb):
+            items = history.padded(users)
+            scores = full_scores(model, users).float().cpu().gather(1, items).masked_fill(items == 0, -torch.inf)
+            order = scores.argsort(dim=1, descending=True, stable=True)
+            block = items.gather(1, order)[:, :width]
+            ranked[users, : block.size(1)] = block.int()
+    return ranked

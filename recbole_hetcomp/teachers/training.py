@@ -1,0 +1,161 @@
+"""Training teachers, each once, and recording their trajectories on the way."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.utils import ModelType, init_seed
+
+from recbole_hetcomp.config import Config, derive
+from recbole_hetcomp.errors import UserError, close_matches
+from recbole_hetcomp.registry import get_model, get_trainer, properties_dir
+from recbole_hetcomp.split import Split, split_seed
+from recbole_hetcomp.teachers.cache import fingerprint, kept
+from recbole_hetcomp.teachers.lists import is_list_file, read_lists
+from recbole_hetcomp.teachers.pool import Teacher, TeacherPool
+from recbole_hetcomp.teachers.ranking import ranked_history, top_unobserved
+from recbole_hetcomp.teachers.recorder import CHECKPOINT_RULES, Recorder, Selection, Snapshots, recording_trainer
+from recbole_hetcomp.teachers.trajectory import Trajectory
+from recbole_hetcomp.trainer.checkpoint import load_checkpoint, save_checkpoint
+
+OBSERVED_DEPTH = 100  # training items ranked for each user; the deepest that any published setting reads
+TRAJECTORY_SETTINGS = ("trajectory_depth", "trajectory_rule", "trajectory_fractions", "consistency_window")
+
+
+def check_teachers(config: Config) -> None:
+    """Raise a UserError for teachers that cannot be trained as asked, before any of them is."""
+    names = config["teachers"]
+    if not isinstance(names, (list, tuple)) or not names:
+        raise UserError(f"teachers: {names!r} is no list of names; write --teachers=\"['BPR','LightGCN']\"")
+    settings = config["teacher_config"]
+    if not isinstance(settings, dict) or not all(isinstance(value, dict) for value in settings.values()):
+        raise UserError(f"teacher_config: {settings!r} is not of the form {{'LightGCN': {{'n_layers': 2}}}}")
+    for name in settings:
+        if name not in names and name != "all":
+            raise UserError(f"teacher_config: {name!r} is no teacher of this run{close_matches(name, [*names, 'all'])}")
+    _selection(config)
+    for name in map(str, names):
+        if names.count(name) > 1:
+            raise UserError(f"teachers: {name!r} is named twice; name each teacher once")
+        if is_list_file(name):
+            if not Path(name).is_file():
+                raise UserError(f"teachers: there is no file {name!r} with ranked lists; correct the path")
+        else:
+            teacher_config(config, name)
+
+
+def build_pool(config: Config, split: Split) -> TeacherPool:
+    """The pool that `config["teachers"]` asks for: what was trained before is loaded, the others are trained and kept.
+
+    Raises:
+        UserError: a teacher is unknown, named twice, no general recommender, or unable to train.
+    """
+    return TeacherPool([_teacher(config, split, str(name)) for name in config["teachers"]])
+
+
+def teacher_config(config: Config, name: str) -> Config:
+    """A teacher's Config: RecBole's defaults, our yaml file for it, `teacher_config`'s part for all, then its own part."""
+    model: Any = get_model(name)
+    if model.type not in (ModelType.GENERAL, ModelType.TRADITIONAL):
+        raise UserError(f"teachers: {name!r} is a {model.type.name.lower()} model; teachers are general recommenders")
+    settings = training_settings(config, name)
+    for part in ("all", name):
+        settings.update(config["teacher_config"].get(part, {}))
+    return derive(config, name, settings, seed=split_seed(config))
+
+
+def training_settings(config: Config, name: str) -> dict[str, Any]:
+    """How a model is trained unless the user says otherwise: properties/teacher/<name>.yaml, where there is one."""
+    path = properties_dir() / "teacher" / f"{name}.yaml"
+    settings = config.read_yaml(path) if path.is_file() else {}
+    if get_model(name).type == ModelType.TRADITIONAL:  # type: ignore[attr-defined]
+        settings["eval_step"] = 1  # RecBole trains these for one epoch, and keeps nothing that it has not validated
+    return settings
+
+
+def _selection(config: Config) -> Selection:
+    rule, fractions = config["trajectory_rule"], config["trajectory_fractions"]
+    if rule not in CHECKPOINT_RULES:
+        raise UserError(f"trajectory_rule: {rule!r} is none of {sorted(CHECKPOINT_RULES)}")
+    if not fractions or sorted(fractions) != list(fractions) or fractions[-1] != 1 or fractions[0] <= 0:
+        raise UserError(f"trajectory_fractions: {fractions!r} must rise from above 0 to 1, such as [0.25, 0.5, 0.75, 1.0]")
+    return Selection(rule, tuple(fractions), int(config["consistency_window"]))
+
+
+def _teacher(config: Config, split: Split, name: str) -> Teacher:
+    if is_list_file(name):
+        return Teacher(Path(name).stem, read_lists(Path(name), split))
+    own = teacher_config(config, name)
+    shaped_by = {key: config[key] for key in TRAJECTORY_SETTINGS}
+
+    def train(folder: Path) -> Mapping[str, Any]:
+        return _train_teacher(own, split, _selection(config), config["trajectory_depth"], folder)
+
+    folder = kept(own, split.fingerprint, shaped_by, train)
+    trajectory = Trajectory.load(folder / "trajectory.safetensors")
+    if trajectory.dataset_fingerprint != split.fingerprint:
+        raise UserError(f"{str(folder)!r} holds a trajectory of another dataset; delete the folder")
+    return Teacher(name, trajectory, load=lambda: load_model(own, split, folder / "model.pth"))
+
+
+def load_model(config: Config, split: Split, path: Path) -> Any:
+    """The model of `config` with the parameters kept in `path`, in evaluation mode."""
+    model = get_model(config.model)(config, copy.copy(split.train)).to(config["device"])
+    state = load_checkpoint(path, map_location=config["device"])
+    model.load_state_dict(state["state_dict"])
+    model.load_other_parameter(state["other_parameter"])
+    return model.eval()
+
+
+def fit_recorded(config: Config, split: Split, snapshots: Snapshots, depth: int) -> Recorder:
+    """Train the model of `config` with RecBole and leave it at its best epoch; its lists go into `snapshots`.
+
+    Raises:
+        UserError: its loss or its scores become NaN.
+    """
+    init_seed(config["seed"], config["reproducibility"])
+    loaders = split.loaders(config)
+    model_class = get_model(config.model)
+    model = model_class(config, loaders.train._dataset).to(config["device"])
+    trainer = recording_trainer(get_trainer(model_class))(config, model)
+
+    def lists() -> torch.Tensor:
+        return top_unobserved(model, split.history, depth, max_block_mb=config["max_block_mb"])
+
+    trainer.record(snapshots, lists)
+    try:
+        trainer.fit(loaders.train, loaders.valid, saved=True, show_progress=config["show_progress"])
+        if trainer.best_epoch not in snapshots.epochs:  # it was never validated (eval_step: 0)
+            snapshots.take(trainer.best_epoch, float("nan"), lists())
+    except (FloatingPointError, ValueError) as error:
+        if "nan" not in str(error).lower():
+            raise
+        raise UserError(f"{config.model} cannot be trained: {error}; lower its learning_rate or leave it out") from error
+    model.load_state_dict(trainer.best_state["state_dict"])
+    model.load_other_parameter(trainer.best_state["other_parameter"])
+    return trainer
+
+
+def _train_teacher(config: Config, split: Split, selection: Selection, depth: int, folder: Path) -> dict[str, Any]:
+    """Train one teacher and write its files into `folder`; returns the record of it."""
+    snapshots = Snapshots(folder)
+    trainer = fit_recorded(config, split, snapshots, depth)
+    items, rank_std, chosen = selection.choose(snapshots, trainer.best_epoch)
+    trajectory = Trajectory(
+        items=items,
+        rank_std=rank_std,
+        observed=ranked_history(trainer.model, split.history, OBSERVED_DEPTH, max_block_mb=config["max_block_mb"]),
+        epochs=torch.tensor([snapshots.epochs[i] for i in chosen], dtype=torch.int32),
+        valid_scores=torch.tensor([snapshots.scores[i] for i in chosen], dtype=torch.float32),
+        teacher=config.model,
+        dataset_fingerprint=split.fingerprint,
+        config_fingerprint=fingerprint(config, {}),
+    )
+    trajectory.save(folder / "trajectory.safetensors")
+    save_checkpoint(folder / "model.pth", trainer.best_state)
+    snapshots.clear()
+    return {"best_epoch": trainer.best_epoch, "epochs": trajectory.epochs.tolist(), "valid": trajectory.valid_scores.tolist()}

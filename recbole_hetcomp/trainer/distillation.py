@@ -1,0 +1,126 @@
+"""RecBole's Trainer for distilled models: batches of users, the method's hook after each validation, exact resume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.trainer import Trainer
+from recbole.utils import set_color
+
+from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.model.student import DistilledRecommender
+from recbole_hetcomp.teachers.ranking import top_unobserved
+from recbole_hetcomp.trainer.checkpoint import load_checkpoint, plain_config, plain_state, save_checkpoint
+from recbole_hetcomp.trainer.entity_batches import EntityBatches
+from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
+
+RANKED = 50  # items of the student that a method sees after a validation
+
+
+class DistillationTrainer(Trainer):
+    """Trains a `DistilledRecommender` that has already learnt from its teachers.
+
+    Before each epoch everything that the rest of the training depends on is written to `progress_file`, where one is
+    set: an interrupted training goes on from there as if nothing had happened.
+    """
+
+    def __init__(self, config, model: DistilledRecommender) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(config, model)
+        self.progress_file: Path | None = None
+        self.user_batches: EntityBatches | None = None
+        if model.training_entities is not None:
+            field, users = model.training_entities
+            self.user_batches = EntityBatches(field, users, config["train_batch_size"], config["seed"])
+
+    def resume(self, path: Path) -> None:
+        """Continue the training whose progress is in `path`, now or with the next epoch begun.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        self.progress_file = path
+        self.progress: dict[str, Any] = {}
+        if not path.is_file():
+            return
+        try:
+            self.progress = load_checkpoint(path, map_location=self.device)
+        except ValueError as error:
+            raise UserError(f"resume: {error}; delete the file, or set resume: False, to train from the start") from error
+        self._restore(self.progress)
+        self.logger.info(set_color("Resuming", "blue") + f": epoch {self.start_epoch}, from {path}")
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["state_dict"])
+        self.model.load_distillation_state(state["distillation"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.start_epoch, self.cur_step = state["epoch"], state["cur_step"]
+        self.best_valid_score, self.best_valid_result = state["best_valid_score"], state["best_valid_result"]
+        self.saved_model_file = state["saved_model_file"]
+
+    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):  # type: ignore[no-untyped-def]
+        batches = train_data if self.user_batches is None else self.user_batches
+        if self.progress_file is not None:
+            if self.progress:  # the first epoch after a resume: RecBole's fit has drawn nothing before it
+                batches.generator.set_state(self.progress["batches"].cpu())
+                restore_random_state(self.progress["random"])
+                self.progress = {}
+            self._save_progress(epoch_idx, batches)
+        return super()._train_epoch(batches, epoch_idx, loss_func=loss_func, show_progress=show_progress)
+
+    def _save_progress(self, epoch: int, batches: Any) -> None:
+        best = self.best_valid_result
+        state = {
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "best_valid_result": None if best is None else {key: float(value) for key, value in best.items()},
+            "saved_model_file": self.saved_model_file,
+            "state_dict": self.model.state_dict(),
+            "distillation": self.model.distillation_state(),
+            "optimizer": self.optimizer.state_dict(),
+            "batches": batches.generator.get_state(),
+            "random": random_state(),
+        }
+        assert self.progress_file is not None
+        save_checkpoint(self.progress_file, state)
+
+    def _valid_epoch(self, valid_data, show_progress=False):  # type: ignore[no-untyped-def]
+        score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
+        epoch = self._epochs_trained()
+        still_moving = not self.model.settled
+        ranked = top_unobserved(self.model, self.model.history, RANKED, max_block_mb=self.config["max_block_mb"])
+        line = self.model.on_validation(ranked, epoch)
+        if line:
+            self.logger.info(set_color("distillation", "green") + f" [{line}]")
+        if still_moving:
+            self.cur_step = 0  # patience begins when what is to be learnt no longer changes
+        return score, result
+
+    def _epochs_trained(self) -> int:
+        """Epochs trained so far; RecBole records each epoch's loss before it validates."""
+        return max(self.train_loss_dict) + 1
+
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):  # type: ignore[no-untyped-def]
+        path = kwargs.get("saved_model_file", self.saved_model_file)
+        state = {
+            **plain_state(self.model),
+            "config": plain_config(self.config),
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_checkpoint(path, state)
+        if verbose:
+            self.logger.info(set_color("Saving current", "blue") + f": {path}")
+
+    @torch.no_grad()
+    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):  # type: ignore[no-untyped-def]
+        if load_best_model:
+            path = model_file or self.saved_model_file
+            self.model.load_state_dict(load_checkpoint(path, map_location=self.device)["state_dict"])
+            self.logger.info(f"Loading model structure and parameters from {path}")
+        return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
