@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 import recbole.data.dataset
 from recbole.data import create_samplers
 from recbole.data.dataset import Dataset, KnowledgeBasedDataset, SequentialDataset
 from recbole.data.utils import get_dataloader
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType, init_seed
-from torch import Tensor
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.history import History, users_per_block
 
 
 class Loaders(NamedTuple):
@@ -30,35 +29,6 @@ class Loaders(NamedTuple):
     train: Any
     valid: Any
     test: Any
-
-
-class History:
-    """Each user's training items, as compressed rows.
-
-    Args:
-        users, items: [N] the pairs of the training set, RecBole's internal ids
-        n_users, n_items: counts, the padding id 0 among them
-    """
-
-    def __init__(self, users: Tensor, items: Tensor, n_users: int, n_items: int) -> None:
-        self.n_users, self.n_items = n_users, n_items
-        pairs = torch.unique(users.long() * n_items + items.long())  # sorted by user, then item; each pair once
-        self.items = pairs % n_items  # [N] int64
-        self.counts = torch.bincount(pairs // n_items, minlength=n_users)  # [n_users] int64
-        self.starts = self.counts.cumsum(0) - self.counts
-
-    def padded(self, users: Tensor) -> Tensor:
-        """[B, H] int64: the items of `users` [B], filled up with 0 to the longest history among them."""
-        counts, starts = self.counts[users], self.starts[users]
-        column = torch.arange(int(counts.max()) if len(users) else 0)
-        inside = column < counts[:, None]  # [B, H]
-        rows = torch.where(inside, starts[:, None] + column, torch.zeros_like(column))
-        return torch.where(inside, self.items[rows], torch.zeros_like(rows))
-
-    @cached_property
-    def active_users(self) -> Tensor:
-        """[A] int64: the users who have training items; the others get no loss and no list."""
-        return self.counts.nonzero().squeeze(1)
 
 
 @dataclass(frozen=True)
@@ -145,16 +115,19 @@ def split_seed(config: Config) -> int:
     return int(config["seed"] if config["split_seed"] is None else config["split_seed"])
 
 
-def fit_evaluation_batches(config: Config, split: Split) -> None:
-    """Choose `eval_batch_size` by memory where the user did not: RecBole's default is two users on 2,000 items."""
+def fit_to_catalogue(config: Config, split: Split) -> None:
+    """Fit what depends on the number of items: evaluation batches, and cut-offs beyond the catalogue.
+
+    Where the user sets no `eval_batch_size` it is chosen by memory: RecBole's default is two users on 2,000 items.
+    """
+    n_items = split.whole.item_num - 1
     if not config.given("eval_batch_size"):
-        users = users_per_block(split.whole.item_num, config["max_block_mb"])
-        config["eval_batch_size"] = users * split.whole.item_num
-
-
-def users_per_block(n_items: int, max_block_mb: float) -> int:
-    """How many float32 score rows of `n_items` fit into a block of `max_block_mb` MiB; at least 1."""
-    return max(1, int(max_block_mb * 2**20 / (4 * n_items)))
+        config["eval_batch_size"] = users_per_block(split.whole.item_num, config["max_block_mb"]) * split.whole.item_num
+    if max(config["topk"]) > n_items:
+        name, at, k = config["valid_metric"].partition("@")
+        getLogger().warning(f"topk: {config['topk']} reaches beyond the {n_items} items; cut-offs end at {n_items}")
+        config["topk"] = sorted({min(cut, n_items) for cut in config["topk"]})
+        config["valid_metric"] = f"{name}{at}{min(int(k), n_items)}" if at else name
 
 
 def _dataset_class(config: Config) -> type[Dataset]:

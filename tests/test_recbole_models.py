@@ -1,4 +1,4 @@
-"""Every general recommender of RecBole trains one epoch and is evaluated: any of them can be a teacher or a backbone."""
+"""Every general recommender of RecBole trains an epoch and is evaluated: any can be a teacher or a backbone."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ import logging
 import math
 import random
 import sys
+from pathlib import Path
 
+import psutil
 import pytest
 import recbole.model.general_recommender as general
-import torch
 from recbole.model.abstract_recommender import AbstractRecommender
 
 import recbole_hetcomp  # noqa: F401  (the repairs)
 
 N_USERS, N_ITEMS = 60, 80
-GENERAL = sorted(name for name, cls in vars(general).items() if inspect.isclass(cls) and issubclass(cls, AbstractRecommender))
+GENERAL = sorted(
+    name for name, cls in vars(general).items() if inspect.isclass(cls) and issubclass(cls, AbstractRecommender)
+)
 NEEDS = {"NCL": "faiss"}
 SMALL = {
     "embedding_size": 8,
@@ -38,21 +41,39 @@ OVERRIDES = {
     "ConvNCF": {"cnn_channels": [1, 4, 4], "cnn_kernels": [2, 2], "cnn_strides": [2, 2]},
     "DGCF": {"n_factors": 2, "n_iterations": 1},
     "DiffRec": {"dims_dnn": [8], "embedding_size": 4, "steps": 2},
-    "DMF": {"user_embedding_size": 8, "item_embedding_size": 8, "user_hidden_size_list": [8], "item_hidden_size_list": [8]},
+    "DMF": {
+        "user_embedding_size": 8,
+        "item_embedding_size": 8,
+        "user_hidden_size_list": [8],
+        "item_hidden_size_list": [8],
+    },
     "GCMC": {"gcn_output_dim": 8},
-    "LDiffRec": {"dims_dnn": [8], "embedding_size": 4, "steps": 2, "ae_act_func": "tanh", "in_dims": [8], "out_dims": []},
+    "LDiffRec": {
+        "dims_dnn": [8],
+        "embedding_size": 4,
+        "steps": 2,
+        "ae_act_func": "tanh",
+        "in_dims": [8],
+        "out_dims": [],
+    },
     "MultiDAE": {"mlp_hidden_size": [8]},
     "NGCF": {"hidden_size_list": [8]},
-    "NNCF": {"ui_embedding_size": 8, "neigh_embedding_size": 4, "neigh_num": 5},
+    "NNCF": {
+        "ui_embedding_size": 8,
+        "neigh_embedding_size": 8,
+        "neigh_num": 4,
+        "conv_kernel_size": 2,
+        "pool_kernel_size": 2,
+    },
     "NeuMF": {"mf_embedding_size": 8, "mlp_embedding_size": 8},
-    "RaCT": {"critic_layers": [8]},
+    "RaCT": {"critic_layers": [8], "pretrain_epochs": 1, "save_step": 1},
     "SimpleX": {"aggregator": "mean"},
 }
 
 
 @pytest.fixture(scope="module")
 def toy_folder(tmp_path_factory):
-    """A folder that holds the dataset `toy` in RecBole's atomic format: two groups of users, two halves of the items."""
+    """A folder with the dataset `toy` in RecBole's atomic format: two groups of users, two halves of the items."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "toy").mkdir()
     draw = random.Random(7)
@@ -68,6 +89,7 @@ def toy_folder(tmp_path_factory):
 def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["test"])
+    monkeypatch.setattr(psutil, "cpu_percent", lambda *_, **__: 0.0)  # RecBole's environment report measures it for 1 s
     handlers = logging.getLogger().handlers[:]
     yield
     logging.getLogger().handlers[:] = handlers
@@ -117,7 +139,12 @@ def test_sasrec_trains_and_is_evaluated(toy_folder):
 
 
 def test_fm_trains_and_is_evaluated(toy_folder):
-    more = {"threshold": {"rating": 3}, "metrics": ["AUC", "LogLoss"], "valid_metric": "AUC", "train_neg_sample_args": None}
+    more = {
+        "threshold": {"rating": 3},
+        "metrics": ["AUC", "LogLoss"],
+        "valid_metric": "AUC",
+        "train_neg_sample_args": None,
+    }
     more["eval_args"] = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "mode": "labeled", "group_by": None}
     assert_finite(run("FM", settings("FM", toy_folder, **more)), keys=("auc", "logloss"))
 
@@ -126,3 +153,10 @@ def test_metrics_that_look_at_the_training_data_are_computed(toy_folder):
     metrics = ["Recall", "ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage", "ShannonEntropy"]
     result = run("BPR", settings("BPR", toy_folder, metrics=metrics, valid_metric="Recall@10"))
     assert_finite(result, keys=[f"{name.lower()}@10" for name in metrics])
+
+
+def test_a_model_starts_from_the_checkpoint_of_another(toy_folder):
+    run("NeuMF", settings("NeuMF", toy_folder))
+    (saved,) = Path("saved").glob("NeuMF-*.pth")
+    start = {"use_pretrain": True, "mf_pretrain_path": str(saved), "mlp_pretrain_path": str(saved)}
+    assert_finite(run("NeuMF", settings("NeuMF", toy_folder, checkpoint_dir="started", **start)))

@@ -87,12 +87,12 @@ class Curriculum:
         if rule not in RULES:
             raise ValueError(f"rule {rule!r} is none of {', '.join(RULES)}")
         check_relevance(relevance)
-        for name, number in {
-            "n_teachers": n_teachers,
-            "n_users": n_users,
-            "n_stages": n_stages,
-            "period": period,
-        }.items():
+        for name, number in (
+            ("n_teachers", n_teachers),
+            ("n_users", n_users),
+            ("n_stages", n_stages),
+            ("period", period),
+        ):
             if number < 1:
                 raise ValueError(f"{name} must be at least 1, not {number}")
         self.n_stages = n_stages

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.registry import get_model
-from recbole_hetcomp.split import History
+from recbole_hetcomp.history import History
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.ranking import full_scores
 

@@ -62,6 +62,11 @@ def kept(
     return folder
 
 
+def check_writable(folder: Path) -> None:
+    """Raise a UserError where nothing can be written into `folder`, which is made where it is missing."""
+    working_folder(folder, "check").rmdir()
+
+
 def working_folder(home: Path, name: str) -> Path:
     """A new hidden folder in `home`, which is made where it is missing.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recbole_hetcomp.knowledge import ensemble_topk, observed_ranking, power_importance, rank_importance
-from recbole_hetcomp.split import History
+from recbole_hetcomp.history import History
 from recbole_hetcomp.teachers.pool import TeacherPool
 
 USERS_PER_BLOCK = 2**14  # users whose lists are merged at once

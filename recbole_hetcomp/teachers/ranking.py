@@ -9,7 +9,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_hetcomp.split import History, users_per_block
+from recbole_hetcomp.history import History, users_per_block
 
 PAIRS_AT_ONCE = 2**20  # (user, item) pairs scored at once for models that cannot score a user's whole row
 

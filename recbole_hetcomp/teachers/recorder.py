@@ -113,8 +113,8 @@ class Recorder(Trainer):
     Recording changes nothing in the training: it draws no random number, and no checkpoint file is written.
     """
 
-    def record(self, snapshots: Snapshots, lists: Callable[[], Tensor]) -> None:
-        """Record into `snapshots` what `lists()` [U, L] says, from now on."""
+    def record(self, snapshots: Snapshots | None, lists: Callable[[], Tensor]) -> None:
+        """Record into `snapshots` what `lists()` [U, L] says, from now on; None keeps the best state alone."""
         self.snapshots, self.lists = snapshots, lists
         self.epochs_trained, self.best_epoch = 0, 0
         self.best_state: dict[str, Any] = {}
@@ -126,7 +126,8 @@ class Recorder(Trainer):
 
     def _valid_epoch(self, valid_data, show_progress=False):  # type: ignore[no-untyped-def]
         score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
-        self.snapshots.take(self.epochs_trained, float(score), self.lists())
+        if self.snapshots is not None:
+            self.snapshots.take(self.epochs_trained, float(score), self.lists())
         return score, result
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):  # type: ignore[no-untyped-def]

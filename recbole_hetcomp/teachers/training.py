@@ -12,7 +12,7 @@ from recbole.utils import ModelType, init_seed
 
 from recbole_hetcomp.config import Config, derive
 from recbole_hetcomp.errors import UserError, close_matches
-from recbole_hetcomp.registry import get_model, get_trainer, properties_dir
+from recbole_hetcomp.registry import get_model, get_trainer, properties_dir, properties_of
 from recbole_hetcomp.split import Split, split_seed
 from recbole_hetcomp.teachers.cache import fingerprint, kept
 from recbole_hetcomp.teachers.lists import is_list_file, read_lists
@@ -111,8 +111,8 @@ def load_model(config: Config, split: Split, path: Path) -> Any:
     return model.eval()
 
 
-def fit_recorded(config: Config, split: Split, snapshots: Snapshots, depth: int) -> Recorder:
-    """Train the model of `config` with RecBole and leave it at its best epoch; its lists go into `snapshots`.
+def fit_recorded(config: Config, split: Split, snapshots: Snapshots | None, depth: int = 0) -> Recorder:
+    """Train the model of `config` with RecBole and leave it at its best epoch; its lists go into `snapshots`, if any.
 
     Raises:
         UserError: its loss or its scores become NaN.
@@ -129,7 +129,7 @@ def fit_recorded(config: Config, split: Split, snapshots: Snapshots, depth: int)
     trainer.record(snapshots, lists)
     try:
         trainer.fit(loaders.train, loaders.valid, saved=True, show_progress=config["show_progress"])
-        if trainer.best_epoch not in snapshots.epochs:  # it was never validated (eval_step: 0)
+        if snapshots is not None and trainer.best_epoch not in snapshots.epochs:  # it was never validated (eval_step: 0)
             snapshots.take(trainer.best_epoch, float("nan"), lists())
     except (FloatingPointError, ValueError) as error:
         if "nan" not in str(error).lower():
@@ -138,6 +138,26 @@ def fit_recorded(config: Config, split: Split, snapshots: Snapshots, depth: int)
     model.load_state_dict(trainer.best_state["state_dict"])
     model.load_other_parameter(trainer.best_state["other_parameter"])
     return trainer
+
+
+def student_alone(config: Config, split: Split) -> Any:
+    """The same student as in the run of `config`, trained without teachers, by its own loss and with its own settings.
+
+    Kept and found again like a teacher. What makes it the same student, such as its size, is taken from the run.
+    """
+    name = str(config["student"])
+    path = properties_of(name)
+    own = config.read_yaml(path) if path is not None else {}
+    same = {key: config[key] for key in own or () if key not in config.parameters["Training"]}
+    settings = {**training_settings(config, name), **same, **config["without_distillation_config"]}
+    alone = derive(config, name, settings, seed=config["seed"])
+
+    def train(folder: Path) -> Mapping[str, Any]:
+        trainer = fit_recorded(alone, split, None)
+        save_checkpoint(folder / "model.pth", trainer.best_state)
+        return {"best_epoch": trainer.best_epoch, "valid": float(trainer.best_valid_score)}
+
+    return load_model(alone, split, kept(alone, split.fingerprint, {}, train) / "model.pth")
 
 
 def _train_teacher(config: Config, split: Split, selection: Selection, depth: int, folder: Path) -> dict[str, Any]:

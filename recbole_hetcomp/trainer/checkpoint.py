@@ -1,8 +1,8 @@
 """Checkpoints that are data: reading one never runs code, writing one never leaves half a file.
 
-Two kinds of file are read. The package's own holds tensors and plain values only, so that `torch.load(weights_only=True)`
-takes it as it is; RecBole's goes through `restricted.py`. Both keep RecBole's names for the parts (`config`, `state_dict`,
-`other_parameter`, `optimizer`, `epoch`, `cur_step`, `best_valid_score`).
+Two kinds of file are read. The package's own holds tensors and plain values only, so `torch.load(weights_only=True)`
+takes it as it is; RecBole's goes through `restricted.py`. Both use RecBole's names for the parts (`config`,
+`state_dict`, `other_parameter`, `optimizer`, `epoch`, `cur_step`, `best_valid_score`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 
 PathLike = Union[str, "os.PathLike[str]"]
 
-#: Settings that RecBole derives anew. Given back to `Config` they would overrule it; `local_rank` starts a process group.
+#: Settings RecBole derives anew. Given back to `Config` they would overrule it; `local_rank` starts a process group.
 DERIVED = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "local_rank", "single_spec"}
 
 _DAMAGE = (
@@ -78,7 +78,7 @@ def load_checkpoint(path: PathLike, map_location: Any = "cpu", *, known: Iterabl
 def load_recbole_checkpoint(path: PathLike, map_location: Any = "cpu", *, known: Iterable[type] = ()) -> dict[str, Any]:
     """The content of a file that RecBole's Trainer saved; `config` comes back as `plain_config` gives it.
 
-    Modules among `other_parameter` are left out: their weights are in `state_dict`, and the model's constructor makes them.
+    Modules among `other_parameter` are left out: their weights are in `state_dict`, the model's constructor makes them.
 
     Raises:
         CheckpointError, OSError: as `load_checkpoint`
@@ -139,20 +139,29 @@ def plain_config(config: Any) -> dict[str, Any]:
 
 
 def plain_state(model: nn.Module) -> dict[str, Any]:
-    """`state_dict`, and of `other_parameter` the tensors and plain values, ready for `save_checkpoint`.
+    """`state_dict`, and of `other_parameter` what is tensors and plain values, ready for `save_checkpoint`.
 
     Arrays, sparse matrices and modules are left out. Of RecBole's general recommenders AsymKNN, ItemKNN, EASE and
     SLIMElastic keep arrays or sparse matrices there; each computes them in its constructor from the training set, as do
     ADMMSLIM and NCEPLRec with the ones they hold outside `other_parameter`.
     """
-    other = model.other_parameter() if callable(getattr(model, "other_parameter", None)) else {}
-    kept = {name: value for name, value in other.items() if isinstance(value, Tensor) or type(value) in SCALARS}
+    listing: Any = getattr(model, "other_parameter", dict)
+    other = listing()
+    kept = {name: value for name, value in other.items() if _is_plain(value)}
     return {"state_dict": model.state_dict(), "other_parameter": kept}
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        _require_plain(value, "")
+    except TypeError:
+        return False
+    return True
 
 
 def _require_plain(value: Any, where: str) -> None:
     # exact types: numpy.float64 is a float to isinstance, and a numpy object to pickle
-    if type(value) in SCALARS or type(value) in (Tensor, nn.Parameter):
+    if type(value) in (*SCALARS, Tensor, nn.Parameter):
         return
     if type(value) in (dict, OrderedDict):
         for key, item in value.items():
@@ -180,7 +189,7 @@ def _pickle_protocol(path: Path) -> int:
         if start in (b"", b"PK\x03\x04"):
             raise CheckpointError(f"{path} is damaged or cut short: {error}") from error
         raise CheckpointError(
-            f"{path} is not a zip archive of torch.save; other formats, torch's before 1.6 among them, can run code and "
+            f"{path} is not a zip archive of torch.save; other formats, such as torch's before 1.6, can run code and "
             "are not read. Save the weights again with a current torch"
         ) from error
     if any(name.rpartition("/")[2] == "constants.pkl" for name in names):

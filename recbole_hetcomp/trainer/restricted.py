@@ -1,9 +1,9 @@
 """An unpickler for RecBole's checkpoints that builds data and runs nothing.
 
-A RecBole checkpoint is a pickle of protocol 4 with live objects in it: the Config, the model class, a yaml loader. torch's
-own restricted reader gives up on such a file at the first protocol-4 opcode, before it looks at any name, which is why
-`torch.serialization.add_safe_globals` does not help. Here every name outside a short list is refused, and those on the
-list become inert records; arrays and matrices are then built from the records by constructors that check them.
+A RecBole checkpoint is a pickle of protocol 4 with live objects in it: the Config, the model class, a yaml loader.
+torch's own restricted reader gives up on such a file at the first protocol-4 opcode, before it looks at any name, which
+is why `torch.serialization.add_safe_globals` does not help. Here every name outside a short list is refused, and those
+on the list become inert records; arrays and matrices are then built from the records by constructors that check them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ RECORDS = {
     ("torch", "device"),
     ("torch._utils", "_rebuild_parameter"),
     ("yaml.loader", "FullLoader"),
+    ("logging", "getLogger"),  # the feature layers of SASRecF, DIN and the like carry their whole dataset along
     ("numpy", "dtype"),
     ("numpy", "ndarray"),
     ("numpy", "matrix"),
@@ -119,7 +120,7 @@ def rebuilt(value: Any, depth: int = 0) -> Any:
 
 
 def as_json(value: Any, depth: int = 0) -> Any:
-    """`value` in JSON types: enums by name, devices as text, tuples and sets as lists; what has no such form is left out."""
+    """`value` in JSON types: enums by name, devices as text, tuples and sets as lists; the rest is left out."""
     if depth > MAX_DEPTH:
         raise CheckpointError("the settings are nested deeper than any Config's")
     if isinstance(value, dict):

@@ -27,10 +27,11 @@ def squared_distances(users: Tensor, items: Tensor) -> Tensor:
     return torch.addmm(squares, users, items.T, alpha=-2)
 
 
-def ranked_hinge_loss(positive: Tensor, negatives: Tensor, n_items: int, margin: float) -> Tensor:
-    """Hinge against the closest negative, weighted by an estimate of the positive item's rank (WARP).
+@torch.no_grad()
+def rank_weight(positive: Tensor, negatives: Tensor, n_items: int, margin: float) -> Tensor:
+    """How much a positive item matters: log(1 + its estimated rank), 0 where no negative is within the margin.
 
-    Source: Section 3.2, and `closest_negative_item_distances` in the authors' code, github.com/changun/CollMetric.
+    Source: Section 3.2; the estimate is the WARP loss' in its parallel form.
 
     Args:
         positive: [B] squared distances user to positive item
@@ -38,11 +39,9 @@ def ranked_hinge_loss(positive: Tensor, negatives: Tensor, n_items: int, margin:
         n_items: number of items that were sampled from
 
     Returns:
-        [B], >= 0; log(1 + rank) * hinge, with rank = n_items * (share of the negatives inside the margin)
+        [B], natural log; rank = n_items * (share of the negatives within the margin)
     """
-    intruders = positive.detach() + margin > negatives.detach()  # [n, B]
-    rank = n_items * intruders.float().mean(0)
-    return rank.log1p() * (margin + positive - negatives.amin(0)).relu()
+    return (n_items * (positive + margin > negatives).float().mean(0)).log1p()
 
 
 class CML(GeneralRecommender):
@@ -72,11 +71,16 @@ class CML(GeneralRecommender):
         return (unit_ball(self.user_embedding(user)) - unit_ball(self.item_embedding(item))).square().sum(-1)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Hinge against the closest of n negatives, weighted by rank; mean over the positives. Only that one learns."""
         negatives = interaction[self.NEG_ITEM_ID].view(self.n_negatives, -1)  # [n, B]
         user = interaction[self.USER_ID][: negatives.shape[1]]  # [B]; the other n - 1 copies repeat it
         item = interaction[self.ITEM_ID][: negatives.shape[1]]
-        distances = self.forward(user, torch.cat([item[None], negatives]))  # [1 + n, B]
-        return ranked_hinge_loss(distances[0], distances[1:], self.n_items - 1, self.margin).mean()
+        with torch.no_grad():
+            candidates = self.forward(user, negatives)  # [n, B]
+        closest = negatives.gather(0, candidates.argmin(0, keepdim=True))[0]
+        positive, negative = self.forward(user, item), self.forward(user, closest)
+        weight = rank_weight(positive, candidates, self.n_items - 1, self.margin)
+        return (weight * (self.margin + positive - negative).relu()).mean()
 
     def predict(self, interaction: Interaction) -> Tensor:
         return -self.forward(interaction[self.USER_ID], interaction[self.ITEM_ID])

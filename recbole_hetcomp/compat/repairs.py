@@ -1,54 +1,30 @@
-"""What RecBole 1.2.1 needs on today's numpy, scipy, torch and pandas: a table, one row a repair.
+"""The functions behind the table in `recbole_hetcomp.compat`, in its order.
 
-`install()` runs when `recbole_hetcomp` is imported. Every row asks the installed libraries for the feature it is about,
-not for a version, changes nothing where it is not needed, and can be taken back (`uninstall()`). Nothing outside RecBole
-is touched, with two exceptions, both names that are missing: scipy's `dok_matrix._update` and, when a RecBole Config is
-made, numpy's old type names. `RECBOLE_HETCOMP_COMPAT=0` switches all rows off, a comma-separated list of names those rows.
+A function named `...ing` takes RecBole's own method and returns the one to put in its place, which adds what was
+amiss and leaves the rest to RecBole. The others are the replacement itself, or make the change and return its undoing.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
-import platform
 import sys
 import types
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import recbole
-import scipy.sparse
 import torch
-from recbole.config import Config
-from recbole.data.dataset import dataset as dataset_module
 from recbole.evaluator.collector import Collector, DataStruct
-from recbole.model.general_recommender import dgcf
-from recbole.trainer import trainer as trainer_module
+from recbole.trainer import trainer
 from recbole.utils import FeatureType
 
-WRITTEN_FOR = "1.2.1"
-SWITCH = "RECBOLE_HETCOMP_COMPAT"
 Undo = Callable[[], None]
 _MISSING = object()
-
-
-@dataclass(frozen=True)
-class Repair:
-    """One row: `needed` asks the installed libraries, `apply` repairs and returns the function that takes it back."""
-
-    name: str
-    issue: str
-    when: str
-    needed: Callable[[], bool]
-    apply: Callable[[], Undo]
-    replaces_recbole: bool = True  # then only on the version it was written for
 
 
 class Overlay:
@@ -74,7 +50,7 @@ def replaced(owner: Any, **values: Any) -> Undo:
     return undo
 
 
-def _is_stock(function: Any) -> bool:
+def is_stock(function: Any) -> bool:
     return function.__module__.startswith("recbole.")
 
 
@@ -102,7 +78,7 @@ class LazyTune:
             ) from error
 
 
-def _import_quick_start_without_ray() -> Undo:
+def import_quick_start_without_ray() -> Undo:
     placeholder = types.ModuleType("ray")
     placeholder.tune = LazyTune()  # type: ignore[attr-defined]
     sys.modules["ray"] = placeholder
@@ -158,7 +134,7 @@ def restore(trainer: Any, path: Any) -> dict[str, Any]:
     return checkpoint
 
 
-def _restoring(stock: Callable[..., Any]) -> Callable[..., Any]:
+def restoring(stock: Callable[..., Any]) -> Callable[..., Any]:
     def evaluate(
         self: Any, eval_data: Any, load_best_model: bool = True, model_file: Any = None, show_progress: bool = False
     ) -> Any:
@@ -201,7 +177,7 @@ def load_pretrained(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
 
 @contextmanager
 def pretrained_loading() -> Iterator[None]:
-    """Within it, the models that start from another model's checkpoint read it as data; `install` enters it for good."""
+    """Within it, models that start from another model's checkpoint read it as data; `install()` enters it for good."""
     undos = [replaced(importlib.import_module(name), torch=Overlay(torch, load=load_pretrained)) for name in PRETRAINED]
     try:
         yield
@@ -210,16 +186,16 @@ def pretrained_loading() -> Iterator[None]:
             undo()
 
 
-def _read_pretrained_as_data() -> Undo:
-    context = pretrained_loading()
-    context.__enter__()
-    return lambda: context.__exit__(None, None, None) and None
+def read_pretrained_as_data() -> Undo:
+    stack = ExitStack()
+    stack.enter_context(pretrained_loading())
+    return stack.close
 
 
 # pandas: chained `fillna(inplace=True)` warns since 2.2 and does nothing in 3
 
 
-def _chained_fillna_is_unsafe() -> bool:
+def chained_fillna_is_unsafe() -> bool:
     frame = pd.DataFrame({"x": [float("nan")]})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -244,7 +220,7 @@ def _filled(column: pd.Series, kind: FeatureType) -> pd.Series:
     return column.apply(lambda value: np.array([], dtype=dtype) if isinstance(value, float) else value)
 
 
-def _refusing_sequences(stock: Callable[..., Any]) -> Callable[..., Any]:
+def refusing_sequences(stock: Callable[..., Any]) -> Callable[..., Any]:
     def load_feat(self: Any, filepath: Any, source: Any) -> Any:
         """`Dataset._load_feat`, refusing sequence columns, which RecBole reads wrongly on pandas 3."""
         load, unload = self._get_load_and_unload_col(source)
@@ -266,12 +242,12 @@ def _refusing_sequences(stock: Callable[..., Any]) -> Callable[..., Any]:
 # RecBole's own slips
 
 
-def _barrier_if_distributed() -> None:
+def barrier_if_distributed() -> None:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
 
 
-def _collector_stumbles() -> bool:
+def collector_stumbles() -> bool:
     collector = object.__new__(Collector)
     collector.data_struct = DataStruct()
     collector.data_struct.set("data.num_items", 1)
@@ -282,7 +258,7 @@ def _collector_stumbles() -> bool:
     return False
 
 
-def _setting_plain_values_aside(stock: Callable[..., Any]) -> Callable[..., Any]:
+def setting_plain_values_aside(stock: Callable[..., Any]) -> Callable[..., Any]:
     def get_data_struct(self: Any) -> Any:
         """`Collector.get_data_struct`, which moves every value to the CPU, also for values that are not tensors."""
         collected = self.data_struct._data_dict
@@ -296,7 +272,7 @@ def _setting_plain_values_aside(stock: Callable[..., Any]) -> Callable[..., Any]
     return get_data_struct
 
 
-def _sampling_no_more_than_there_are(stock: Callable[..., Any]) -> Callable[..., Any]:
+def sampling_no_more_than_there_are(stock: Callable[..., Any]) -> Callable[..., Any]:
     def sample_cor_samples(n_users: int, n_items: int, cor_batch_size: int) -> Any:
         """DGCF's sample of users and items, also where one side is smaller than the sample asked for."""
         return stock(n_users, n_items, min(cor_batch_size, n_users, n_items))
@@ -304,163 +280,12 @@ def _sampling_no_more_than_there_are(stock: Callable[..., Any]) -> Callable[...,
     return sample_cor_samples
 
 
-def _todays_amp() -> Undo:
+def todays_amp() -> Undo:
     amp = types.SimpleNamespace(
         GradScaler=partial(torch.amp.GradScaler, "cuda"), autocast=partial(torch.autocast, "cuda")
     )
-    return replaced(trainer_module, amp=amp)
+    return replaced(trainer, amp=amp)
 
 
-def _wrapped(owner: Any, name: str, wrapper: Callable[[Any], Any]) -> Callable[[], Undo]:
+def wrapped(owner: Any, name: str, wrapper: Callable[[Any], Any]) -> Callable[[], Undo]:
     return lambda: replaced(owner, **{name: wrapper(getattr(owner, name))})
-
-
-REPAIRS = (
-    Repair(
-        "ray",
-        "RecBole#1820, #2215",
-        "ray is not loaded: RecBole needs it for one call, and ray 2.6.3 fails to import on numpy>=2 or setuptools>=81",
-        lambda: "ray" not in sys.modules and QUICK_START not in sys.modules,
-        _import_quick_start_without_ray,
-    ),
-    Repair(
-        "numpy_names",
-        "RecBole#2215, PR #2187",
-        "numpy>=2: Config() reads numpy.float_, which is gone",
-        lambda: "float_" not in vars(np) and _is_stock(Config.compatibility_settings),
-        lambda: replaced(Config, compatibility_settings=set_missing_numpy_names),
-    ),
-    Repair(
-        "dok_update",
-        "RecBole#2034, #2090, #2185",
-        "scipy>=1.13: the graph models call dok_matrix._update, which is gone",
-        lambda: not hasattr(scipy.sparse.dok_matrix, "_update"),
-        lambda: replaced(scipy.sparse.dok_matrix, _update=update_entries),
-        replaces_recbole=False,
-    ),
-    Repair(
-        "evaluate",
-        "RecBole#2212, #2215",
-        "any torch: the best model cannot be read since 2.6, and reading it could run code before",
-        lambda: _is_stock(trainer_module.Trainer.evaluate),
-        _wrapped(trainer_module.Trainer, "evaluate", _restoring),
-    ),
-    Repair(
-        "resume",
-        "RecBole#2212, #2215",
-        "any torch, as above, when training is resumed",
-        lambda: _is_stock(trainer_module.Trainer.resume_checkpoint),
-        lambda: replaced(trainer_module.Trainer, resume_checkpoint=resume_checkpoint),
-    ),
-    Repair(
-        "pretrained",
-        "RecBole#2212, PR #2219",
-        "any torch, as above, for NeuMF, ConvNCF, NAIS, RaCT, KD_DAGFM and S3Rec with a pretrained path",
-        lambda: any(importlib.import_module(name).torch is torch for name in PRETRAINED),
-        _read_pretrained_as_data,
-    ),
-    Repair(
-        "fill_nan",
-        "not reported",
-        "pandas>=2.2 warns and pandas>=3 silently keeps NaN, also in the padding row of every feature",
-        lambda: _is_stock(dataset_module.Dataset._fill_nan) and _chained_fillna_is_unsafe(),
-        lambda: replaced(dataset_module.Dataset, _fill_nan=fill_nan),
-    ),
-    Repair(
-        "pandas_sequences",
-        "not reported",
-        "pandas>=3: sequence columns are read wrongly, so they are refused",
-        lambda: int(pd.__version__.partition(".")[0]) >= 3 and _is_stock(dataset_module.Dataset._load_feat),
-        _wrapped(dataset_module.Dataset, "_load_feat", _refusing_sequences),
-    ),
-    Repair(
-        "download_barrier",
-        "not reported",
-        "any: a dataset's first download in a single process ends in an error of torch.distributed",
-        lambda: dataset_module.torch is torch,
-        lambda: replaced(
-            dataset_module,
-            torch=Overlay(torch, distributed=Overlay(torch.distributed, barrier=_barrier_if_distributed)),
-        ),
-    ),
-    Repair(
-        "collector",
-        "RecBole#2191",
-        "any: ItemCoverage, GiniIndex, AveragePopularity and TailPercentage end in an AttributeError",
-        _collector_stumbles,
-        _wrapped(Collector, "get_data_struct", _setting_plain_values_aside),
-    ),
-    Repair(
-        "dgcf_sample",
-        "not reported",
-        "any: DGCF asks for more users than there are when items outnumber them or a batch holds the whole set",
-        lambda: _is_stock(dgcf.sample_cor_samples),
-        _wrapped(dgcf, "sample_cor_samples", _sampling_no_more_than_there_are),
-    ),
-    Repair(
-        "amp",
-        "not reported",
-        "torch>=2.4: RecBole calls the deprecated torch.cuda.amp",
-        lambda: hasattr(torch.amp, "GradScaler") and trainer_module.amp is torch.cuda.amp,
-        _todays_amp,
-    ),
-)
-
-_status: dict[str, str] = {}
-_undos: list[Undo] = []
-
-
-def install() -> dict[str, str]:
-    """Applies every row that is needed here, once; per row "applied", "not needed" or "skipped: reason"."""
-    if not _status:
-        off = _switched_off()
-        for repair in REPAIRS:
-            _status[repair.name] = _install(repair, off)
-    return dict(_status)
-
-
-def _install(repair: Repair, off: frozenset[str]) -> str:
-    if repair.name in off:
-        return f"skipped: switched off by {SWITCH}"
-    if repair.replaces_recbole and recbole.__version__ != WRITTEN_FOR:
-        return f"skipped: written for RecBole {WRITTEN_FOR}, found {recbole.__version__}"
-    if not repair.needed():
-        return "not needed"
-    _undos.append(repair.apply())
-    return "applied"
-
-
-def _switched_off() -> frozenset[str]:
-    value = os.environ.get(SWITCH, "").strip()
-    names = frozenset(repair.name for repair in REPAIRS)
-    if value == "0":
-        return names
-    wanted = frozenset(name.strip() for name in value.split(",") if name.strip() not in ("", "1"))
-    if wanted - names:
-        unknown, known = ", ".join(sorted(wanted - names)), ", ".join(sorted(names))
-        warnings.warn(f"{SWITCH} names no repair: {unknown}; there are {known}", stacklevel=3)
-    return wanted
-
-
-def uninstall() -> None:
-    """Takes every repair back, the last one first."""
-    while _undos:
-        _undos.pop()()
-    _status.clear()
-
-
-def report() -> str:
-    """Versions and the state of every row, for a bug report."""
-    packages = ("recbole", "torch", "numpy", "pandas", "scipy", "ray", "setuptools")
-    lines = [f"python {platform.python_version()}, " + ", ".join(f"{name} {_version(name)}" for name in packages)]
-    for repair in REPAIRS:
-        status = _status.get(repair.name, "not installed")
-        lines.append(f"{repair.name:17} {status}\n{'':17} {repair.when} [{repair.issue}]")
-    return "\n".join(lines)
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "absent"

@@ -1,0 +1,112 @@
+"""The command line: run_recbole.py's flags, and the sub-commands of `hetcomp`."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.trainer.checkpoint import CheckpointError
+
+USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config_files="a.yaml b.yaml"] [--key=value ...]
+       hetcomp recommend --checkpoint=FILE --users=TOKEN,TOKEN [--k=10]
+       hetcomp benchmark --models=HetCompStudent,BPR [--seeds=3] [--dataset=ml-100k] [--key=value ...]
+       hetcomp tune --params_file=FILE [--output_file=tuning.txt] [--algo=exhaustive] [--max_evals=10] [--key=value ...]
+
+Every --key=value is a setting, of RecBole or of this package. See README.md."""
+DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 2 for bad input (one sentence, no traceback), 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "run"
+    try:
+        if name not in COMMANDS:
+            raise UserError(f"there is no command {name!r}; choose one of {', '.join(COMMANDS)}")
+        COMMANDS[name](arguments)
+    except (UserError, CheckpointError) as error:
+        return _refuse(str(error))
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        return _refuse(f"{error.filename or 'a file'} cannot be written ({error.strerror}); what was kept so far stays")
+    except KeyboardInterrupt:
+        print("hetcomp: interrupted; what is trained so far is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _refuse(sentence: str) -> int:
+    print(f"hetcomp: {sentence}", file=sys.stderr)
+    return 2
+
+
+def _parsed(arguments: Sequence[str], **options: Any) -> tuple[argparse.Namespace, list[str]]:
+    """RecBole's flags and `options` (flag -> default); what is left are settings."""
+    parser = argparse.ArgumentParser(usage=USAGE, allow_abbrev=False, add_help=False)
+    parser.add_argument("-m", "--model")
+    parser.add_argument("-d", "--dataset", default="ml-100k")
+    parser.add_argument("--config_files")
+    for flag, default in options.items():
+        parser.add_argument(f"--{flag}", default=default)
+    parsed, settings = parser.parse_known_args(list(arguments))
+    parsed.config_files = parsed.config_files.split() if parsed.config_files else None
+    return parsed, settings
+
+
+def _run(arguments: Sequence[str]) -> None:
+    from recbole_hetcomp.quick_start import run_hetcomp
+
+    flags, settings = _parsed(arguments, nproc="1", ip="localhost", port="5678", world_size="-1", group_offset="0")
+    if (flags.nproc, flags.world_size) not in {("1", "-1"), ("1", "1")}:
+        raise UserError(f"nproc: {flags.nproc} processes (world_size {flags.world_size}) are not supported yet; use --nproc=1")
+    run_hetcomp(flags.model, flags.dataset, flags.config_files, arguments=settings)
+
+
+def _recommend(arguments: Sequence[str]) -> None:
+    from recbole_hetcomp.serving import load_student, recommend, recommendation_lines
+
+    flags, settings = _parsed(arguments, checkpoint=None, users=None, k="10")
+    if flags.checkpoint is None or flags.users is None:
+        raise UserError("recommend: give --checkpoint=FILE and --users=TOKEN,TOKEN")
+    if not flags.k.isdigit() or int(flags.k) < 1:
+        raise UserError(f"k: {flags.k!r} is no whole number of at least 1")
+    _, model, dataset = load_student(flags.checkpoint, arguments=settings)
+    users = [user.strip() for user in flags.users.split(",")]
+    print("\n".join(recommendation_lines(dataset, recommend(model, dataset, users, int(flags.k)))))
+
+
+def _benchmark(arguments: Sequence[str]) -> None:
+    from recbole_hetcomp.benchmark import run_benchmark
+
+    flags, settings = _parsed(arguments, models=None, seeds="3")
+    if not flags.models:
+        raise UserError("benchmark: give --models=HetCompStudent,BPR")
+    if not flags.seeds.isdigit() or int(flags.seeds) < 1:
+        raise UserError(f"seeds: {flags.seeds!r} is no whole number of at least 1")
+    models = [name.strip() for name in flags.models.strip("[]").replace("'", "").replace('"', "").split(",")]
+    run_benchmark(models, flags.dataset, flags.config_files, seeds=int(flags.seeds), arguments=settings)
+
+
+def _tune(arguments: Sequence[str]) -> None:
+    from recbole_hetcomp.tuning import tune
+
+    flags, settings = _parsed(arguments, params_file=None, output_file="tuning.txt", algo="exhaustive", max_evals="10")
+    if flags.params_file is None:
+        raise UserError("tune: give --params_file=FILE, with a line such as `learning_rate choice [0.001,0.005]`")
+    tune(flags.model, flags.dataset, flags.config_files, flags.params_file, flags.output_file, flags.algo, flags.max_evals, settings)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "run": _run,
+    "recommend": _recommend,
+    "benchmark": _benchmark,
+    "tune": _tune,
+}

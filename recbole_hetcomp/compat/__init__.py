@@ -1,0 +1,202 @@
+"""What RecBole 1.2.1 needs on today's numpy, scipy, torch and pandas: a table, one row a repair.
+
+`install()` runs when `recbole_hetcomp` is imported. Every row asks the installed libraries for the feature it is
+about rather than for a version, changes nothing where it is not needed, and can be taken back (`uninstall()`). Outside
+RecBole only missing names are added: scipy's `dok_matrix._update` and, once a Config is made, numpy's old type names.
+`RECBOLE_HETCOMP_COMPAT=0` switches all rows off; a comma-separated list of names switches those off.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+
+import numpy as np
+import pandas as pd
+import recbole
+import scipy.sparse
+import torch
+from recbole.config import Config
+from recbole.data.dataset import dataset
+from recbole.evaluator.collector import Collector
+from recbole.model.general_recommender import dgcf
+from recbole.trainer import trainer
+
+from recbole_hetcomp.compat import repairs
+from recbole_hetcomp.compat.repairs import Undo, pretrained_loading, replaced, wrapped
+
+__all__ = ["REPAIRS", "Repair", "install", "pretrained_loading", "report", "uninstall"]
+
+WRITTEN_FOR = "1.2.1"
+SWITCH = "RECBOLE_HETCOMP_COMPAT"
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One row: `needed` asks the installed libraries, `apply` repairs and returns the function that takes it back."""
+
+    name: str
+    issue: str
+    when: str
+    needed: Callable[[], bool]
+    apply: Callable[[], Undo]
+    replaces_recbole: bool = True  # then only in the version it was written for
+
+
+REPAIRS = (
+    Repair(
+        "ray",
+        "RecBole#1820, #2215",
+        "ray is not loaded: RecBole needs it for one call, and ray 2.6.3 fails to import on numpy>=2 or setuptools>=81",
+        lambda: "ray" not in sys.modules and repairs.QUICK_START not in sys.modules,
+        repairs.import_quick_start_without_ray,
+    ),
+    Repair(
+        "numpy_names",
+        "RecBole#2215, PR #2187",
+        "numpy>=2: Config() reads numpy.float_, which is gone",
+        lambda: "float_" not in vars(np) and repairs.is_stock(Config.compatibility_settings),
+        lambda: replaced(Config, compatibility_settings=repairs.set_missing_numpy_names),
+    ),
+    Repair(
+        "dok_update",
+        "RecBole#2034, #2090, #2185",
+        "scipy>=1.13: the graph models call dok_matrix._update, which is gone",
+        lambda: not hasattr(scipy.sparse.dok_matrix, "_update"),
+        lambda: replaced(scipy.sparse.dok_matrix, _update=repairs.update_entries),
+        replaces_recbole=False,
+    ),
+    Repair(
+        "evaluate",
+        "RecBole#2212, #2215",
+        "any torch: the best model cannot be read since 2.6, and reading it could run code before",
+        lambda: repairs.is_stock(trainer.Trainer.evaluate),
+        wrapped(trainer.Trainer, "evaluate", repairs.restoring),
+    ),
+    Repair(
+        "resume",
+        "RecBole#2212, #2215",
+        "any torch, as above, when training is resumed",
+        lambda: repairs.is_stock(trainer.Trainer.resume_checkpoint),
+        lambda: replaced(trainer.Trainer, resume_checkpoint=repairs.resume_checkpoint),
+    ),
+    Repair(
+        "pretrained",
+        "RecBole#2212, PR #2219",
+        "any torch, as above, for NeuMF, ConvNCF, NAIS, RaCT, KD_DAGFM and S3Rec with a pretrained path",
+        lambda: any(importlib.import_module(name).torch is torch for name in repairs.PRETRAINED),
+        repairs.read_pretrained_as_data,
+    ),
+    Repair(
+        "fill_nan",
+        "not reported",
+        "pandas>=2.2 warns and pandas>=3 silently keeps NaN, also in the padding row of every feature",
+        lambda: repairs.is_stock(dataset.Dataset._fill_nan) and repairs.chained_fillna_is_unsafe(),
+        lambda: replaced(dataset.Dataset, _fill_nan=repairs.fill_nan),
+    ),
+    Repair(
+        "pandas_sequences",
+        "not reported",
+        "pandas>=3: sequence columns are read wrongly, so they are refused",
+        lambda: int(pd.__version__.partition(".")[0]) >= 3 and repairs.is_stock(dataset.Dataset._load_feat),
+        wrapped(dataset.Dataset, "_load_feat", repairs.refusing_sequences),
+    ),
+    Repair(
+        "download_barrier",
+        "not reported",
+        "any: a dataset's first download in a single process ends in an error of torch.distributed",
+        lambda: dataset.torch is torch,
+        lambda: replaced(
+            dataset,
+            torch=repairs.Overlay(
+                torch, distributed=repairs.Overlay(torch.distributed, barrier=repairs.barrier_if_distributed)
+            ),
+        ),
+    ),
+    Repair(
+        "collector",
+        "RecBole#2191",
+        "any: ItemCoverage, GiniIndex, AveragePopularity and TailPercentage end in an AttributeError",
+        repairs.collector_stumbles,
+        wrapped(Collector, "get_data_struct", repairs.setting_plain_values_aside),
+    ),
+    Repair(
+        "dgcf_sample",
+        "not reported",
+        "any: DGCF draws more users or items than there are when an epoch has few batches",
+        lambda: repairs.is_stock(dgcf.sample_cor_samples),
+        wrapped(dgcf, "sample_cor_samples", repairs.sampling_no_more_than_there_are),
+    ),
+    Repair(
+        "amp",
+        "not reported",
+        "torch>=2.4: RecBole calls the deprecated torch.cuda.amp",
+        lambda: hasattr(torch.amp, "GradScaler") and trainer.amp is torch.cuda.amp,
+        repairs.todays_amp,
+    ),
+)
+
+_status: dict[str, str] = {}
+_undos: list[Undo] = []
+
+
+def install() -> dict[str, str]:
+    """Applies every row that is needed here, once; per row "applied", "not needed" or "skipped: reason"."""
+    if not _status:
+        off = _switched_off()
+        for repair in REPAIRS:
+            _status[repair.name] = _install(repair, off)
+    return dict(_status)
+
+
+def _install(repair: Repair, off: frozenset[str]) -> str:
+    if repair.name in off:
+        return f"skipped: switched off by {SWITCH}"
+    if repair.replaces_recbole and recbole.__version__ != WRITTEN_FOR:
+        return f"skipped: written for RecBole {WRITTEN_FOR}, found {recbole.__version__}"
+    if not repair.needed():
+        return "not needed"
+    _undos.append(repair.apply())
+    return "applied"
+
+
+def _switched_off() -> frozenset[str]:
+    value = os.environ.get(SWITCH, "").strip()
+    names = frozenset(repair.name for repair in REPAIRS)
+    if value == "0":
+        return names
+    wanted = frozenset(name.strip() for name in value.split(",") if name.strip() not in ("", "1"))
+    if wanted - names:
+        unknown, known = ", ".join(sorted(wanted - names)), ", ".join(sorted(names))
+        warnings.warn(f"{SWITCH} names no repair: {unknown}; there are {known}", stacklevel=3)
+    return wanted
+
+
+def uninstall() -> None:
+    """Takes every repair back, the last one first."""
+    while _undos:
+        _undos.pop()()
+    _status.clear()
+
+
+def report() -> str:
+    """Versions and the state of every row, for a bug report."""
+    packages = ("recbole", "torch", "numpy", "pandas", "scipy", "ray", "setuptools")
+    lines = [f"python {platform.python_version()}, " + ", ".join(f"{name} {_version(name)}" for name in packages)]
+    for repair in REPAIRS:
+        status = _status.get(repair.name, "not installed")
+        lines.append(f"{repair.name:17} {status}\n{'':17} {repair.when} [{repair.issue}]")
+    return "\n".join(lines)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"

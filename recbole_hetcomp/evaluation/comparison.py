@@ -1,0 +1,131 @@
+"""One table: every teacher, the ensemble, the student without and with distillation; what each gives and what it costs."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.trainer import Trainer
+from tabulate import tabulate
+
+from recbole_hetcomp.config import Config
+from recbole_hetcomp.evaluation.efficiency import (
+    SAMPLE,
+    milliseconds_per_thousand,
+    n_parameters,
+    ranking_milliseconds,
+    serving_bytes,
+)
+from recbole_hetcomp.evaluation.list_recommender import of_ensemble
+from recbole_hetcomp.knowledge import discrepancy
+from recbole_hetcomp.split import Loaders, Split
+from recbole_hetcomp.teachers.ensemble import Ensemble
+from recbole_hetcomp.teachers.pool import Teacher, TeacherPool
+from recbole_hetcomp.teachers.ranking import top_unobserved
+
+FIDELITY_K = 50
+Row = dict[str, Any]
+
+
+def metrics_of(model: Any, config: Config, loaders: Loaders) -> dict[str, float]:
+    """The test metrics of a model as it stands, by RecBole's evaluator."""
+    trainer = Trainer(config, model)
+    trainer.eval_collector.data_collect(loaders.train)  # for metrics that look at the training set
+    result = trainer.evaluate(loaders.test, load_best_model=False, show_progress=config["show_progress"])
+    return {name: float(value) for name, value in result.items()}
+
+
+def model_row(role: str, name: str, model: Any, config: Config, split: Split, loaders: Loaders) -> Row:
+    """A model's metrics, size and speed."""
+    return {
+        "role": role,
+        "model": name,
+        **metrics_of(model, config, loaders),
+        "params": n_parameters(model),
+        "size_mb": serving_bytes(model) / 2**20,
+        "ms_per_1000_users": ranking_milliseconds(model, split.history, max_block_mb=config["max_block_mb"]),
+    }
+
+
+def teacher_rows(pool: TeacherPool, config: Config, split: Split, loaders: Loaders) -> list[Row]:
+    """A row for each teacher, and one for their ensemble, which costs what all of them cost and the merging."""
+    rows = [_teacher_row(teacher, config, split, loaders) for teacher in pool.teachers]
+    ensemble = of_ensemble(config, copy.copy(split.train), pool)
+    users = split.history.active_users[:SAMPLE]
+    merging = milliseconds_per_thousand(partial(_merge, pool, config, users), len(users))
+    costs = {key: _sum(row[key] for row in rows) for key in ("params", "size_mb", "ms_per_1000_users")}
+    if costs["ms_per_1000_users"] is not None:
+        costs["ms_per_1000_users"] += merging
+    rows.append({"role": "ensemble", "model": f"{len(pool)} teachers", **metrics_of(ensemble, config, loaders), **costs})
+    return rows
+
+
+def _teacher_row(teacher: Teacher, config: Config, split: Split, loaders: Loaders) -> Row:
+    if teacher.load is not None:
+        row = model_row("teacher", teacher.name, teacher.model, config, split, loaders)
+        teacher.release()
+        return row
+    lists = of_ensemble(config, copy.copy(split.train), TeacherPool([teacher]))
+    costs = dict.fromkeys(("params", "size_mb", "ms_per_1000_users"))  # not known of a file
+    return {"role": "teacher", "model": teacher.name, **metrics_of(lists, config, loaders), **costs}
+
+
+def _merge(pool: TeacherPool, config: Config, users: torch.Tensor) -> torch.Tensor:
+    last = torch.full((len(pool), len(users)), pool.n_stages - 1)
+    return Ensemble.from_config(pool, config).topk(FIDELITY_K, last, users)
+
+
+def _sum(values: Any) -> Any:
+    values = list(values)
+    return None if None in values else sum(values)
+
+
+def add_fidelity(row: Row, model: Any, pool: TeacherPool, ensemble: Row, config: Config, split: Split) -> None:
+    """Add to a student's row how near it comes to the ensemble.
+
+    `fidelity` is 1 - D@50 between the two top-50 lists outside the training items, a mean over users; `retention` holds
+    each metric divided by the ensemble's.
+    """
+    users = split.history.active_users
+    last = torch.full((len(pool), len(users)), pool.n_stages - 1)
+    theirs = Ensemble.from_config(pool, config).topk(FIDELITY_K, last, users)
+    ours = top_unobserved(model, split.history, FIDELITY_K, max_block_mb=config["max_block_mb"])[users]
+    row["fidelity"] = 1 - float(discrepancy(ours, theirs, k=FIDELITY_K).mean())
+    metrics = [name for name in ensemble if "@" in name]
+    row["retention"] = {name: row[name] / ensemble[name] if ensemble[name] else None for name in metrics}
+
+
+def table(rows: Sequence[Row], valid_metric: str) -> str:
+    """The rows as a GitHub table; retention is that of the metric that models are selected by."""
+    metrics = [name for name in rows[0] if "@" in name]
+    headers = ["role", "model", *metrics, "params", "MB", "ms / 1,000 users", "fidelity", f"retention {valid_metric.lower()}"]
+    cells = [
+        [
+            row["role"],
+            row["model"],
+            *(f"{row[name]:.4f}" for name in metrics),
+            _text(row["params"], ","),
+            _text(row["size_mb"], ".2f"),
+            _text(row["ms_per_1000_users"], ".1f"),
+            _text(row.get("fidelity"), ".3f"),
+            _text((row.get("retention") or {}).get(valid_metric.lower()), ".3f"),
+        ]
+        for row in rows
+    ]
+    return tabulate(cells, headers, tablefmt="github", disable_numparse=True, colalign=["left"] * 2 + ["right"] * (len(headers) - 2))
+
+
+def _text(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def save_comparison(rows: Sequence[Row], text: str, provenance: Mapping[str, Any], folder: Path) -> None:
+    """`comparison.md` and `comparison.json` in `folder`."""
+    (folder / "comparison.md").write_text(text + "\n", encoding="utf-8")
+    content = json.dumps({**provenance, "rows": list(rows)}, indent=1, default=str)
+    (folder / "comparison.json").write_text(content + "\n", encoding="utf-8")

@@ -1,0 +1,42 @@
+"""Each user's training items, and how many users' rows of scores fit into memory at once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+class History:
+    """Each user's training items, as compressed rows.
+
+    Args:
+        users, items: [N] the pairs of the training set, RecBole's internal ids
+        n_users, n_items: counts, the padding id 0 among them
+    """
+
+    def __init__(self, users: Tensor, items: Tensor, n_users: int, n_items: int) -> None:
+        self.n_users, self.n_items = n_users, n_items
+        pairs = torch.unique(users.long() * n_items + items.long())  # sorted by user, then item; each pair once
+        self.items = pairs % n_items  # [N] int64
+        self.counts = torch.bincount(pairs // n_items, minlength=n_users)  # [n_users] int64
+        self.starts = self.counts.cumsum(0) - self.counts
+
+    def padded(self, users: Tensor) -> Tensor:
+        """[B, H] int64: the items of `users` [B], filled up with 0 to the longest history among them."""
+        counts, starts = self.counts[users], self.starts[users]
+        column = torch.arange(int(counts.max()) if len(users) else 0)
+        inside = column < counts[:, None]  # [B, H]
+        rows = torch.where(inside, starts[:, None] + column, torch.zeros_like(column))
+        return torch.where(inside, self.items[rows], torch.zeros_like(rows))
+
+    @cached_property
+    def active_users(self) -> Tensor:
+        """[A] int64: the users who have training items; the others get no loss and no list."""
+        return self.counts.nonzero().squeeze(1)
+
+
+def users_per_block(n_items: int, max_block_mb: float) -> int:
+    """How many float32 score rows of `n_items` fit into a block of `max_block_mb` MiB; at least 1."""
+    return max(1, int(max_block_mb * 2**20 / (4 * n_items)))

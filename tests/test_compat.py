@@ -1,0 +1,296 @@
+"""The repairs say truly where they are needed, are made once, and can be taken back."""
+
+from __future__ import annotations
+
+import collections
+import os
+import subprocess
+import sys
+import types
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import recbole
+import scipy.sparse
+import torch
+from recbole.config import Config
+from recbole.data.dataset import Dataset
+from recbole.data.dataset import dataset as dataset_module
+from recbole.evaluator.collector import Collector, DataStruct
+from recbole.model.general_recommender import dgcf, neumf
+from recbole.trainer import Trainer
+from recbole.trainer import trainer as trainer_module
+from recbole.utils import FeatureType
+
+from recbole_hetcomp import compat
+from recbole_hetcomp.compat import repairs
+
+NAMES = [repair.name for repair in compat.REPAIRS]
+ROWS = {repair.name: repair for repair in compat.REPAIRS}
+
+
+@pytest.fixture(autouse=True)
+def _leave_it_installed():
+    yield
+    compat.uninstall()
+    compat.install()
+
+
+@pytest.fixture
+def nothing_installed():
+    compat.uninstall()
+
+
+def raises(*errors):
+    """A symptom: the function ends in one of `errors`."""
+
+    def decorate(function):
+        def symptom():
+            try:
+                function()
+            except errors:
+                return True
+            return False
+
+        return symptom
+
+    return decorate
+
+
+@raises(AttributeError)
+def numpy_names():
+    Config.compatibility_settings(None)
+
+
+@raises(AttributeError)
+def dok_update():
+    scipy.sparse.dok_matrix((2, 2))._update({(0, 1): 1.0})
+
+
+def fill_nan():
+    frame = pd.DataFrame({"token": [1.0, np.nan], "float": [1.0, np.nan]})
+    dataset = object.__new__(Dataset)
+    dataset.logger = types.SimpleNamespace(debug=lambda *_: None)
+    dataset.feat_name_list, dataset.item_feat = ["item_feat"], frame
+    dataset.field2type = {"token": FeatureType.TOKEN, "float": FeatureType.FLOAT}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        dataset._fill_nan()
+    return bool(caught) or frame["token"].tolist() != [1, 0] or frame["float"].tolist() != [1, 1]
+
+
+@raises(ValueError, RuntimeError)
+def download_barrier():
+    dataset_module.torch.distributed.barrier()
+
+
+@raises(AttributeError)
+def collector():
+    collector = object.__new__(Collector)
+    collector.data_struct = DataStruct()
+    collector.data_struct.set("data.num_items", 3)
+    collector.data_struct.set("data.count_items", collections.Counter([1, 1]))
+    collector.data_struct.set("rec.items", torch.ones(2))
+    struct = collector.get_data_struct()
+    assert (struct["data.num_items"], struct["data.count_items"][1]) == (3, 2)
+    assert torch.equal(struct["rec.items"], torch.ones(2))
+    assert "data.num_items" in collector.data_struct
+    assert "rec.items" not in collector.data_struct
+
+
+@raises(ValueError)
+def dgcf_sample():
+    users, items = dgcf.sample_cor_samples(3, 9, 7)
+    assert len(users) == len(items) == 3
+
+
+def amp():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer_module.amp.GradScaler(enabled=False)
+    return any("deprecated" in str(warning.message) for warning in caught)
+
+
+SYMPTOMS = (numpy_names, dok_update, fill_nan, download_barrier, collector, dgcf_sample, amp)
+SYMPTOMS = dict(
+    zip(("numpy_names", "dok_update", "fill_nan", "download_barrier", "collector", "dgcf_sample", "amp"), SYMPTOMS)
+)
+
+
+@pytest.mark.parametrize("name", SYMPTOMS)
+@pytest.mark.usefixtures("nothing_installed")
+def test_the_probe_tells_the_truth_and_the_repair_cures(name):
+    assert ROWS[name].needed() is SYMPTOMS[name]()
+    compat.install()
+    assert not SYMPTOMS[name]()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_repair_is_needed_once_installed(name):
+    assert not ROWS[name].needed()
+
+
+@pytest.mark.parametrize("name", ["evaluate", "resume", "pretrained"])
+@pytest.mark.usefixtures("nothing_installed")
+def test_reading_checkpoints_as_data_is_always_needed(name):
+    assert ROWS[name].needed()
+
+
+def patched():
+    """What the repairs put in place, or what stands there without them."""
+    return {
+        "names": vars(Config)["compatibility_settings"],
+        "dok": vars(scipy.sparse.dok_matrix).get("_update"),
+        "evaluate": vars(Trainer)["evaluate"],
+        "resume": vars(Trainer)["resume_checkpoint"],
+        "neumf": neumf.torch,
+        "fill_nan": vars(Dataset)["_fill_nan"],
+        "load_feat": vars(Dataset)["_load_feat"],
+        "dataset": dataset_module.torch,
+        "collector": vars(Collector)["get_data_struct"],
+        "dgcf": dgcf.sample_cor_samples,
+        "amp": trainer_module.amp,
+    }
+
+
+def test_installing_twice_leaves_the_same_objects():
+    before, status = patched(), compat.install()
+    assert compat.install() == status
+    assert all(value is before[name] for name, value in patched().items())
+
+
+def test_uninstalling_restores_recbole():
+    compat.uninstall()
+    stock = patched()
+    compat.install()
+    assert stock["evaluate"] is not Trainer.evaluate
+    compat.uninstall()
+    assert all(value is stock[name] for name, value in patched().items())
+    assert stock["neumf"] is torch
+    assert "recbole.quick_start" not in sys.modules
+    assert not hasattr(recbole, "quick_start")
+
+
+def test_every_row_has_a_status_and_is_reported():
+    assert list(compat.install()) == NAMES
+    report = compat.report()
+    assert all(name in report for name in NAMES)
+    assert f"numpy {np.__version__}" in report
+
+
+@pytest.mark.parametrize(
+    ("value", "off"), [("0", set(NAMES)), ("amp, collector", {"amp", "collector"}), ("", set()), ("1", set())]
+)
+@pytest.mark.usefixtures("nothing_installed")
+def test_the_environment_switches_rows_off(monkeypatch, value, off):
+    monkeypatch.setenv(compat.SWITCH, value)
+    status = compat.install()
+    assert {name for name, state in status.items() if "switched off" in state} == off
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_an_unknown_name_in_the_environment_is_warned_about(monkeypatch):
+    monkeypatch.setenv(compat.SWITCH, "fil_nan")
+    with pytest.warns(UserWarning, match="names no repair: fil_nan; there are amp, "):
+        compat.install()
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_another_version_of_recbole_is_left_alone(monkeypatch):
+    monkeypatch.setattr(recbole, "__version__", "1.3.0")
+    before, status = patched(), compat.install()
+    assert status["evaluate"] == "skipped: written for RecBole 1.2.1, found 1.3.0"
+    assert all(value is before[name] for name, value in patched().items() if name != "dok")
+
+
+def test_numpy_names_that_exist_keep_their_meaning(monkeypatch):
+    monkeypatch.setattr(np, "object", "mine", raising=False)
+    repairs.set_missing_numpy_names(None)
+    assert np.object == "mine"
+    assert np.float is np.float64
+
+
+def test_pretrained_loading_is_undone_on_leaving():
+    compat.uninstall()
+    with compat.pretrained_loading():
+        assert neumf.torch.load is repairs.load_pretrained
+        assert neumf.torch.nn is torch.nn
+    assert neumf.torch is torch
+
+
+def test_sequence_columns_are_refused_where_pandas_would_spoil_them(tmp_path):
+    (tmp_path / "toy.item").write_text("item_id:token\tclass:token_seq\tprice:float\n")
+    read = repairs.refusing_sequences(lambda *_: "read")
+    dataset = types.SimpleNamespace(config={"encoding": "utf-8", "field_separator": "\t"})
+    dataset._get_load_and_unload_col = lambda source: (None, None)
+    with pytest.raises(NotImplementedError, match=r"\['class'\].*pandas<3"):
+        read(dataset, tmp_path / "toy.item", "item")
+    for load, unload in (({"item_id", "price"}, None), (None, {"class"})):
+        dataset._get_load_and_unload_col = lambda source, answer=(load, unload): answer
+        assert read(dataset, tmp_path / "toy.item", "item") == "read"
+
+
+# --- in a fresh interpreter -----------------------------------------------------------------------------------------
+
+
+def fresh(code, **environment):
+    """Runs `code` in a new interpreter in which the package can be imported; its output."""
+    path = os.pathsep.join(filter(None, [str(Path(compat.__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, **environment}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_the_package_needs_no_ray_and_changes_nothing_else():
+    code = """
+import logging, os, sys, warnings
+class NoRay:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("ray", "lightgbm", "xgboost"):
+            raise ImportError(f"{name} was imported")
+sys.meta_path.insert(0, NoRay())
+import numpy, torch
+environment, handlers, names = dict(os.environ), logging.getLogger().handlers[:], set(vars(numpy))
+filters = warnings.filters[:]
+from recbole_hetcomp import compat
+assert compat.install()["ray"] == "applied"
+assert not [name for name in sys.modules if name.partition(".")[0] == "ray"]
+assert "recbole.quick_start.quick_start" in sys.modules
+assert dict(os.environ) == environment and logging.getLogger().handlers == handlers
+assert not ({"float", "int", "object", "str"} & (set(vars(numpy)) - names))
+from recbole.quick_start import quick_start
+quick_start.tune.report(recall=1.0)
+try:
+    quick_start.tune.run
+except ImportError as error:
+    print(error)
+"""
+    assert "ray.tune.run needs ray" in fresh(code)
+
+
+def test_a_users_own_ray_survives():
+    code = """
+import sys, types
+ray, tune = types.ModuleType("ray"), types.ModuleType("ray.tune")
+ray.tune = tune
+sys.modules.update({"ray": ray, "ray.tune": tune})
+from recbole_hetcomp import compat
+assert compat.install()["ray"] == "not needed"
+assert sys.modules["ray"] is ray
+from recbole.quick_start import quick_start
+assert quick_start.tune is tune
+"""
+    fresh(code)
+
+
+def test_a_report_reaches_a_ray_that_is_imported_later(monkeypatch):
+    reported = []
+    tune = types.ModuleType("ray.tune")
+    tune.report = lambda **metrics: reported.append(metrics)
+    monkeypatch.setitem(sys.modules, "ray.tune", tune)
+    repairs.LazyTune().report(recall=0.5)
+    assert reported == [{"recall": 0.5}]
