@@ -49,6 +49,13 @@ setup(
     extras_require={
         "tune": ["hyperopt==0.2.5"],
         "py312": RECBOLE_NEEDS,
-        "dev": ["pytest>=7", "hypothesis>=6", "ruff>=0.6", "mypy>=1.8", "pandas-stubs", "types-PyYAML", "types-tabulate"],
+        "dev": [
+            "pytest>=7",
+            "hypothesis>=6",
+            "ruff>=0.6",
+            "mypy>=1.8",
+            "types-PyYAML",
+            "types-tabulate",
+        ],
     },
 )

@@ -14,7 +14,6 @@ from recbole.utils import init_logger, set_color
 from tabulate import tabulate
 
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.evaluation.efficiency import n_parameters, ranking_milliseconds, serving_bytes
 from recbole_hetcomp.quick_start import check, run_on_split
 from recbole_hetcomp.split import fit_to_catalogue, make_split, split_seed

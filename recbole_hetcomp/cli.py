@@ -66,7 +66,9 @@ def _run(arguments: Sequence[str]) -> None:
 
     flags, settings = _parsed(arguments, nproc="1", ip="localhost", port="5678", world_size="-1", group_offset="0")
     if (flags.nproc, flags.world_size) not in {("1", "-1"), ("1", "1")}:
-        raise UserError(f"nproc: {flags.nproc} processes (world_size {flags.world_size}) are not supported yet; use --nproc=1")
+        raise UserError(
+            f"nproc: {flags.nproc} processes (world_size {flags.world_size}) are not supported yet; use --nproc=1"
+        )
     run_hetcomp(flags.model, flags.dataset, flags.config_files, arguments=settings)
 
 
@@ -101,7 +103,16 @@ def _tune(arguments: Sequence[str]) -> None:
     flags, settings = _parsed(arguments, params_file=None, output_file="tuning.txt", algo="exhaustive", max_evals="10")
     if flags.params_file is None:
         raise UserError("tune: give --params_file=FILE, with a line such as `learning_rate choice [0.001,0.005]`")
-    tune(flags.model, flags.dataset, flags.config_files, flags.params_file, flags.output_file, flags.algo, flags.max_evals, settings)
+    tune(
+        flags.model,
+        flags.dataset,
+        flags.config_files,
+        flags.params_file,
+        flags.output_file,
+        flags.algo,
+        flags.max_evals,
+        settings,
+    )
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {

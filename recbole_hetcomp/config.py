@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 from collections.abc import Mapping, Sequence
 from logging import getLogger
@@ -16,10 +17,8 @@ from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.registry import get_model, properties_dir, properties_of
 
 # Keys that RecBole reads though none of its yaml files or argument lists names them.
-READ_BY_RECBOLE = frozenset(
-    "model dataset config_files nproc world_size ip port offset group_offset local_rank loss_type reg_weight "
-    "embedding_size data_path".split()
-)
+READ_BY_RECBOLE = {"config_files", "data_path", "dataset", "embedding_size", "group_offset", "ip", "local_rank", "loss_type"}
+READ_BY_RECBOLE |= {"model", "nproc", "offset", "port", "reg_weight", "world_size"}
 
 
 class Config(RecBoleConfig):
@@ -78,6 +77,10 @@ class Config(RecBoleConfig):
             given[key] = value
         return self._convert_config_dict(given)
 
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        """Strings to the literals that they spell. RecBole evaluates them as code, which no setting needs."""
+        return {key: _literal(value) if isinstance(value, str) else value for key, value in config_dict.items()}
+
     def _get_model_and_dataset(self, model: str | type | None, dataset: str | None) -> tuple[str, type, str]:
         model = model or self.external_config_dict.get("model")
         return super()._get_model_and_dataset(get_model(model) if isinstance(model, str) else model, dataset)
@@ -121,6 +124,15 @@ class Config(RecBoleConfig):
         for line in lines:
             getLogger().warning(line)
         return lines
+
+
+def _literal(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def derive(config: Config, model: str, settings: Mapping[str, Any], *, seed: int) -> Config:

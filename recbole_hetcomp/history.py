@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import torch
+from recbole.data.dataset import Dataset
 from torch import Tensor
 
 
@@ -22,6 +23,12 @@ class History:
         self.items = pairs % n_items  # [N] int64
         self.counts = torch.bincount(pairs // n_items, minlength=n_users)  # [n_users] int64
         self.starts = self.counts.cumsum(0) - self.counts
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> History:
+        """The history that a RecBole dataset's interactions make up."""
+        users, items = (torch.as_tensor(dataset.inter_feat[field]) for field in (dataset.uid_field, dataset.iid_field))
+        return cls(users, items, dataset.user_num, dataset.item_num)
 
     def padded(self, users: Tensor) -> Tensor:
         """[B, H] int64: the items of `users` [B], filled up with 0 to the longest history among them."""

@@ -99,7 +99,12 @@ def _distil(
 
 
 def _compare(
-    config: Config, split: Split, loaders: Loaders, pool: TeacherPool, model: DistilledRecommender, result: dict[str, Any]
+    config: Config,
+    split: Split,
+    loaders: Loaders,
+    pool: TeacherPool,
+    model: DistilledRecommender,
+    result: dict[str, Any],
 ) -> list[Row]:
     """The rows of the comparison, printed, and saved beside the checkpoint where there is one."""
     rows = teacher_rows(pool, config, split, loaders)
@@ -114,7 +119,12 @@ def _compare(
     text = table(rows, config["valid_metric"])
     getLogger().info(set_color("comparison", "yellow") + " on the test part:\n" + text)
     if result["checkpoint"]:
-        provenance = {"dataset": config.dataset, "split": split.fingerprint, "seed": config["seed"], "checkpoint": result["checkpoint"]}
+        provenance = {
+            "dataset": config.dataset,
+            "split": split.fingerprint,
+            "seed": config["seed"],
+            "checkpoint": result["checkpoint"],
+        }
         save_comparison(rows, text, provenance, Path(result["checkpoint"]).parent)
     return rows
 

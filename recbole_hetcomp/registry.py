@@ -23,7 +23,7 @@ ENTRY_POINTS = "recbole_hetcomp.methods"
 KINDS = ("general", "context_aware", "sequential", "knowledge_aware")
 HOMES = ("recbole_hetcomp.model.general_recommender", *(f"recbole.model.{kind}_recommender" for kind in KINDS))
 # These need libraries of their own, and RecBole imports them for any name that it does not know.
-EXTERNAL = {name: "recbole.model.exlib_recommender" for name in ("xgboost", "lightgbm")}
+EXTERNAL = dict.fromkeys(("xgboost", "lightgbm"), "recbole.model.exlib_recommender")
 
 
 def get_model(name: str) -> type:

@@ -47,7 +47,8 @@ def load_student(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Co
         model.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
         raise UserError(
-            f"checkpoint: {str(path)!r} does not fit dataset {config.dataset!r} as it is now; restore the data it was trained on"
+            f"checkpoint: {str(path)!r} does not fit dataset {config.dataset!r} as it is now; "
+            "restore the data it was trained on"
         ) from error
     model.load_other_parameter(checkpoint.get("other_parameter"))
     return config, model.eval(), split.whole
@@ -74,8 +75,7 @@ def recommend(model: Any, dataset: Dataset, users: Sequence[str], k: int = 10) -
         if user not in known or known[user] == 0:
             raise UserError(f"users: dataset {dataset.dataset_name!r} has no user {user!r}{close_matches(user, known)}")
     ids = torch.tensor([known[user] for user in users])
-    pairs = (dataset.inter_feat[field] for field in (dataset.uid_field, dataset.iid_field))
-    history = History(*map(torch.as_tensor, pairs), dataset.user_num, dataset.item_num)
+    history = History.of(dataset)
     scores = full_scores(model, ids).float().cpu()
     items = top_of_block(scores, history.padded(ids), min(k, dataset.item_num - 1))
     tokens = dataset.field2id_token[dataset.iid_field]

@@ -69,8 +69,7 @@ class Split:
     @cached_property
     def history(self) -> History:
         """Every user's training items."""
-        users, items = (self.train.inter_feat[field] for field in (self.train.uid_field, self.train.iid_field))
-        return History(users, items, self.train.user_num, self.train.item_num)
+        return History.of(self.train)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -105,7 +104,9 @@ def make_split(config: Config) -> Split:
         )
     for name, part in zip(("validation", "test"), parts[1:]):
         if not len(part):
-            raise UserError(f"dataset {config.dataset!r}: the {name} part is empty; change eval_args (now {config['eval_args']})")
+            raise UserError(
+                f"dataset {config.dataset!r}: the {name} part is empty; change eval_args (now {config['eval_args']})"
+            )
     getLogger().info(dataset)
     return Split(dataset, parts)
 

@@ -52,8 +52,8 @@ def tune(
     if algo not in ("exhaustive", "random", "bayes"):
         raise UserError(f"algo: {algo!r} is none of exhaustive, random, bayes")
     try:
-        from recbole.trainer import HyperTuning
         import hyperopt  # noqa: F401
+        from recbole.trainer import HyperTuning
     except ImportError as error:
         raise UserError(f"tune needs hyperopt ({error}); run `pip install recbole_hetcomp[tune]`") from error
     trial = partial(objective_function, model=model, dataset=dataset, arguments=tuple(arguments))

@@ -155,8 +155,11 @@ def test_metrics_that_look_at_the_training_data_are_computed(toy_folder):
     assert_finite(result, keys=[f"{name.lower()}@10" for name in metrics])
 
 
-def test_a_model_starts_from_the_checkpoint_of_another(toy_folder):
-    run("NeuMF", settings("NeuMF", toy_folder))
-    (saved,) = Path("saved").glob("NeuMF-*.pth")
-    start = {"use_pretrain": True, "mf_pretrain_path": str(saved), "mlp_pretrain_path": str(saved)}
-    assert_finite(run("NeuMF", settings("NeuMF", toy_folder, checkpoint_dir="started", **start)))
+def test_a_model_starts_from_the_checkpoints_of_two_others(toy_folder):
+    parts = {"mf": {"mlp_train": False}, "mlp": {"mf_train": False}}
+    start = {"use_pretrain": True}
+    for part, more in parts.items():
+        run("NeuMF", settings("NeuMF", toy_folder, checkpoint_dir=part, **more))
+        (saved,) = Path(part).glob("NeuMF-*.pth")
+        start[f"{part}_pretrain_path"] = str(saved)
+    assert_finite(run("NeuMF", settings("NeuMF", toy_folder, **start)))

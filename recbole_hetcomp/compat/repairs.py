@@ -73,9 +73,7 @@ class LazyTune:
         try:
             return getattr(importlib.import_module("ray.tune"), name)
         except ImportError as error:
-            raise ImportError(
-                f"ray.tune.{name} needs ray, which does not import here; try ray<=2.6.3, numpy<2"
-            ) from error
+            raise ImportError(f"ray.tune.{name} needs ray, which does not import here; try ray<=2.6.3, numpy<2") from error
 
 
 def import_quick_start_without_ray() -> Undo:
@@ -281,9 +279,7 @@ def sampling_no_more_than_there_are(stock: Callable[..., Any]) -> Callable[..., 
 
 
 def todays_amp() -> Undo:
-    amp = types.SimpleNamespace(
-        GradScaler=partial(torch.amp.GradScaler, "cuda"), autocast=partial(torch.autocast, "cuda")
-    )
+    amp = types.SimpleNamespace(GradScaler=partial(torch.amp.GradScaler, "cuda"), autocast=partial(torch.autocast, "cuda"))
     return replaced(trainer, amp=amp)
 
 

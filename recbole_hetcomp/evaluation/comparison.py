@@ -103,7 +103,16 @@ def add_fidelity(row: Row, model: Any, pool: TeacherPool, ensemble: Row, config:
 def table(rows: Sequence[Row], valid_metric: str) -> str:
     """The rows as a GitHub table; retention is that of the metric that models are selected by."""
     metrics = [name for name in rows[0] if "@" in name]
-    headers = ["role", "model", *metrics, "params", "MB", "ms / 1,000 users", "fidelity", f"retention {valid_metric.lower()}"]
+    headers = [
+        "role",
+        "model",
+        *metrics,
+        "params",
+        "MB",
+        "ms / 1,000 users",
+        "fidelity",
+        f"retention {valid_metric.lower()}",
+    ]
     cells = [
         [
             row["role"],
@@ -117,7 +126,9 @@ def table(rows: Sequence[Row], valid_metric: str) -> str:
         ]
         for row in rows
     ]
-    return tabulate(cells, headers, tablefmt="github", disable_numparse=True, colalign=["left"] * 2 + ["right"] * (len(headers) - 2))
+    return tabulate(
+        cells, headers, tablefmt="github", disable_numparse=True, colalign=["left"] * 2 + ["right"] * (len(headers) - 2)
+    )
 
 
 def _text(value: float | None, form: str) -> str:

@@ -87,14 +87,10 @@ class Curriculum:
         if rule not in RULES:
             raise ValueError(f"rule {rule!r} is none of {', '.join(RULES)}")
         check_relevance(relevance)
-        for name, number in (
-            ("n_teachers", n_teachers),
-            ("n_users", n_users),
-            ("n_stages", n_stages),
-            ("period", period),
-        ):
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1, not {number}")
+        counts = {"n_teachers": n_teachers, "n_users": n_users, "n_stages": n_stages, "period": period}
+        too_small = [f"{name}={count}" for name, count in counts.items() if count < 1]
+        if too_small:
+            raise ValueError(f"{', '.join(too_small)} must be at least 1")
         self.n_stages = n_stages
         self.alpha, self.decay, self.period = alpha, decay, period
         self.rule, self.max_dwell = RULES[rule], max_dwell

@@ -108,9 +108,7 @@ def list_sizes(n_targets: int, depths: Sequence[float]) -> list[int]:
 
 def overall_from_parts(observed: ShortList, targets: ShortList, tail: Tensor) -> Tensor:
     """[B]: `overall_ranking_loss` from the lists' scores and the log-mass [B] of the other unobserved items."""
-    return unordered_loss(observed.scores, tail, observed.present) + unordered_loss(
-        targets.scores, tail, targets.present
-    )
+    return unordered_loss(observed.scores, tail, observed.present) + unordered_loss(targets.scores, tail, targets.present)
 
 
 def fine_from_parts(

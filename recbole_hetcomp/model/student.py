@@ -18,8 +18,8 @@ from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_hetcomp.errors import UserError
-from recbole_hetcomp.registry import get_model
 from recbole_hetcomp.history import History
+from recbole_hetcomp.registry import get_model
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.ranking import full_scores
 
@@ -52,14 +52,13 @@ class DistilledRecommender(GeneralRecommender):
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
-        backbone = get_model(str(config["student"]))
+        backbone: Any = get_model(str(config["student"]))
         if not issubclass(backbone, GeneralRecommender) or issubclass(backbone, DistilledRecommender):
             raise UserError(f"student: {config['student']!r} is no general recommender; choose MF, ML, DL or LightGCN")
         self.backbone = backbone(config, dataset)
         self.base_loss_weight = float(config["base_loss_weight"])
         self.user_batches = bool(config["user_batches"]) and not self.base_loss_weight  # a base loss needs interactions
-        pairs = (dataset.inter_feat[field] for field in (dataset.uid_field, dataset.iid_field))
-        self.history = History(*pairs, self.n_users, self.n_items)
+        self.history = History.of(dataset)
 
     # ---- what a method adds -------------------------------------------------------------------------------------------
 
@@ -105,9 +104,8 @@ class DistilledRecommender(GeneralRecommender):
         """Raise a UserError where no gradient reaches the backbone's parameters through its scores."""
         with torch.random.fork_rng(), torch.enable_grad():
             if not self.scores(torch.tensor([1])).requires_grad:
-                raise UserError(
-                    f"student: {type(self.backbone).__name__} has no scores that can be trained; choose MF, ML, DL or LightGCN"
-                )
+                name = type(self.backbone).__name__
+                raise UserError(f"student: {name} has no scores that can be trained; choose MF, ML, DL or LightGCN")
 
     @cached_property
     def training_entities(self) -> tuple[str, Tensor] | None:
@@ -120,7 +118,7 @@ class DistilledRecommender(GeneralRecommender):
         if not self.base_loss_weight:
             return distillation
         base = self.backbone.calculate_loss(interaction)
-        return self.base_loss_weight * (sum(base) if isinstance(base, tuple) else base), distillation
+        return self.base_loss_weight * (torch.stack(base).sum() if isinstance(base, tuple) else base), distillation
 
     def predict(self, interaction: Interaction) -> Tensor:
         return self.backbone.predict(interaction)

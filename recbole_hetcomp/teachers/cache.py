@@ -23,11 +23,10 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.errors import UserError
 
 # Settings that change where a training runs or what is reported of it, but not what comes out.
-WITHOUT_EFFECT = frozenset(
-    "gpu_id use_gpu worker state data_path checkpoint_dir show_progress save_dataset dataset_save_path save_dataloaders "
-    "dataloaders_save_path log_wandb wandb_project metrics topk eval_batch_size device local_rank single_spec max_block_mb "
-    "loss_decimal_place split_seed config_files".split()
-)
+WITHOUT_EFFECT = {"checkpoint_dir", "config_files", "data_path", "dataloaders_save_path", "dataset_save_path", "device"}
+WITHOUT_EFFECT |= {"eval_batch_size", "gpu_id", "local_rank", "log_wandb", "loss_decimal_place", "max_block_mb", "metrics"}
+WITHOUT_EFFECT |= {"model_config", "save_dataloaders", "save_dataset", "show_progress", "single_spec", "split_seed", "state"}
+WITHOUT_EFFECT |= {"topk", "use_gpu", "wandb_project", "without_distillation", "without_distillation_config", "worker"}
 
 
 def kept(
@@ -77,7 +76,9 @@ def working_folder(home: Path, name: str) -> Path:
         home.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(dir=home, prefix=f".{name}-"))
     except OSError as error:
-        raise UserError(f"checkpoint_dir: {str(home)!r} cannot be written ({error.strerror}); choose another folder") from error
+        raise UserError(
+            f"checkpoint_dir: {str(home)!r} cannot be written ({error.strerror}); choose another folder"
+        ) from error
 
 
 def settings_of(config: Config) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.knowledge import ensemble_topk, observed_ranking, power_importance, rank_importance
 from recbole_hetcomp.history import History
+from recbole_hetcomp.knowledge import ensemble_topk, observed_ranking, power_importance, rank_importance
 from recbole_hetcomp.teachers.pool import TeacherPool
 
 USERS_PER_BLOCK = 2**14  # users whose lists are merged at once
@@ -104,7 +104,7 @@ def _by_popularity(history: History, k: int) -> Tensor:
     ranked = torch.zeros(history.n_users, k, dtype=torch.int32)
     for users in history.active_users.split(USERS_PER_BLOCK):
         items = history.padded(users)
-        order = popularity[items].masked_fill(items == 0, -1).argsort(1, descending=True, stable=True)
+        order = popularity[items].masked_fill(items == 0, -1).argsort(dim=1, descending=True, stable=True)
         block = items.gather(1, order)[:, :k]
         ranked[users, : block.size(1)] = block.int()
     return ranked

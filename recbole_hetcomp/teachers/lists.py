@@ -38,9 +38,7 @@ def read_lists(path: Path, split: Split) -> Trajectory:
         if trajectory.items.size(1) != split.whole.user_num or int(trajectory.items.max()) >= split.whole.item_num:
             raise UserError(f"teachers: {str(path)!r} has other users or items than this dataset; make it anew on this one")
         return trajectory
-    return Trajectory.from_lists(
-        _lists(_table(path), path, split), teacher=path.stem, dataset_fingerprint=split.fingerprint
-    )
+    return Trajectory.from_lists(_lists(_table(path), path, split), teacher=path.stem, dataset_fingerprint=split.fingerprint)
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -55,7 +53,9 @@ def _table(path: Path) -> pd.DataFrame:
     for column in {"rank", "checkpoint"} & set(table.columns):
         numbers = pd.to_numeric(table[column], errors="coerce")
         if numbers.isna().any():
-            raise UserError(f"teachers: {str(path)!r} holds a {column} that is no number ({table[column][numbers.isna()].iloc[0]!r})")
+            raise UserError(
+                f"teachers: {str(path)!r} holds a {column} that is no number ({table[column][numbers.isna()].iloc[0]!r})"
+            )
         table[column] = numbers
     return table
 
@@ -63,17 +63,28 @@ def _table(path: Path) -> pd.DataFrame:
 def _lists(table: pd.DataFrame, path: Path, split: Split) -> torch.Tensor:
     """[E, U, L] int32 from the table's rows."""
     n_rows, whole, history = len(table), split.whole, split.history
-    ids = {name: table[name].map(whole.field2token_id[field]) for name, field in (("user", whole.uid_field), ("item", whole.iid_field))}
+    ids = {
+        name: table[name].map(whole.field2token_id[field])
+        for name, field in (("user", whole.uid_field), ("item", whole.iid_field))
+    }
     table = table.assign(**ids).dropna(subset=["user", "item"])
     users, items = (table[name].to_numpy(np.int64) for name in ("user", "item"))
     trained = np.isin(users * history.n_items + items, _pairs(split))
     table = table.assign(user=users, item=items)[~trained & (users > 0) & (items > 0)]
     if len(table) < n_rows:
-        getLogger().warning(f"{path.name}: {n_rows - len(table)} of {n_rows} rows name unknown ids or training items and are left out")
+        getLogger().warning(
+            f"{path.name}: {n_rows - len(table)} of {n_rows} rows name unknown ids or training items and are left out"
+        )
     if table.empty:
-        raise UserError(f"teachers: no row of {str(path)!r} names a user and an item of this dataset outside the training set")
+        raise UserError(
+            f"teachers: no row of {str(path)!r} names a user and an item of this dataset outside the training set"
+        )
     stages = table["checkpoint"].rank(method="dense").astype(int) - 1 if "checkpoint" in table else 0
-    table = table.assign(stage=stages).sort_values(["stage", "user", "rank"], kind="stable").drop_duplicates(["stage", "user", "item"])
+    table = (
+        table.assign(stage=stages)
+        .sort_values(["stage", "user", "rank"], kind="stable")
+        .drop_duplicates(["stage", "user", "item"])
+    )
     place = table.groupby(["stage", "user"]).cumcount().to_numpy()
     lists = np.zeros((int(table["stage"].max()) + 1, history.n_users, int(place.max()) + 1), dtype=np.int32)
     lists[table["stage"].to_numpy(), table["user"].to_numpy(), place] = table["item"].to_numpy()

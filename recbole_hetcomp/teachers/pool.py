@@ -33,7 +33,9 @@ class Teacher:
     def model(self) -> Any:
         """The trained model, built at first use; `release` lets go of it."""
         if self.load is None:
-            raise UserError(f"teacher {self.name!r} is lists alone and has no model; drop it or use a method that needs lists")
+            raise UserError(
+                f"teacher {self.name!r} is lists alone and has no model; drop it or use a method that needs lists"
+            )
         return self.load()
 
     def release(self) -> None:
@@ -126,7 +128,9 @@ class TeacherPool:
         """Raise a UserError that names the first teacher unable to give what `method` needs."""
         for teacher in self.teachers:
             if needs.scores and teacher.load is None:
-                raise UserError(f"{method} needs a teacher's scores, and {teacher.name!r} is lists alone; drop it from teachers")
+                raise UserError(
+                    f"{method} needs a teacher's scores, and {teacher.name!r} is lists alone; drop it from teachers"
+                )
             if needs.embeddings and teacher.embeddings() is None:
                 raise UserError(f"{method} needs embeddings, and teacher {teacher.name!r} has none; choose BPR or LightGCN")
 

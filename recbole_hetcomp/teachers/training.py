@@ -178,4 +178,8 @@ def _train_teacher(config: Config, split: Split, selection: Selection, depth: in
     trajectory.save(folder / "trajectory.safetensors")
     save_checkpoint(folder / "model.pth", trainer.best_state)
     snapshots.clear()
-    return {"best_epoch": trainer.best_epoch, "epochs": trajectory.epochs.tolist(), "valid": trajectory.valid_scores.tolist()}
+    return {
+        "best_epoch": trainer.best_epoch,
+        "epochs": trajectory.epochs.tolist(),
+        "valid": trajectory.valid_scores.tolist(),
+    }

@@ -13,7 +13,7 @@ import torch
 def random_state() -> dict[str, Any]:
     """The global generators of Python, numpy and torch; readable with `weights_only=True`."""
     version, internal, gauss_next = random.getstate()
-    algorithm, keys, position, has_gauss, cached = np.random.get_state()  # type: ignore[misc]
+    algorithm, keys, position, has_gauss, cached = np.random.get_state()
     return {
         "python": [version, list(internal), gauss_next],
         "numpy": [str(algorithm), torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],

@@ -92,9 +92,7 @@ def test_rules_at_epoch_20(reference: float, now: float, official: bool, submiss
     max_dwell=st.integers(0, 4),
     n_stages=st.integers(1, 5),
 )
-def test_curriculum_equals_a_loop_over_pairs(
-    seed: int, rule: str, relevance: str, max_dwell: int, n_stages: int
-) -> None:
+def test_curriculum_equals_a_loop_over_pairs(seed: int, rule: str, relevance: str, max_dwell: int, n_stages: int) -> None:
     teachers = random_teachers(seed, n_teachers=2, n_users=4, n_stages=n_stages)
     slow = [[SlowCurriculum(rule, max_dwell, relevance) for _ in range(4)] for _ in range(2)]
     fast = Curriculum(2, 4, n_stages, rule=rule, relevance=relevance, max_dwell=max_dwell, k=4)
@@ -322,8 +320,8 @@ def test_state_keeps_its_types() -> None:
     [
         ({"rule": "offical"}, "official, submission, patient"),
         ({"relevance": "binary"}, "position, graded"),
-        ({"n_stages": 0}, "n_stages must be at least 1"),
-        ({"period": 0}, "period must be at least 1"),
+        ({"n_stages": 0}, "n_stages=0 must be at least 1"),
+        ({"period": 0}, "period=0 must be at least 1"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -78,8 +78,7 @@ def test_discrepancy_equals_a_loop_over_the_definition(
     student = random_rankings(seed, n_users, width, n_items)
     teacher = random_rankings(seed + 7, n_users, other_width, n_items)
     expected = [
-        slow_discrepancy(mine, theirs, k, temperature, relevance)
-        for mine, theirs in zip(student.tolist(), teacher.tolist())
+        slow_discrepancy(mine, theirs, k, temperature, relevance) for mine, theirs in zip(student.tolist(), teacher.tolist())
     ]
     found = discrepancy(student.int(), teacher, k=k, temperature=temperature, relevance=relevance)
     torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-6, atol=1e-6)
@@ -135,9 +134,7 @@ def test_several_teachers_at_once_equal_one_after_the_other(relevance: str) -> N
     teachers = torch.stack([random_rankings(seed, 9, 12, 20) for seed in (2, 3, 4)])
     together = discrepancy(student, teachers, k=10, relevance=relevance)
     assert together.shape == (3, 9)
-    assert torch.equal(
-        together, torch.stack([discrepancy(student, one, k=10, relevance=relevance) for one in teachers])
-    )
+    assert torch.equal(together, torch.stack([discrepancy(student, one, k=10, relevance=relevance) for one in teachers]))
 
 
 def test_decimals_round_the_ndcg() -> None:

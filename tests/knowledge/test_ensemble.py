@@ -105,9 +105,7 @@ def test_sums_that_differ_by_the_order_of_addition_alone_are_ties() -> None:
 
 @settings(deadline=None)
 @given(**sizes)
-def test_users_are_independent_of_each_other(
-    seed: int, n_teachers: int, n_users: int, width: int, n_items: int
-) -> None:
+def test_users_are_independent_of_each_other(seed: int, n_teachers: int, n_users: int, width: int, n_items: int) -> None:
     items = random_lists(seed, n_teachers, n_users, width, n_items)
     importance = distinct_importance(items, seed)
     best, total = ensemble_topk(items, importance, 10)

@@ -119,7 +119,7 @@ def test_losses_equal_loops_over_the_catalogue(seed: int, n_rows: int, n_targets
     overall = [slow_overall(*row) for row in rows_of(case)]
     fine = [slow_fine(*row) for row in rows_of(case)]
     depths, weights = (0.8, 0.4, 0.4), (0.3, 1.0, 2.0)
-    other = [slow_fine(*row, depths, weights) for row in rows_of(case)]
+    other = [slow_fine(a, b, c, d, depths, weights) for a, b, c, d in rows_of(case)]
     close: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-9}
     torch.testing.assert_close(overall_ranking_loss(*case), torch.tensor(overall, dtype=torch.float64), **close)
     torch.testing.assert_close(fine_ranking_loss(*case), torch.tensor(fine, dtype=torch.float64), **close)

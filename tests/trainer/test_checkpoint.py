@@ -153,9 +153,7 @@ def test_a_file_cannot_change_the_functions_it_is_read_with(tmp_path):
 
 
 def test_an_array_of_objects_is_refused(tmp_path):
-    torch.save(
-        {"other_parameter": {"w": np.array([{"a": 1}, None], dtype=object)}}, tmp_path / "a.pth", pickle_protocol=4
-    )
+    torch.save({"other_parameter": {"w": np.array([{"a": 1}, None], dtype=object)}}, tmp_path / "a.pth", pickle_protocol=4)
     with pytest.raises(CheckpointError, match="not plain numbers"):
         load_checkpoint(tmp_path / "a.pth")
 

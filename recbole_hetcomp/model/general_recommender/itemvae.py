@@ -42,7 +42,8 @@ class ItemVAE(GeneralRecommender):
     Recall@50 on MovieLens-100K: 0.54 with it, 0.36 with log p(u|i) alone, 0.33 with the logits.
 
     The first layer sums the embeddings of an item's users, which is a linear layer on the item's column at the cost of
-    its non-zero entries. `mlp_hidden_size` has at least that one layer. Columns are kept as one list of users and an offset per item (CSR).
+    its non-zero entries; `mlp_hidden_size` names at least this one. Columns are kept as one list of users and an
+    offset per item (CSR).
     """
 
     input_type = InputType.PAIRWISE
