@@ -13,7 +13,7 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 
 from recbole_hetcomp.errors import UserError, close_matches
-from recbole_hetcomp.model.student import DistilledRecommender
+from recbole_hetcomp.model.student import DistilledRecommender, backbone_class
 from recbole_hetcomp.registry import get_model, properties_dir, properties_of
 
 # Keys that RecBole reads though none of its yaml files or argument lists names them.
@@ -46,6 +46,8 @@ class Config(RecBoleConfig):
         self.arguments = arguments
         try:
             super().__init__(model, dataset, config_file_list, copy.deepcopy(dict(config_dict or {})))
+        except UserError:
+            raise
         except KeyError as error:  # RecBole's way to say that neither model nor dataset was given
             raise UserError(str(error.args[0])) from error
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # and that a value is out of range
@@ -100,8 +102,7 @@ class Config(RecBoleConfig):
     def _set_default_parameters(self) -> None:
         super()._set_default_parameters()
         if issubclass(self.model_class, DistilledRecommender):  # negatives are drawn for the backbone's own loss
-            backbone: Any = get_model(str(self.final_config_dict["student"]))
-            self.final_config_dict["MODEL_INPUT_TYPE"] = backbone.input_type
+            self.final_config_dict["MODEL_INPUT_TYPE"] = backbone_class(str(self.final_config_dict["student"])).input_type
 
     def given(self, key: str) -> bool:
         """Whether the user set `key`, in a file, a dict or on the command line."""

@@ -52,10 +52,7 @@ class DistilledRecommender(GeneralRecommender):
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
-        backbone: Any = get_model(str(config["student"]))
-        if not issubclass(backbone, GeneralRecommender) or issubclass(backbone, DistilledRecommender):
-            raise UserError(f"student: {config['student']!r} is no general recommender; choose MF, ML, DL or LightGCN")
-        self.backbone = backbone(config, dataset)
+        self.backbone = backbone_class(str(config["student"]))(config, dataset)
         self.base_loss_weight = float(config["base_loss_weight"])
         self.user_batches = bool(config["user_batches"]) and not self.base_loss_weight  # a base loss needs interactions
         self.history = History.of(dataset)
@@ -135,3 +132,15 @@ class DistilledRecommender(GeneralRecommender):
         for name in EVALUATION_CACHES:
             if name in vars(self.backbone):
                 setattr(self.backbone, name, None)
+
+
+def backbone_class(name: str) -> Any:
+    """The class of the student `name`.
+
+    Raises:
+        UserError: there is no such model, or it is no general recommender.
+    """
+    backbone = get_model(name)
+    if not issubclass(backbone, GeneralRecommender) or issubclass(backbone, DistilledRecommender):
+        raise UserError(f"student: {name!r} is no general recommender; choose MF, ML, DL or LightGCN")
+    return backbone

@@ -10,7 +10,9 @@ import pytest
 import torch
 from recbole.config import Config
 from recbole.data import create_dataset
+from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
+from recbole.sampler import Sampler
 from recbole.utils import init_seed
 
 from recbole_hetcomp.model.general_recommender.cml import (
@@ -139,6 +141,17 @@ def test_calculate_loss_agrees_with_a_loop_over_interactions(dataset) -> None:
         rank = N_ITEMS * sum(bool(near + 1 > f) for f in far) / N_NEGATIVES
         total += math.log(1 + rank) * max(0.0, float(1 + near - min(far)))
     assert model.calculate_loss(batch).item() == pytest.approx(total / n, rel=1e-6)
+
+
+def test_loader_lays_a_batch_out_as_copies_of_the_positives(dataset) -> None:
+    sampler = Sampler("train", dataset, "uniform", 1.0)
+    loader = TrainDataLoader(dataset.toy_config, dataset, sampler.set_phase("train"), shuffle=True)
+    for batch in loader:
+        for field in ("user_id", "item_id"):
+            copies = batch[field].view(N_NEGATIVES, -1)
+            assert (copies == copies[0]).all()
+        assert 0 not in batch["neg_item_id"]
+        assert build(dataset).calculate_loss(batch) > 0
 
 
 def test_users_and_items_stay_in_the_unit_ball_while_training(dataset) -> None:

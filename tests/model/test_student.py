@@ -1,0 +1,158 @@
+"""The student around any RecBole backbone: gradients through its scores, and no state but the backbone's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+from recbole.utils import InputType, init_seed
+from torch import Tensor
+
+from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.trainer.checkpoint import plain_state
+
+BACKBONES = ["MF", "ML", "DL", "BPR", "LightGCN", "NeuMF"]
+SMALL = {"mf_embedding_size": 8, "mlp_embedding_size": 8, "mlp_hidden_size": [8], "dropout_prob": 0.0}
+
+
+class SumOfSquares(DistilledRecommender):
+    """The smallest method there can be; remembers the batches it was given."""
+
+    def distillation_loss(self, batch: Batch) -> Tensor:
+        self.seen = [*vars(self).get("seen", []), batch]
+        return self.scores(batch.users).square().sum(1).mean()
+
+
+def build(make_config, split, student: str, **overrides) -> SumOfSquares:
+    config = make_config("HetCompStudent", student=student, **{**SMALL, **overrides})
+    init_seed(3, True)
+    return SumOfSquares(config, split.train)
+
+
+def step(model: SumOfSquares, batch: Interaction, rate: float = 0.5) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    optimizer.zero_grad()
+    loss = model.calculate_loss(batch)
+    (sum(loss) if isinstance(loss, tuple) else loss).backward()
+    optimizer.step()
+
+
+def users(*ids: int) -> Interaction:
+    return Interaction({"user_id": torch.tensor(ids)})
+
+
+@pytest.mark.parametrize("student", BACKBONES)
+def test_scores_carry_gradients_to_every_parameter_that_ranks(make_config, split, student):
+    model = build(make_config, split, student)
+    scores = model.scores(torch.tensor([1, 5, 7]))
+    assert scores.shape == (3, model.n_items)
+    scores.square().sum().backward()
+    reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None and parameter.grad.any()}
+    assert any("user" in name for name in reached)
+    assert any("item" in name for name in reached)
+
+
+@pytest.mark.parametrize("student", BACKBONES)
+def test_predict_and_full_sort_predict_are_the_backbones(make_config, split, student):
+    model = build(make_config, split, student).eval()
+    pairs = Interaction({"user_id": torch.tensor([1, 5, 7]), "item_id": torch.tensor([2, 9, 30])})
+    assert torch.equal(model.predict(pairs), model.backbone.predict(pairs))
+    rows = model.scores(pairs["user_id"])
+    assert torch.allclose(rows.gather(1, pairs["item_id"][:, None]).squeeze(1), model.predict(pairs).view(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("student", ["LightGCN", "NGCF", "BPR"])
+def test_no_evaluation_cache_outlives_a_step(make_config, split, student):
+    overrides = {"hidden_size_list": [8], "node_dropout": 0.0, "message_dropout": 0.0} if student == "NGCF" else {}
+    model = build(make_config, split, student, **overrides)
+    model.eval()
+    before = model.full_sort_predict(users(1, 2)).clone()
+    model.train()
+    step(model, users(1, 2, 3))
+    model.eval()
+    after = model.full_sort_predict(users(1, 2)).detach()
+    fresh = build(make_config, split, student, **overrides).eval()
+    fresh.load_state_dict(model.state_dict())
+    assert not torch.allclose(after, before)
+    assert torch.equal(after, fresh.full_sort_predict(users(1, 2)).detach())
+
+
+def test_scores_after_scores_hold_no_old_graph(make_config, split):
+    model = build(make_config, split, "LightGCN")
+    for _ in range(3):  # a kept graph would be freed by the first backward and fail in the second
+        step(model, users(1, 2))
+    assert not any(isinstance(vars(model.backbone)[name], Tensor) for name in ("restore_user_e", "restore_item_e"))
+
+
+@pytest.mark.parametrize("student", ["EASE", "Pop", "ItemKNN"])
+def test_a_student_that_cannot_be_trained_is_refused(make_config, split, student):
+    model = build(make_config, split, student)
+    with pytest.raises(UserError, match=rf"student: {student} has no scores that can be trained"):
+        model.check_trainable()
+
+
+@pytest.mark.parametrize("student", BACKBONES)
+def test_a_student_that_can_be_trained_is_not_refused__and_nothing_is_drawn(make_config, split, student):
+    model = build(make_config, split, student)
+    state = torch.get_rng_state()
+    model.check_trainable()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("student", ["GRU4Rec", "DeepFM", "HetCompStudent"])
+def test_only_general_recommenders_can_be_students(make_config, split, student):
+    with pytest.raises(UserError, match=f"student: '{student}' is no general recommender"):
+        build(make_config, split, student)
+
+
+@pytest.mark.parametrize("student", BACKBONES)
+def test_saved_state_is_the_backbones_alone(make_config, split, student):
+    model = build(make_config, split, student)
+    state = plain_state(model)["state_dict"]
+    assert set(state) == {f"backbone.{name}" for name in model.backbone.state_dict()}
+
+
+def test_method_on_top_adds_no_parameter(make_config, split):
+    alone = make_config("MF", embedding_size=8)
+    from recbole_hetcomp.model.general_recommender.mf import MF
+
+    expected = sum(parameter.numel() for parameter in MF(alone, split.train).parameters())
+    assert sum(parameter.numel() for parameter in build(make_config, split, "MF").parameters()) == expected
+
+
+def test_without_a_base_loss_batches_are_of_users_with_training_items(make_config, split):
+    model = build(make_config, split, "MF")
+    field, ids = model.training_entities
+    assert field == "user_id"
+    assert ids.tolist() == sorted(set(split.train.inter_feat["user_id"].tolist()))
+    loss = model.calculate_loss(users(4, 2, 9))
+    assert isinstance(loss, Tensor)
+    assert model.seen[-1].users.tolist() == [2, 4, 9]
+    assert model.seen[-1].items is None
+
+
+def test_a_user_counts_once_in_a_batch_of_interactions(make_config, split):
+    model = build(make_config, split, "MF", user_batches=False)
+    assert model.training_entities is None
+    ids = {"user_id": [4, 2, 4, 4], "item_id": [8, 8, 3, 1], "neg_item_id": [9, 1, 9, 5]}
+    model.calculate_loss(Interaction({name: torch.tensor(values) for name, values in ids.items()}))
+    assert model.seen[-1].users.tolist() == [2, 4]
+    assert model.seen[-1].items.tolist() == [1, 3, 5, 8, 9]
+
+
+@pytest.mark.parametrize("student", ["MF", "BPR", "LightGCN"])
+def test_a_base_loss_comes_first_and_weighted__then_the_distillation_loss(make_config, split, student):
+    model = build(make_config, split, student, base_loss_weight=0.25)
+    assert model.training_entities is None
+    loader = split.loaders(make_config("HetCompStudent", student=student, base_loss_weight=0.25)).train
+    batch = next(iter(loader))
+    assert {"user_id", "item_id", "neg_item_id"} <= set(batch.columns)
+    base, distillation = model.calculate_loss(batch)
+    assert torch.allclose(base, 0.25 * model.backbone.calculate_loss(batch))
+    assert torch.allclose(distillation, model.distillation_loss(Batch(batch["user_id"].unique(), None)))
+
+
+def test_negatives_are_drawn_as_the_backbone_wants_them(make_config):
+    assert make_config("HetCompStudent", student="NeuMF")["MODEL_INPUT_TYPE"] == InputType.POINTWISE
+    assert make_config("HetCompStudent", student="LightGCN")["MODEL_INPUT_TYPE"] == InputType.PAIRWISE
