@@ -145,7 +145,8 @@ def derive(config: Config, model: str, settings: Mapping[str, Any], *, seed: int
         settings: what it is given beyond the defaults of its yaml files
         seed: of its parameters and batches
     """
-    keys = {key for group in ("General", "Evaluation", "Dataset") for key in config.parameters[group]} | {"worker"}
+    keys = {key for group in ("General", "Evaluation", "Dataset") for key in config.parameters[group]}
+    keys |= {"worker", "max_block_mb"}
     shared = {key: config[key] for key in keys - {"valid_metric_bigger", "config_file"} if key in config}
     if config.dataset != "ml-100k":  # RecBole has appended the dataset's name
         shared["data_path"] = str(Path(config["data_path"]).parent)

@@ -148,5 +148,10 @@ def _check_dataset_files(config: Config) -> None:
                 "or set --data_path to the folder that holds the dataset's folder"
             )
         with file.open(encoding="utf-8") as lines:
-            if not next(lines, "").strip() or not next(lines, "").strip():
-                raise UserError(f"dataset {name!r}: {str(file)!r} holds no interaction; it needs a header and rows")
+            header, first_row = next(lines, "").strip(), next(lines, "").strip()
+        if not header or not first_row:
+            raise UserError(f"dataset {name!r}: {str(file)!r} holds no interaction; it needs a header and rows")
+        columns = [column.partition(":")[0] for column in header.split(config["field_separator"])]
+        for key in ("USER_ID_FIELD", "ITEM_ID_FIELD"):
+            if config[key] not in columns:
+                raise UserError(f"{key}: {str(file)!r} has no column {config[key]!r}, it has {', '.join(columns)}")

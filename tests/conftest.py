@@ -11,8 +11,10 @@ from typing import Any
 
 import psutil
 import pytest
+from recbole.utils import init_seed
 
 from recbole_hetcomp.config import Config
+from recbole_hetcomp.registry import get_model
 from recbole_hetcomp.split import Split, make_split
 
 N_USERS, N_ITEMS, N_GROUPS = 60, 80, 4
@@ -106,3 +108,15 @@ def make_config(settings: dict[str, Any]) -> Callable[..., Config]:
 def split(make_config: Callable[..., Config]) -> Split:
     """The split of `toy`, by user, 60/20/20."""
     return make_split(make_config("BPR"))
+
+
+@pytest.fixture
+def make_model(make_config: Callable[..., Config], split: Split) -> Callable[..., Any]:
+    """`make_model(name, **overrides)`: a model of `toy` in evaluation mode, as its seed initialises it."""
+
+    def make(name: str, **overrides: Any) -> Any:
+        config = make_config(name, **overrides)
+        init_seed(config["seed"], config["reproducibility"])
+        return get_model(name)(config, split.loaders(config).train._dataset).eval()
+
+    return make

@@ -14,7 +14,7 @@ import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import GeneralRecommender
-from recbole.utils import InputType
+from recbole.utils import InputType, ModelType
 from torch import Tensor
 
 from recbole_hetcomp.errors import UserError
@@ -138,9 +138,11 @@ def backbone_class(name: str) -> Any:
     """The class of the student `name`.
 
     Raises:
-        UserError: there is no such model, or it is no general recommender.
+        UserError: there is no such model, or it is no general recommender, or it is not trained by gradients.
     """
-    backbone = get_model(name)
+    backbone: Any = get_model(name)
     if not issubclass(backbone, GeneralRecommender) or issubclass(backbone, DistilledRecommender):
         raise UserError(f"student: {name!r} is no general recommender; choose MF, ML, DL or LightGCN")
+    if backbone.type == ModelType.TRADITIONAL:
+        raise UserError(f"student: {name} has no scores that can be trained; choose MF, ML, DL or LightGCN")
     return backbone

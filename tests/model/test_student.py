@@ -86,9 +86,16 @@ def test_scores_after_scores_hold_no_old_graph(make_config, split):
 
 
 @pytest.mark.parametrize("student", ["EASE", "Pop", "ItemKNN"])
-def test_a_student_that_cannot_be_trained_is_refused(make_config, split, student):
-    model = build(make_config, split, student)
-    with pytest.raises(UserError, match=rf"student: {student} has no scores that can be trained"):
+def test_a_student_that_is_not_trained_by_gradients_is_refused(make_config, student):
+    with pytest.raises(UserError, match=rf"^student: {student} has no scores that can be trained; choose MF"):
+        make_config("HetCompStudent", student=student)
+
+
+def test_a_student_whose_scores_are_cut_off_from_its_parameters_is_refused(make_config, split, monkeypatch):
+    model = build(make_config, split, "MF")
+    rank = type(model.backbone).full_sort_predict
+    monkeypatch.setattr(type(model.backbone), "full_sort_predict", lambda *given: rank(*given).detach())
+    with pytest.raises(UserError, match="student: MF has no scores that can be trained"):
         model.check_trainable()
 
 
@@ -101,9 +108,9 @@ def test_a_student_that_can_be_trained_is_not_refused__and_nothing_is_drawn(make
 
 
 @pytest.mark.parametrize("student", ["GRU4Rec", "DeepFM", "HetCompStudent"])
-def test_only_general_recommenders_can_be_students(make_config, split, student):
-    with pytest.raises(UserError, match=f"student: '{student}' is no general recommender"):
-        build(make_config, split, student)
+def test_only_general_recommenders_can_be_students(make_config, student):
+    with pytest.raises(UserError, match=f"^student: '{student}' is no general recommender"):
+        make_config("HetCompStudent", student=student)
 
 
 @pytest.mark.parametrize("student", BACKBONES)

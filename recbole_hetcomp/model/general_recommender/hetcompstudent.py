@@ -17,6 +17,7 @@ from torch import Tensor
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.knowledge import RELEVANCES, RULES, Curriculum, discrepancy
 from recbole_hetcomp.losses import fine_ranking_loss, overall_ranking_loss
+from recbole_hetcomp.losses.ranking import list_sizes
 from recbole_hetcomp.model.student import Batch, DistilledRecommender
 from recbole_hetcomp.teachers.ensemble import IMPORTANCES, Ensemble
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
@@ -141,5 +142,9 @@ def _check(config: Any) -> None:
             f"curriculum_period: {config['curriculum_period']} is no multiple of eval_step ({config['eval_step']}); "
             "the curriculum moves after a validation, so make it one"
         )
+    try:
+        list_sizes(config["n_targets"], config["fine_depths"])
+    except (ValueError, TypeError) as error:
+        raise UserError(f"fine_depths: {config['fine_depths']!r} cannot be used ({error})") from error
     if len(config["fine_depths"]) != len(config["fine_weights"]):
         raise UserError(f"fine_weights: {config['fine_weights']!r} must hold one weight for each of fine_depths")

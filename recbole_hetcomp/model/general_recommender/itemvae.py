@@ -47,6 +47,7 @@ class ItemVAE(GeneralRecommender):
     """
 
     input_type = InputType.PAIRWISE
+    training_entities: tuple[str, Tensor] | None = None  # on the class too: it tells which trainer serves the model
     column_starts: Tensor
     column_users: Tensor
     log_count: Tensor
@@ -78,7 +79,11 @@ class ItemVAE(GeneralRecommender):
         self.register_buffer("column_starts", starts, persistent=False)
         self.register_buffer("column_users", torch.from_numpy(columns.indices).long(), persistent=False)
         self.register_buffer("log_count", starts.diff().clamp(min=UNSEEN_COUNT).log(), persistent=False)
-        self.training_entities = (self.ITEM_ID, starts.diff().nonzero()[:, 0])
+
+    @property
+    def training_entities(self) -> tuple[str, Tensor]:
+        """(item field, [N] the items with interactions): what an epoch visits, each once."""
+        return self.ITEM_ID, self.column_starts.diff().nonzero()[:, 0].cpu()
 
     def _initialise(self) -> None:
         for module in self.modules():
