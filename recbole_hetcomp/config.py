@@ -65,7 +65,7 @@ class Config(RecBoleConfig):
         """What a yaml file holds, numbers such as 1e-5 read as numbers."""
         try:
             return yaml.load(path.read_text(encoding="utf-8"), Loader=self.yaml_loader)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"config_files: {str(path)!r} is not valid yaml: {' '.join(str(error).split())}") from error
 
     def _load_cmd_line(self) -> dict[str, Any]:

@@ -39,6 +39,10 @@ def load_student(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Co
     if not Path(path).is_file():
         raise UserError(f"checkpoint: there is no file {str(path)!r}; give the .pth file of a finished run")
     checkpoint = load_checkpoint(path)
+    missing = {"config", "state_dict"} - set(checkpoint)
+    if missing:
+        lacking = " and ".join(sorted(missing))
+        raise UserError(f"checkpoint: {str(path)!r} lacks {lacking}; give the .pth file of a finished run")
     settings = plain_config(checkpoint["config"])
     config = Config(settings["model"], settings["dataset"], config_dict=settings, arguments=arguments)
     split = make_split(config)

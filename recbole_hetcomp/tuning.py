@@ -45,12 +45,14 @@ def tune(
     """Search the space of `params_file` (RecBole's format), write `output_file`; returns the best settings found.
 
     Raises:
-        UserError: no hyperopt, no such file, or an unknown algorithm.
+        UserError: no hyperopt, no such file, an unknown algorithm, or a wrong number of trials.
     """
     if not Path(params_file).is_file():
         raise UserError(f"params_file: there is no file {params_file!r}")
     if algo not in ("exhaustive", "random", "bayes"):
         raise UserError(f"algo: {algo!r} is none of exhaustive, random, bayes")
+    if not max_evals.isdigit() or int(max_evals) < 1:
+        raise UserError(f"max_evals: {max_evals!r} is no whole number of at least 1")
     try:
         import hyperopt  # noqa: F401
         from recbole.trainer import HyperTuning

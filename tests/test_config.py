@@ -163,7 +163,12 @@ def test_bad_settings_are_one_sentence(settings, model, given, arguments, senten
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(None, "there is no file"), ("", "no `key: value` lines"), ("- 1\n", "no `key: value` lines"), ("a: [", "not valid yaml")],
+    [
+        (None, "there is no file"),
+        ("", "no `key: value` lines"),
+        ("- 1\n", "no `key: value` lines"),
+        ("a: [", "not valid yaml"),
+    ],
 )
 def test_unreadable_configuration_files_are_named(settings, content, sentence) -> None:
     if content is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def all_rows(split: Split) -> list[torch.Tensor]:
 
 def test_every_interaction_lies_in_exactly_one_part_and_each_user_is_split_60_20_20(split) -> None:
     parts = [pairs_of(part) for part in split.parts]
-    assert sorted(sum(parts, [])) == pairs_of(split.whole)
+    assert sorted(chain.from_iterable(parts)) == pairs_of(split.whole)
     for user in range(1, split.whole.user_num):
         train, valid, test = (sum(u == user for u, _ in part) for part in parts)
         n = train + valid + test
@@ -77,7 +78,7 @@ def test_fingerprint_is_changed_by_one_pair_that_moves_to_another_part(split) ->
     }
     valid_part.inter_feat.length += 1
     moved = Split(split.whole, (removed.train, valid_part, split.parts[2]))
-    assert sorted(sum(map(pairs_of, moved.parts), [])) == pairs_of(split.whole)
+    assert sorted(chain.from_iterable(map(pairs_of, moved.parts))) == pairs_of(split.whole)
     assert len({split.fingerprint, removed.fingerprint, moved.fingerprint}) == 3
 
 

@@ -32,7 +32,8 @@ def serving_bytes(model: Any) -> int:
 
 def _bytes(value: Any) -> int:
     if scipy.sparse.issparse(value):
-        return int(value.data.nbytes)
+        rows = value.tocsr()
+        return sum(int(part.nbytes) for part in (rows.data, rows.indices, rows.indptr))
     if isinstance(value, np.ndarray):
         return int(value.nbytes)
     return 0  # caches of an evaluation, rebuilt from the parameters

@@ -35,9 +35,10 @@ class ListRecommender(GeneralRecommender):
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         items, importance = self.candidates(interaction[self.USER_ID].cpu())
-        merged, worth = ensemble_topk(items, importance, items.size(0) * items.size(2))
-        scores = torch.full((len(merged), self.n_items), -torch.inf, dtype=worth.dtype)
-        return scores.scatter(1, merged, worth.masked_fill(merged == 0, -torch.inf)).to(self.device)
+        merged, _ = ensemble_topk(items, importance, items.size(0) * items.size(2))
+        by_place = -torch.arange(merged.size(1), dtype=torch.float32).expand(merged.shape)  # no two items score the same
+        scores = torch.full((len(merged), self.n_items), -torch.inf)
+        return scores.scatter(1, merged, by_place.masked_fill(merged == 0, -torch.inf)).to(self.device)
 
     def predict(self, interaction: Interaction) -> Tensor:
         scores = self.full_sort_predict(interaction)
@@ -49,8 +50,7 @@ def of_ensemble(config: Any, dataset: Dataset, pool: TeacherPool) -> ListRecomme
 
     Evaluation masks validation items, which may eat into the items that have an importance; those beyond follow by rank.
     """
-    ensemble = Ensemble.from_config(pool, config)
-    whole = Ensemble(pool, ensemble.importance, depth=config["trajectory_depth"])
+    whole = Ensemble.from_config(pool, config, max_depth=config["trajectory_depth"])
 
     def candidates(users: Tensor) -> tuple[Tensor, Tensor]:
         last = torch.full((len(pool), len(users)), pool.n_stages - 1)

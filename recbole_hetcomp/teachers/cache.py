@@ -55,7 +55,11 @@ def kept(
         started = time()
         record = {**train(work), "seconds": round(time() - started, 2), "settings": settings_of(config)}
         (work / "record.json").write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
-        os.replace(work, folder)
+        try:
+            os.replace(work, folder)
+        except OSError:
+            if not folder.is_dir():  # otherwise another process has finished the same model in the meantime
+                raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder

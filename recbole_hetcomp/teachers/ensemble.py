@@ -46,29 +46,37 @@ class Ensemble:
         pool: the teachers
         importance: (ranks, rank_std) -> importance, all of one shape
         depth: items a list that are looked at; those beyond count for nothing
+        weighting: a teacher's importances are multiplied by (its validation score / the best one's) ** weighting; 0 is
+            the plain sum. Teachers without a score, such as files, count as the best.
 
     Attributes:
         items: [X, E, U, L] int32, 0 = no item
     """
 
-    def __init__(self, pool: TeacherPool, importance: Callable[[Tensor, Tensor], Tensor], depth: int) -> None:
+    def __init__(
+        self, pool: TeacherPool, importance: Callable[[Tensor, Tensor], Tensor], depth: int, weighting: float = 0.0
+    ) -> None:
         self.pool = pool
+        self.weights = teacher_weights(pool, weighting)
         self.importance = importance
         self.items, self.rank_std = pool.lists(depth)
 
     @classmethod
-    def from_config(cls, pool: TeacherPool, config: Any) -> Ensemble:
-        """The ensemble with the importance that `config` asks for."""
+    def from_config(cls, pool: TeacherPool, config: Any, max_depth: int | None = None) -> Ensemble:
+        """The ensemble that `config` asks for; the lists are read up to the importance's cut-off, or to `max_depth`."""
         of_rank = IMPORTANCES[config["importance"]]
-        return cls(pool, lambda ranks, rank_std: of_rank(ranks, rank_std, config), config["importance_cutoff"])
+        depth = max_depth or config["importance_cutoff"]
+        return cls(pool, lambda ranks, rank_std: of_rank(ranks, rank_std, config), depth, config["teacher_weighting"])
 
     def candidates(self, stage: Tensor, users: Tensor) -> tuple[Tensor, Tensor]:
         """(items, importance), both [X, B, L]: the lists at the checkpoints `stage` [X, B] for `users` [B]."""
         teachers = torch.arange(len(self.items))[:, None]
         items = self.items[teachers, stage.cpu().long(), users]
         rank_std = self.rank_std[teachers, stage.cpu().long(), users]
-        ranks = torch.arange(items.size(-1)).expand(items.shape)
-        return items, self.importance(ranks, rank_std).masked_fill(items == 0, 0.0)
+        # One row of ranks for all users: vectorised exp and pow differ in the last bit by an element's place in memory,
+        # and equal ranks have to weigh the same to the bit, or ties would not go to the smaller id.
+        importance = self.importance(torch.arange(items.size(-1)), rank_std) * self.weights[:, None, None]
+        return items, importance.expand(items.shape).masked_fill(items == 0, 0.0)
 
     def topk(self, k: int, stage: Tensor, users: Tensor | None = None) -> Tensor:
         """[B, k] int64 on the CPU, best first: the items whose importances sum up highest, 0 = none left.
@@ -96,6 +104,14 @@ class Ensemble:
             getLogger().info("no teacher ranks the training items: the more popular ones stand for the better ones")
             ranked = _by_popularity(history, k)[None]
         return observed_ranking(ranked, k)
+
+
+def teacher_weights(pool: TeacherPool, exponent: float) -> Tensor:
+    """[X] float32: (final validation score / the best) ** exponent, 1 where there is no score."""
+    scores = torch.stack([teacher.trajectory.valid_scores[-1] for teacher in pool.teachers])
+    known = scores.isfinite() & (scores > 0)
+    best = scores[known].max() if known.any() else torch.tensor(1.0)
+    return torch.where(known, scores / best, torch.ones_like(scores)) ** exponent
 
 
 def _by_popularity(history: History, k: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from logging import getLogger
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def read_lists(path: Path, split: Split) -> Trajectory:
             raise UserError(f"teachers: {str(path)!r} was made on another dataset or split; make it anew on this one")
         if trajectory.items.size(1) != split.whole.user_num or int(trajectory.items.max()) >= split.whole.item_num:
             raise UserError(f"teachers: {str(path)!r} has other users or items than this dataset; make it anew on this one")
-        return trajectory
+        return replace(trajectory, dataset_fingerprint=split.fingerprint)
     return Trajectory.from_lists(_lists(_table(path), path, split), teacher=path.stem, dataset_fingerprint=split.fingerprint)
 
 

@@ -55,20 +55,21 @@ class Teacher:
     def embeddings(self) -> tuple[Tensor, Tensor] | None:
         """(users [U, d], items [I, d]) whose inner products are the model's scores; None where there are none.
 
-        Taken from a `forward()` without arguments (graph models) or from the embedding tables, and believed only if
-        their products give the model's own scores.
+        Taken from what graph models keep of an evaluation, or from the embedding tables, and believed only if their
+        products give the model's own scores.
         """
         model = self.model
-        tables = [getattr(model, name, None) for name in ("user_embedding", "item_embedding")]
+        probe = torch.arange(1, min(9, model.n_users))
+        scores = full_scores(model, probe)
+        pair = ("user_embedding", "item_embedding")
         if "restore_user_e" in dir(model):
-            pair = model.forward()[:2]
-        elif all(isinstance(table, torch.nn.Embedding) for table in tables):
-            pair = tuple(table.weight for table in tables)  # type: ignore[union-attr]
-        else:
+            pair = ("restore_user_e", "restore_item_e")
+        tables = (getattr(model, name, None) for name in pair)
+        users, items = (table.weight if isinstance(table, torch.nn.Embedding) else table for table in tables)
+        if not (isinstance(users, Tensor) and isinstance(items, Tensor) and users.shape[1:] == items.shape[1:]):
             return None
-        probe = torch.arange(1, min(9, len(pair[0])))
-        same = torch.allclose(pair[0][probe] @ pair[1].T, full_scores(model, probe), rtol=1e-3, atol=1e-4)
-        return (pair[0].clone(), pair[1].clone()) if same else None
+        same = torch.allclose(users[probe] @ items.T, scores, rtol=1e-3, atol=1e-4)
+        return (users.clone(), items.clone()) if same else None
 
 
 @dataclass(frozen=True)

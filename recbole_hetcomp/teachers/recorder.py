@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from recbole.trainer import Trainer
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from recbole_hetcomp.teachers.trajectory import rank_deviation
+from recbole_hetcomp.teachers.trajectory import rank_deviation, save_tensors
 from recbole_hetcomp.trainer.checkpoint import plain_state
 
 USERS_PER_BLOCK = 2**15  # users whose lists are compared at once
@@ -37,7 +36,7 @@ class Snapshots:
 
     def take(self, epoch: int, score: float, lists: Tensor) -> None:
         """Keep the lists [U, L] int32 of the model after `epoch` epochs."""
-        save_file({"items": lists}, self._file(epoch))
+        save_tensors({"items": lists}, self._file(epoch))
         self.epochs.append(epoch)
         self.scores.append(score)
 
@@ -63,10 +62,12 @@ def epoch_fractions(epochs: Sequence[int], scores: Sequence[float], fractions: S
 def score_fractions(epochs: Sequence[int], scores: Sequence[float], fractions: Sequence[float]) -> list[int]:
     """Indices of the first snapshots whose validation score reaches the given fractions of the last one's.
 
-    The last snapshot is the best, so a fraction of 1 gives the last. Serves metrics where larger is better.
+    The last snapshot is the best, so a fraction of 1 gives the last; so does any where the score is NaN, that of a
+    training without validation. Serves metrics where larger is better.
     """
-    chosen = [next(i for i, score in enumerate(scores) if score >= part * scores[-1]) for part in fractions]
-    return [len(epochs) - 1 if part >= 1 else i for i, part in zip(chosen, fractions)]
+    last = len(epochs) - 1
+    reached = [next((i for i, score in enumerate(scores) if score >= part * scores[-1]), last) for part in fractions]
+    return [last if part >= 1 else i for i, part in zip(reached, fractions)]
 
 
 CHECKPOINT_RULES: dict[str, Callable[[Sequence[int], Sequence[float], Sequence[float]], list[int]]] = {

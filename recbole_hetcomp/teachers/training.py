@@ -12,6 +12,7 @@ from recbole.utils import ModelType, init_seed
 
 from recbole_hetcomp.config import Config, derive
 from recbole_hetcomp.errors import UserError, close_matches
+from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.registry import get_model, get_trainer, properties_dir, properties_of
 from recbole_hetcomp.split import Split, split_seed
 from recbole_hetcomp.teachers.cache import fingerprint, kept
@@ -62,6 +63,8 @@ def teacher_config(config: Config, name: str) -> Config:
     model: Any = get_model(name)
     if model.type not in (ModelType.GENERAL, ModelType.TRADITIONAL):
         raise UserError(f"teachers: {name!r} is a {model.type.name.lower()} model; teachers are general recommenders")
+    if issubclass(model, DistilledRecommender):
+        raise UserError(f"teachers: {name!r} is itself distilled from teachers; name the models that it learns from")
     settings = training_settings(config, name)
     for part in ("all", name):
         settings.update(config["teacher_config"].get(part, {}))
@@ -96,7 +99,10 @@ def _teacher(config: Config, split: Split, name: str) -> Teacher:
         return _train_teacher(own, split, _selection(config), config["trajectory_depth"], folder)
 
     folder = kept(own, split.fingerprint, shaped_by, train)
-    trajectory = Trajectory.load(folder / "trajectory.safetensors")
+    try:
+        trajectory = Trajectory.load(folder / "trajectory.safetensors")
+    except UserError as error:
+        raise UserError(f"{error}; delete the folder {str(folder)!r} to have {name} trained again") from error
     if trajectory.dataset_fingerprint != split.fingerprint:
         raise UserError(f"{str(folder)!r} holds a trajectory of another dataset; delete the folder")
     return Teacher(name, trajectory, load=lambda: load_model(own, split, folder / "model.pth"))

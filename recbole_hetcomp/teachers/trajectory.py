@@ -6,7 +6,9 @@ importances take 12.6 GB. One safetensors file, so that reading it executes noth
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,10 +132,8 @@ class Trajectory:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         os.close(handle)
         try:
-            save_file({name: getattr(self, name).contiguous() for name in TENSORS}, temporary, metadata=metadata)
+            save_tensors({name: getattr(self, name).contiguous() for name in TENSORS}, temporary, metadata)
             os.replace(temporary, target)
-        except SafetensorError as error:  # safetensors hides the operating system's error in its own
-            raise OSError(f"cannot write {str(target)!r}: {error}") from error
         finally:
             Path(temporary).unlink(missing_ok=True)
 
@@ -149,15 +149,25 @@ class Trajectory:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
                     raise UserError(
-                        f"trajectory {str(path)!r} has format {metadata.get('format')!r}, this version reads {FORMAT!r}; "
-                        "delete the file to have the teacher trained again"
+                        f"trajectory {str(path)!r} has format {metadata.get('format')!r}, this version reads {FORMAT!r}"
                     )
                 tensors: dict[str, Any] = {name: file.get_tensor(name) for name in TENSORS}
         except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"trajectory {str(path)!r} cannot be read ({error}); delete the file to have the teacher trained again"
-            ) from error
+            raise UserError(f"trajectory {str(path)!r} cannot be read ({error})") from error
         return cls(**tensors, **{name: metadata.get(name, "") for name in STRINGS})
+
+
+def save_tensors(tensors: dict[str, Tensor], path: str, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file; safetensors hides the operating system's error in its own, which is undone here.
+
+    Raises:
+        OSError: no permission, or the disk is full.
+    """
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:
+        code = re.search(r"code: (\d+)", str(error))
+        raise OSError(int(code[1]) if code else errno.EIO, f"cannot write {path!r}: {error}") from error
 
 
 def rank_deviation(items: Tensor, window: Sequence[Tensor]) -> Tensor:

@@ -47,9 +47,15 @@ class DistillationTrainer(Trainer):
             return
         try:
             self.progress = load_checkpoint(path, map_location=self.device)
+            self._restore(self.progress)
         except ValueError as error:
             raise UserError(f"resume: {error}; delete the file, or set resume: False, to train from the start") from error
-        self._restore(self.progress)
+        except (KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"resume: {path} is no progress of this training ({reason}); delete the file, or set resume: False, "
+                "to train from the start"
+            ) from error
         self.logger.info(set_color("Resuming", "blue") + f": epoch {self.start_epoch}, from {path}")
 
     def _restore(self, state: Mapping[str, Any]) -> None:

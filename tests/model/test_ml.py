@@ -35,7 +35,9 @@ def pairs(n: int = 40) -> Interaction:
 
 
 def distance(model, user: int, item: int) -> float:
-    points = [table.weight[row].detach().double() for table, row in ((model.user_embedding, user), (model.item_embedding, item))]
+    points = [
+        table.weight[row].detach().double() for table, row in ((model.user_embedding, user), (model.item_embedding, item))
+    ]
     u, v = (point / max(1.0, point.norm().item()) for point in points)
     return float((u - v).square().sum())
 

@@ -86,7 +86,9 @@ def test_items_scored_minus_infinity_are_no_recommendation(table, history) -> No
 @pytest.mark.parametrize("max_block_mb", [ONE_USER, 3 * 4 * N_ITEMS / 2**20, 64.0])
 def test_lists_do_not_depend_on_the_block_size_and_blocks_keep_to_it(table, history, max_block_mb) -> None:
     model = Table(table)
-    assert torch.equal(top_unobserved(model, history, 5, max_block_mb=max_block_mb), top_unobserved(Table(table), history, 5))
+    assert torch.equal(
+        top_unobserved(model, history, 5, max_block_mb=max_block_mb), top_unobserved(Table(table), history, 5)
+    )
     assert max(model.sizes) <= users_per_block(N_ITEMS, max_block_mb)
     assert sum(model.sizes) == len(history.active_users)
     ranked = ranked_history(Table(table).eval(), history, 4, max_block_mb=max_block_mb)
@@ -161,7 +163,9 @@ def test_gradients_flow_through_full_scores_where_they_are_enabled(make_model) -
 def test_full_scores_brings_users_to_the_models_device() -> None:
     asked = []
     model = SimpleNamespace(
-        device=torch.device("meta"), USER_ID="user_id", full_sort_predict=lambda batch: asked.append(batch["user_id"]) or torch.zeros(6)
+        device=torch.device("meta"),
+        USER_ID="user_id",
+        full_sort_predict=lambda batch: asked.append(batch["user_id"]) or torch.zeros(6),
     )
     assert full_scores(model, torch.tensor([1, 2])).shape == (2, 3)
     assert asked[0].device.type == "meta"

@@ -20,6 +20,12 @@ from recbole_hetcomp.teachers.training import fit_recorded
 from recbole_hetcomp.teachers.trajectory import rank_deviation
 
 DEPTH = 6
+SMALL = {
+    "RecVAE": {"hidden_dimension": 8, "latent_dimension": 4},
+    "MultiVAE": {"mlp_hidden_size": [8], "latent_dimension": 4},
+    "NeuMF": {"mf_embedding_size": 4, "mlp_embedding_size": 4, "mlp_hidden_size": [8]},
+    "ItemVAE": {"mlp_hidden_size": [8], "latent_dimension": 4},
+}
 
 
 @pytest.fixture
@@ -41,7 +47,7 @@ def plain_training(config, split):
 
 @pytest.mark.parametrize("name", ["BPR", "RecVAE", "LightGCN", "MultiVAE", "NeuMF", "ItemVAE"])
 def test_recording_leaves_training_bit_for_bit_as_it_is(make_config, split, snapshots, name) -> None:
-    config = make_config(name, epochs=3, stopping_step=10)
+    config = make_config(name, epochs=3, stopping_step=10, **SMALL.get(name, {}))
     plain, saved = plain_training(config, split)
     torch.manual_seed(999)
     recorded = fit_recorded(config, split, snapshots, DEPTH)
@@ -65,7 +71,7 @@ def test_recording_leaves_training_bit_for_bit_as_it_is(make_config, split, snap
     ],
 )
 def test_there_is_one_snapshot_a_validation(make_config, split, snapshots, name, more, epochs) -> None:
-    trainer = fit_recorded(make_config(name, stopping_step=10, **more), split, snapshots, DEPTH)
+    trainer = fit_recorded(make_config(name, stopping_step=10, **more, **SMALL.get(name, {})), split, snapshots, DEPTH)
     assert snapshots.epochs == epochs
     assert len(snapshots.scores) == len(epochs)
     assert trainer.best_epoch in epochs
@@ -129,8 +135,8 @@ def test_epoch_rule_takes_the_snapshots_nearest_to_the_fractions(epochs, fractio
 @pytest.mark.parametrize(
     ("scores", "fractions", "chosen"),
     [
-        ([0.1, 0.2, 0.3, 0.4], (0.25, 0.5, 0.75, 1.0), [0, 1, 2, 3]),
-        ([0.3, 0.39, 0.4], (0.25, 0.5, 0.75, 1.0), [0, 0, 0, 2]),
+        ([0.125, 0.25, 0.375, 0.5], (0.25, 0.5, 0.75, 1.0), [0, 1, 2, 3]),
+        ([0.31, 0.39, 0.4], (0.25, 0.5, 0.75, 1.0), [0, 0, 0, 2]),
         ([0.1, 0.35, 0.2, 0.4], (0.5, 0.9, 1.0), [1, 3, 3]),  # the first to reach it, though a later one falls back
         ([0.4, 0.2, 0.4], (0.5, 1.0), [0, 2]),  # 1 is the last one, not the first that scores as high
         ([float("nan")], (0.5, 1.0), [0, 0]),
@@ -162,7 +168,7 @@ def test_checkpoints_end_at_the_best_epoch_and_later_snapshots_play_no_role(take
 def test_deviation_is_taken_over_the_window_that_ends_at_the_checkpoint(taken, window, users_per_block, monkeypatch) -> None:
     snapshots, lists = taken
     monkeypatch.setattr(recorder, "USERS_PER_BLOCK", users_per_block)
-    items, rank_std, chosen = Selection("epoch", (0.25, 0.5, 0.75, 1.0), window).choose(snapshots, 50)
+    _, rank_std, chosen = Selection("epoch", (0.25, 0.5, 0.75, 1.0), window).choose(snapshots, 50)
     for stage, index in enumerate(chosen):
         recent = [lists[i] for i in range(7) if index - window < i <= index]
         assert torch.equal(rank_std[stage], rank_deviation(lists[index], recent))

@@ -47,7 +47,6 @@ class ItemVAE(GeneralRecommender):
     """
 
     input_type = InputType.PAIRWISE
-    training_entities: tuple[str, Tensor] | None = None  # on the class too: it tells which trainer serves the model
     column_starts: Tensor
     column_users: Tensor
     log_count: Tensor

@@ -1,0 +1,181 @@
+"""Anyone's own teacher: a file of users, items and ranks."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.teachers import Teacher, TeacherPool, Trajectory
+from recbole_hetcomp.teachers.lists import is_list_file, read_lists
+
+
+@pytest.fixture
+def ids(split):
+    """(user token -> id, item token -> id)"""
+    return split.whole.field2token_id["user_id"], split.whole.field2token_id["item_id"]
+
+
+@pytest.fixture
+def free(split):
+    """`free(user)`: tokens of the items outside a user's training items, in the order of their ids."""
+    tokens = split.whole.field2id_token["item_id"]
+
+    def unobserved(user: str) -> list[str]:
+        seen = split.history.padded(torch.tensor([split.whole.token2id("user_id", user)]))[0].tolist()
+        return [str(tokens[item]) for item in range(1, split.whole.item_num) if item not in seen]
+
+    return unobserved
+
+
+def write(name: str, header: list[str], rows: list[tuple]) -> Path:
+    separator = "," if name.endswith("csv") else "\t"
+    Path(name).write_text("\n".join(separator.join(map(str, row)) for row in [header, *rows]) + "\n", encoding="utf-8")
+    return Path(name)
+
+
+@pytest.mark.parametrize("name", ["mine.tsv", "mine.csv", "mine.inter"])
+@pytest.mark.parametrize("header", [["user", "item", "rank"], ["user_id:token", "item_id:token", "rank:float"]])
+def test_a_table_becomes_lists_in_the_order_of_the_ranks(split, ids, free, name, header) -> None:
+    users, items = ids
+    wanted = {"u3": free("u3")[:3], "u7": free("u7")[4:5]}
+    rows = [
+        ("u3", wanted["u3"][2], 9),
+        ("u7", wanted["u7"][0], 2),
+        ("u3", wanted["u3"][0], -1),
+        ("u3", wanted["u3"][1], 0.5),
+    ]
+    read = read_lists(write(name, header, rows), split)
+    assert read.teacher == "mine"
+    assert read.dataset_fingerprint == split.fingerprint
+    expected = torch.zeros(1, split.whole.user_num, 3, dtype=torch.int32)
+    for user, tokens in wanted.items():
+        expected[0, users[user], : len(tokens)] = torch.tensor([items[token] for token in tokens])
+    assert torch.equal(read.items, expected)
+
+
+def test_columns_may_stand_in_any_order_beside_others(split, ids, free) -> None:
+    users, items = ids
+    (item,) = free("u5")[:1]
+    path = write("mine.csv", ["rank", "note", "item", "user"], [(0, "x", item, "u5")])
+    assert int(read_lists(path, split).items[0, users["u5"], 0]) == items[item]
+
+
+def test_unknown_ids_and_training_items_are_left_out_and_counted(split, ids, free, caplog) -> None:
+    users, items = ids
+    (seen,) = split.history.padded(torch.tensor([users["u3"]]))[0].tolist()[:1]
+    seen = split.whole.field2id_token["item_id"][seen]
+    good = free("u3")[0]
+    rows = [("u3", seen, 0), ("u3", good, 1), ("nobody", good, 0), ("u3", "nothing", 2), ("[PAD]", good, 0)]
+    with caplog.at_level(logging.WARNING):
+        read = read_lists(write("mine.tsv", ["user", "item", "rank"], rows), split)
+    assert read.items[read.items > 0].tolist() == [items[good]]
+    assert int(read.items[0, users["u3"], 0]) == items[good]  # the list closes up
+    assert [record.getMessage() for record in caplog.records if "mine.tsv" in record.getMessage()] == [
+        "mine.tsv: 4 of 5 rows name unknown ids or training items and are left out"
+    ]
+
+
+def test_a_file_without_fault_is_read_in_silence(split, free, caplog) -> None:
+    read_lists(write("mine.tsv", ["user", "item", "rank"], [("u3", free("u3")[0], 0)]), split)
+    assert not caplog.records
+
+
+def test_an_item_that_is_listed_twice_keeps_its_better_rank(split, ids, free) -> None:
+    users, items = ids
+    a, b = free("u3")[:2]
+    read = read_lists(write("mine.tsv", ["user", "item", "rank"], [("u3", a, 5), ("u3", b, 3), ("u3", a, 1)]), split)
+    assert read.items[0, users["u3"]].tolist() == [items[a], items[b]]
+
+
+def test_checkpoints_become_stages_in_the_order_of_their_values(split, ids, free) -> None:
+    users, items = ids
+    a, b, c = free("u3")[:3]
+    rows = [("u3", a, 0, 100), ("u3", b, 1, 100), ("u3", c, 0, 9), ("u3", b, 0, 20)]
+    read = read_lists(write("mine.tsv", ["user", "item", "rank", "checkpoint"], rows), split)
+    assert read.n_stages == 3
+    expected = [[items[c], 0], [items[b], 0], [items[a], items[b]]]
+    assert read.items[:, users["u3"]].tolist() == expected
+
+
+def test_tokens_that_look_like_numbers_are_tokens(tmp_path, make_config, free) -> None:
+    """RecBole's ids are text: 007 is not 7."""
+    from recbole_hetcomp.split import make_split
+
+    folder = tmp_path / "data" / "toy"
+    rows = (folder / "toy.inter").read_text().replace("u7\t", "007\t").replace("u17\t", "7\t")
+    (folder / "toy.inter").write_text(rows)
+    split = make_split(make_config("BPR", load_col={"inter": ["user_id", "item_id"]}))
+    user = split.whole.token2id("user_id", "007")
+    seen = split.history.padded(torch.tensor([user]))[0].tolist()
+    item = next(i for i in range(1, split.whole.item_num) if i not in seen)
+    path = write("mine.tsv", ["user", "item", "rank"], [("007", split.whole.field2id_token["item_id"][item], 0)])
+    assert read_lists(path, split).items[0, user].tolist() == [item]
+
+
+BAD = {
+    "no column rank": (["user", "item"], [("u3", "i1")], r"mine\.tsv.*lacks the columns \['rank'\]"),
+    "a rank that is no number": (["user", "item", "rank"], [("u3", "i1", "first")], r"mine\.tsv.*rank.*'first'"),
+    "a checkpoint that is no number": (
+        ["user", "item", "rank", "checkpoint"],
+        [("u3", "i1", 1, "last")],
+        r"mine\.tsv.*checkpoint.*'last'",
+    ),
+    "no known user": (["user", "item", "rank"], [("nobody", "i1", 0)], r"no row of 'mine\.tsv'"),
+    "a header alone": (["user", "item", "rank"], [], r"no row of 'mine\.tsv'"),
+}
+
+
+@pytest.mark.parametrize(("header", "rows", "sentence"), BAD.values(), ids=BAD.keys())
+def test_a_table_that_cannot_serve_is_one_sentence(split, header, rows, sentence) -> None:
+    with pytest.raises(UserError, match=sentence):
+        read_lists(write("mine.tsv", header, rows), split)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\x01", None])
+def test_a_file_that_is_no_table_is_one_sentence(split, content) -> None:
+    if content is not None:
+        Path("mine.tsv").write_bytes(content)
+    with pytest.raises(UserError, match=r"mine\.tsv"):
+        read_lists(Path("mine.tsv"), split)
+
+
+def saved(split, items: torch.Tensor | None = None, fingerprint: str | None = None) -> Path:
+    items = torch.ones(split.whole.user_num, 3, dtype=torch.int32) if items is None else items
+    fingerprint = split.fingerprint if fingerprint is None else fingerprint
+    Trajectory.from_lists(items, teacher="mine", dataset_fingerprint=fingerprint).save("mine.safetensors")
+    return Path("mine.safetensors")
+
+
+def test_a_trajectory_file_is_read_as_it_was_saved(split) -> None:
+    read = read_lists(saved(split), split)
+    assert torch.equal(read.items[0], torch.ones(split.whole.user_num, 3, dtype=torch.int32))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"fingerprint": "of another split"}, "another dataset or split"),
+        ({"items": torch.ones(5, 3)}, "other users or items"),
+        ({"items": torch.full((62, 3), 82)}, "other users or items"),
+    ],
+)
+def test_a_trajectory_file_of_other_data_is_refused(split, change, sentence) -> None:
+    with pytest.raises(UserError, match=sentence):
+        read_lists(saved(split, **change), split)
+
+
+def test_a_trajectory_file_that_names_no_split_goes_with_teachers_of_this_one(split) -> None:
+    read = read_lists(saved(split, fingerprint=""), split)
+    own = Trajectory.from_lists(read.items, dataset_fingerprint=split.fingerprint)
+    assert len(TeacherPool([Teacher("BPR", own), Teacher("mine", read)])) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a/b.tsv", True), ("b.csv", True), ("b.inter", True), ("b.safetensors", True), ("BPR", False)]
+)
+def test_files_are_told_from_models_by_their_ending(name, expected) -> None:
+    assert is_list_file(name) is expected

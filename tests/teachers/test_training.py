@@ -1,0 +1,293 @@
+"""Teachers are trained once, kept whole, and trained anew exactly when something that shapes them changes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.split import make_split
+from recbole_hetcomp.teachers import training
+from recbole_hetcomp.teachers.ranking import ranked_history, top_unobserved
+from recbole_hetcomp.teachers.training import build_pool, check_teachers, student_alone, teacher_config
+
+
+@pytest.fixture
+def trained(monkeypatch) -> list[str]:
+    """Names of the models that RecBole has been asked to train, in order."""
+    names: list[str] = []
+    fit = training.fit_recorded
+
+    def spy(config, *arguments, **named):
+        names.append(config.model)
+        return fit(config, *arguments, **named)
+
+    monkeypatch.setattr(training, "fit_recorded", spy)
+    return names
+
+
+def kept(tmp_path: Path) -> list[str]:
+    """What lies among the kept models, hidden folders included, without the fingerprints."""
+    return sorted(path.name.rsplit("-", 2)[0] for path in (tmp_path / "saved" / "trained").iterdir())
+
+
+def teachers_with(settings: dict, **by_teacher: dict) -> dict:
+    return {**settings["teacher_config"], **by_teacher}
+
+
+def test_teachers_are_trained_once_and_found_again_bit_for_bit(make_config, split, trained, tmp_path) -> None:
+    first = build_pool(make_config("HetCompStudent"), split)
+    assert trained == ["BPR", "LightGCN"]
+    again = build_pool(make_config("HetCompStudent"), split)
+    assert trained == ["BPR", "LightGCN"]
+    for one, other in zip(first.teachers, again.teachers):
+        assert torch.equal(one.trajectory.items, other.trajectory.items)
+        assert torch.equal(one.scores(torch.arange(9)), other.scores(torch.arange(9)))
+    assert kept(tmp_path) == ["BPR", "LightGCN"]
+
+
+def test_a_kept_teacher_is_the_model_its_lists_come_from(make_config, split) -> None:
+    for teacher in build_pool(make_config("HetCompStudent", teachers=["BPR", "EASE"]), split).teachers:
+        lists = teacher.trajectory
+        assert torch.equal(lists.items[-1], top_unobserved(teacher.model, split.history, 20))
+        assert torch.equal(lists.observed, ranked_history(teacher.model, split.history, 100))
+        assert (lists.teacher, lists.dataset_fingerprint) == (teacher.name, split.fingerprint)
+        assert not teacher.model.training
+
+
+def test_a_teacher_that_is_solved_at_once_has_equal_checkpoints(make_config, split) -> None:
+    (ease,) = build_pool(make_config("HetCompStudent", teachers=["EASE"]), split).teachers
+    assert ease.trajectory.n_stages == 2
+    assert torch.equal(ease.trajectory.items[0], ease.trajectory.items[1])
+    assert ease.trajectory.items.any()
+    assert not ease.trajectory.rank_std.any()
+    assert ease.trajectory.epochs.tolist() == [1, 1]
+
+
+WITHOUT_EFFECT = [
+    {"metrics": ["Hit", "MRR"]},
+    {"show_progress": True},
+    {"topk": [3, 10]},
+    {"eval_batch_size": 500},
+    {"max_block_mb": 0.01},
+    {"epochs": 77, "learning_rate": 0.7, "student": "DL", "n_targets": 7},  # the student's own
+    {"split_seed": 11},  # the run's seed, spelt out
+]
+
+
+@pytest.mark.parametrize("change", WITHOUT_EFFECT, ids=lambda change: next(iter(change)))
+def test_settings_that_do_not_shape_a_teacher_do_not_retrain_it(make_config, split, trained, change) -> None:
+    build_pool(make_config("HetCompStudent", teachers=["BPR"]), split)
+    build_pool(make_config("HetCompStudent", teachers=["BPR"], **change), split)
+    assert trained == ["BPR"]
+
+
+def test_another_student_seed_shares_teachers_where_split_seed_is_set(make_config, split, trained) -> None:
+    for seed in (1, 2):
+        build_pool(make_config("HetCompStudent", teachers=["BPR"], seed=seed, split_seed=5), split)
+    assert trained == ["BPR"]
+    build_pool(make_config("HetCompStudent", teachers=["BPR"], seed=2, split_seed=6), split)
+    assert trained == ["BPR", "BPR"]
+
+
+WITH_EFFECT = [
+    {"trajectory_depth": 7},
+    {"trajectory_fractions": [0.25, 1.0]},
+    {"trajectory_rule": "score"},
+    {"consistency_window": 2},
+    {"valid_metric": "NDCG@5"},
+]
+
+
+@pytest.mark.parametrize("change", WITH_EFFECT, ids=lambda change: next(iter(change)))
+def test_settings_that_shape_every_teacher_retrain_it(make_config, split, trained, change) -> None:
+    build_pool(make_config("HetCompStudent", teachers=["BPR"]), split)
+    build_pool(make_config("HetCompStudent", teachers=["BPR"], **change), split)
+    assert trained == ["BPR", "BPR"]
+
+
+def test_one_teachers_own_setting_retrains_that_one_alone__and_both_versions_are_kept(
+    make_config, settings, split, trained, tmp_path
+) -> None:
+    build_pool(make_config("HetCompStudent"), split)
+    changed = teachers_with(settings, LightGCN={"n_layers": 1})
+    pool = build_pool(make_config("HetCompStudent", teacher_config=changed), split)
+    assert trained == ["BPR", "LightGCN", "LightGCN"]
+    assert pool.teachers[1].model.n_layers == 1
+    build_pool(make_config("HetCompStudent"), split)
+    assert len(trained) == 3
+    assert kept(tmp_path) == ["BPR", "LightGCN", "LightGCN"]
+
+
+def test_another_split_retrains(make_config, split, trained) -> None:
+    build_pool(make_config("HetCompStudent", teachers=["BPR"]), split)
+    config = make_config("HetCompStudent", teachers=["BPR"])
+    build_pool(config, make_split(make_config("BPR", seed=12)))
+    assert trained == ["BPR", "BPR"]
+
+
+def test_settings_of_a_teacher__our_yaml_then_all_then_its_own(make_config, settings) -> None:
+    run = make_config("HetCompStudent", teacher_config=teachers_with(settings, BPR={"embedding_size": 3}), seed=4)
+    own = teacher_config(run, "BPR")
+    assert own["weight_decay"] == 2e-5  # properties/teacher/BPR.yaml
+    assert own["epochs"] == 2  # all
+    assert own["embedding_size"] == 3  # its own
+    assert own["seed"] == 4
+    assert teacher_config(run, "LightGCN")["embedding_size"] == 8
+
+
+@pytest.mark.parametrize("file", ["trajectory.safetensors", "model.pth"])
+def test_a_truncated_file_is_named_and_the_advice_helps(make_config, split, trained, tmp_path, file) -> None:
+    config = make_config("HetCompStudent", teachers=["BPR"])
+    build_pool(config, split)
+    (folder,) = (tmp_path / "saved" / "trained").iterdir()
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=f"{folder.name}.*{file}|{file}") as error:
+        _ = build_pool(config, split).teachers[0].model
+    assert trained == ["BPR"]
+    if file == "trajectory.safetensors":
+        assert isinstance(error.value, UserError)
+        assert f"delete the folder {str(folder)!r}" in str(error.value)
+    shutil.rmtree(folder)
+    _ = build_pool(config, split).teachers[0].model
+    assert trained == ["BPR", "BPR"]
+
+
+def test_lists_that_were_deleted_are_missed_by_name_and_the_advice_helps(make_config, split, trained, tmp_path) -> None:
+    config = make_config("HetCompStudent", teachers=["BPR"])
+    before = build_pool(config, split).topk(9)
+    (folder,) = (tmp_path / "saved" / "trained").iterdir()
+    (folder / "trajectory.safetensors").unlink()
+    with pytest.raises(UserError, match="delete the folder"):
+        build_pool(config, split)
+    shutil.rmtree(folder)
+    assert torch.equal(build_pool(config, split).topk(9), before)  # trained again, it is the same teacher
+    assert trained == ["BPR", "BPR"]
+
+
+def test_an_exception_in_the_second_teacher_keeps_the_first_and_leaves_no_half(
+    make_config, split, tmp_path, monkeypatch
+) -> None:
+    trained, fit = [], training.fit_recorded
+
+    def fails(config, split, snapshots, depth):
+        trained.append(config.model)
+        trainer = fit(config, split, snapshots, depth)
+        if config.model == "LightGCN" and trained.count("LightGCN") == 1:
+            assert len(list(snapshots.folder.iterdir())) == 2  # it had begun to write
+            raise KeyboardInterrupt
+        return trainer
+
+    monkeypatch.setattr(training, "fit_recorded", fails)
+    with pytest.raises(KeyboardInterrupt):
+        build_pool(make_config("HetCompStudent"), split)
+    assert kept(tmp_path) == ["BPR"]
+    build_pool(make_config("HetCompStudent"), split)
+    assert trained == ["BPR", "LightGCN", "LightGCN"]
+    assert kept(tmp_path) == ["BPR", "LightGCN"]
+
+
+def test_a_kept_folder_holds_model_lists_and_record_and_no_snapshots(make_config, split, tmp_path) -> None:
+    build_pool(make_config("HetCompStudent", teachers=["BPR"]), split)
+    (folder,) = (tmp_path / "saved" / "trained").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["model.pth", "record.json", "trajectory.safetensors"]
+
+
+def test_a_teacher_that_becomes_nan_is_named_with_a_remedy__and_not_kept(make_config, settings, split, tmp_path) -> None:
+    wild = teachers_with(settings, LightGCN={"learning_rate": 1e30})
+    with pytest.raises(UserError, match=r"LightGCN cannot be trained.*nan.*learning_rate"):
+        build_pool(make_config("HetCompStudent", teacher_config=wild), split)
+    assert kept(tmp_path) == ["BPR"]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"teachers": ["BPR", "BPR"]}, "'BPR' is named twice"),
+        ({"teachers": ["BPR", "LihgtGCN"]}, "no model named 'LihgtGCN'; did you mean 'LightGCN'"),
+        ({"teachers": ["SASRec"]}, "'SASRec' is a sequential model"),
+        ({"teachers": ["FM"]}, "'FM' is a context model"),
+        ({"teachers": ["HetCompStudent"]}, "'HetCompStudent' is itself"),
+        ({"teachers": []}, "is no list of names"),
+        ({"teachers": "BPR"}, "is no list of names"),
+        ({"teachers": ["missing.tsv"]}, "no file 'missing.tsv'"),
+        ({"teacher_config": {"LightGCM": {}}}, "'LightGCM' is no teacher of this run; did you mean 'LightGCN'"),
+        ({"teacher_config": {"all": 3}}, "teacher_config: .*is not of the form"),
+        ({"trajectory_rule": "epochs"}, "trajectory_rule: 'epochs' is none of"),
+        ({"trajectory_fractions": [0.5, 0.25, 1.0]}, "trajectory_fractions"),
+        ({"trajectory_fractions": [0.5]}, "trajectory_fractions"),
+        ({"trajectory_fractions": [0, 1]}, "trajectory_fractions"),
+        ({"trajectory_fractions": []}, "trajectory_fractions"),
+    ],
+)
+def test_teachers_that_cannot_be_are_refused_before_any_is_trained(make_config, trained, change, sentence) -> None:
+    if "teachers" in change:
+        change["teacher_config"] = {}
+    with pytest.raises(UserError, match=sentence):
+        check_teachers(make_config("HetCompStudent", **change))
+    assert not trained
+
+
+def test_the_teachers_of_the_default_settings_pass(make_config, settings) -> None:
+    check_teachers(make_config("HetCompStudent"))
+    names = ["BPR", "CML", "NeuMF", "LightGCN", "MultiVAE", "ItemVAE"]
+    check_teachers(make_config("HetCompStudent", teachers=names))
+
+
+def test_a_file_stands_beside_a_trained_teacher(make_config, split, trained) -> None:
+    whole = split.whole
+    seen = set(split.history.padded(torch.tensor([1]))[0].tolist())
+    item = next(item for item in range(1, whole.item_num) if item not in seen)
+    tokens = [whole.field2id_token[field][index] for field, index in (("user_id", 1), ("item_id", item))]
+    Path("mine.tsv").write_text("user\titem\trank\n" + "\t".join(tokens) + "\t0\n")
+    pool = build_pool(make_config("HetCompStudent", teachers=["BPR", "mine.tsv"]), split)
+    assert trained == ["BPR"]
+    assert [teacher.name for teacher in pool.teachers] == ["BPR", "mine"]
+    assert int(pool.topk(1)[1, 1, 0]) == item
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(make_config, split, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"checkpoint_dir.*cannot be written"):
+        build_pool(make_config("HetCompStudent", checkpoint_dir=str(tmp_path / "file")), split)
+
+
+def test_student_alone_is_trained_once_as_the_runs_own_student(make_config, split, trained, tmp_path) -> None:
+    config = make_config("HetCompStudent", embedding_size=5, learning_rate=0.77)
+    first, again = student_alone(config, split), student_alone(config, split)
+    assert trained == ["MF"]
+    assert type(first).__name__ == "MF"
+    assert {parameter.size(-1) for parameter in first.parameters()} == {5}
+    assert kept(tmp_path) == ["MF"]
+    assert torch.equal(*(top_unobserved(model, split.history, 9) for model in (first, again)))
+
+
+def test_student_alone_has_training_settings_of_its_own(make_config, split, trained) -> None:
+    student_alone(make_config("HetCompStudent"), split)
+    student_alone(make_config("HetCompStudent", learning_rate=0.77, epochs=9, train_batch_size=7, teachers=["EASE"]), split)
+    assert trained == ["MF"]
+    student_alone(make_config("HetCompStudent", without_distillation_config={"epochs": 1}), split)
+    student_alone(make_config("HetCompStudent", seed=99, split_seed=11), split)
+    assert trained == ["MF"] * 3
+
+
+def test_two_trainings_at_once_leave_one_model(make_config, split, tmp_path, monkeypatch) -> None:
+    """Another process finishes the same teacher first; this one's is dropped and the other's used."""
+    config, real, replaced = make_config("HetCompStudent", teachers=["BPR"]), os.replace, []
+
+    def late(source, target):
+        if Path(target).name.startswith("BPR-") and not replaced:
+            replaced.append(target)
+            shutil.copytree(source, target)
+        return real(source, target)
+
+    monkeypatch.setattr(os, "replace", late)
+    pool = build_pool(config, split)
+    assert replaced
+    assert kept(tmp_path) == ["BPR"]
+    assert pool.topk(3).any()

@@ -1,0 +1,256 @@
+"""The command line: whatever goes wrong is one sentence and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recbole_hetcomp import cli
+from recbole_hetcomp.cli import main
+
+
+@pytest.fixture
+def flags(settings) -> list[str]:
+    """`settings` as a user would type them."""
+    fast = {**settings, "without_distillation": False, "epochs": 1}
+    return ["--model=HetCompStudent", "--dataset=toy", *(f"--{key}={value}" for key, value in fast.items())]
+
+
+def replaced(flags: list[str], **changes: Any) -> list[str]:
+    kept = [flag for flag in flags if flag[2:].partition("=")[0] not in changes]
+    return kept + [f"--{key}={value}" for key, value in changes.items()]
+
+
+def refused(capsys, arguments: list[str]) -> str:
+    """The one sentence with which the command line refuses `arguments`."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    lines = [line for line in err.splitlines() if line.startswith("hetcomp: ")]
+    assert len(lines) == 1
+    assert err.strip().splitlines()[-1] == lines[0]
+    return lines[0]
+
+
+WRONG = {
+    "unknown model": ({"model": "HetCompStudnt"}, "no model named 'HetCompStudnt'; did you mean 'HetCompStudent'"),
+    "unknown teacher": ({"teachers": "['BPR','LigthGCN']"}, "no model named 'LigthGCN'; did you mean 'LightGCN'"),
+    "unknown student": ({"student": "LightGNC"}, "no model named 'LightGNC'; did you mean 'LightGCN'"),
+    "sequential student": ({"student": "GRU4Rec"}, "student: 'GRU4Rec' is no general recommender"),
+    "untrainable student": ({"student": "EASE"}, "student: EASE has no scores that can be trained"),
+    "sequential teacher": ({"teachers": "['GRU4Rec']"}, "teachers are general recommenders"),
+    "teacher that is distilled": ({"teachers": "['HetCompStudent']"}, "teachers: 'HetCompStudent' is itself distilled"),
+    "teacher twice": ({"teachers": "['BPR','BPR']"}, "'BPR' is named twice"),
+    "no teacher": ({"teachers": "[]"}, "teachers: [] is no list of names"),
+    "teachers no list": ({"teachers": "BPR"}, "teachers: 'BPR' is no list of names"),
+    "teacher file missing": ({"teachers": "['lists.tsv']"}, "there is no file 'lists.tsv'"),
+    "teacher_config no dict": ({"teacher_config": "3"}, "teacher_config: 3 is not of the form"),
+    "teacher_config flat": ({"teacher_config": "{'epochs':2}"}, "is not of the form"),
+    "teacher_config unknown": (
+        {"teacher_config": "{'LightGNC':{}}"},
+        "'LightGNC' is no teacher of this run; did you mean 'LightGCN'",
+    ),
+    "fractions": ({"trajectory_fractions": "[0.5,0.2]"}, "trajectory_fractions: [0.5, 0.2] must rise"),
+    "trajectory rule": ({"trajectory_rule": "epcoh"}, "trajectory_rule: 'epcoh' is none of"),
+    "dataset": ({"dataset": "toyy"}, "dataset 'toyy': there is no file"),
+    "curriculum rule": (
+        {"curriculum_rule": "offical"},
+        "curriculum_rule: 'offical' is none of official, submission, patient, none",
+    ),
+    "transfer": ({"transfer": "no"}, "transfer: 'no' is none of adaptive, overall, fine"),
+    "importance": ({"importance": "no"}, "importance: 'no' is none of rank_consistency"),
+    "discrepancy": ({"discrepancy": "no"}, "discrepancy: 'no' is none of position, graded"),
+    "config file missing": ({"config_files": "no.yaml"}, "config_files: there is no file 'no.yaml'"),
+    "processes": ({"nproc": "4"}, "nproc: 4 processes"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_bad_input_is_one_sentence(capsys, flags, case):
+    changes, sentence = WRONG[case]
+    assert sentence in refused(capsys, replaced(flags, **changes))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("a: [1\nb: }", "is not valid yaml"),
+        ("", "holds no `key: value` lines"),
+        ("- 1\n- 2\n", "holds no `key: value` lines"),
+    ],
+)
+def test_an_unreadable_config_file_is_named(capsys, flags, tmp_path, content, sentence):
+    (tmp_path / "my.yaml").write_text(content)
+    line = refused(capsys, replaced(flags, config_files="my.yaml"))
+    assert "'my.yaml'" in line
+    assert sentence in line
+
+
+def test_a_config_file_that_is_no_text_is_named(capsys, flags, tmp_path):
+    (tmp_path / "my.yaml").write_bytes(b"\xff\xfe\x00binary")
+    assert "my.yaml" in refused(capsys, replaced(flags, config_files="my.yaml"))
+
+
+@pytest.mark.parametrize("content", ["", "user_id:token\titem_id:token\n"])
+def test_an_empty_dataset_is_named(capsys, flags, toy, content):
+    (Path(toy) / "toy" / "toy.inter").write_text(content)
+    assert "holds no interaction" in refused(capsys, flags)
+
+
+def test_a_filter_that_leaves_nothing_is_named(capsys, flags):
+    line = refused(capsys, replaced(flags, user_inter_num_interval="[1000,inf)"))
+    assert "dataset 'toy'" in line
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_checkpoint_dir_that_cannot_be_written_is_named(capsys, flags, monkeypatch, code):
+    from recbole_hetcomp.teachers import cache
+
+    def denied(*_: Any, **__: Any) -> str:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(cache.tempfile, "mkdtemp", denied)
+    line = refused(capsys, flags)
+    assert "checkpoint_dir" in line
+    assert os.strerror(code) in line
+
+
+def test_a_checkpoint_dir_that_is_a_file_is_named(capsys, flags, tmp_path):
+    (tmp_path / "file").write_text("")
+    line = refused(capsys, replaced(flags, checkpoint_dir=tmp_path / "file"))
+    assert "checkpoint_dir" in line
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_is_full_when_the_student_is_saved_is_one_sentence(capsys, flags, monkeypatch, code):
+    from recbole_hetcomp.trainer import checkpoint
+
+    def full(*_: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    assert os.strerror(code) in refused(capsys, replaced(flags, teachers="['BPR']"))
+
+
+@pytest.mark.parametrize("n_tensors", [1, 5], ids=["a snapshot", "a trajectory"])
+def test_a_disk_that_is_full_when_lists_are_saved_is_one_sentence(capsys, flags, monkeypatch, n_tensors):
+    from safetensors import SafetensorError
+
+    from recbole_hetcomp.teachers import trajectory
+
+    save = trajectory.save_file
+
+    def full(tensors: Any, path: str, metadata: Any = None) -> None:
+        if len(tensors) == n_tensors:
+            raise SafetensorError('Error while serializing: I/O error: Os { code: 28, message: "No space left on device" }')
+        save(tensors, path, metadata=metadata)
+
+    monkeypatch.setattr(trajectory, "save_file", full)
+    assert "No space left" in refused(capsys, replaced(flags, teachers="['BPR']"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "noise"])
+def test_a_damaged_trajectory_among_the_kept_ones_is_named(capsys, flags, settings, damage):
+    flags = replaced(flags, teachers="['BPR']")
+    assert main(flags) == 0
+    (path,) = (Path(settings["checkpoint_dir"]) / "trained").glob("BPR-*/trajectory.safetensors")
+    content = path.read_bytes()
+    path.write_bytes(content[:100] if damage == "cut" else b"\xff" * len(content))
+    line = refused(capsys, flags)
+    assert str(path) in line
+    assert f"delete the folder '{path.parent}'" in line
+    shutil.rmtree(path.parent)  # the remedy
+    assert main(flags) == 0
+    assert path.stat().st_size == len(content)
+
+
+def test_a_misspelt_setting_is_a_warning_with_the_nearest_name(flags, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert main(["--curriculum_perod=20", *replaced(flags, teachers="['BPR']")]) == 0
+    lines = [record.getMessage() for record in caplog.records if "unknown setting" in record.getMessage()]
+    assert len(lines) == 1
+    assert "'curriculum_perod' from the command line is not used; did you mean 'curriculum_period'" in lines[0]
+
+
+def test_known_settings_give_no_warning(flags, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert main(replaced(flags, teachers="['BPR']")) == 0
+    assert [record.getMessage() for record in caplog.records if "unknown setting" in record.getMessage()] == []
+
+
+def test_cut_offs_beyond_the_catalogue_are_one_warning(flags, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert main(replaced(flags, teachers="['BPR']", topk="[5,500]", valid_metric="Recall@500")) == 0
+    lines = [record.getMessage() for record in caplog.records if "beyond" in record.getMessage()]
+    assert lines == ["topk: [5, 500] reaches beyond the 81 items; cut-offs end at 81"]
+
+
+def test_interrupt_is_130_and_says_that_work_is_kept(capsys, flags, monkeypatch):
+    from recbole_hetcomp.trainer.distillation import DistillationTrainer
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DistillationTrainer, "_train_epoch", interrupted)
+    assert main(replaced(flags, teachers="['BPR']")) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_an_error_of_ours_keeps_its_traceback(flags, monkeypatch):
+    """A bug has to be seen as one."""
+
+    def broken(_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(cli.COMMANDS, "run", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(flags)
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_shows_every_command(capsys, flag):
+    assert main([flag]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("usage: hetcomp")
+    for name in set(cli.COMMANDS) - {"run"}:
+        assert f"hetcomp {name} " in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["fly"], "there is no command 'fly'; choose one of run, recommend, benchmark, tune"),
+        (["recommend"], "give --checkpoint=FILE and --users=TOKEN,TOKEN"),
+        (["recommend", "--checkpoint=no.pth", "--users=u1"], "there is no file 'no.pth'"),
+        (["recommend", "--checkpoint=no.pth", "--users=u1", "--k=0"], "k: '0' is no whole number of at least 1"),
+        (["benchmark"], "give --models="),
+        (["benchmark", "--models=BPR", "--seeds=x"], "seeds: 'x' is no whole number"),
+        (["tune"], "give --params_file=FILE"),
+        (["tune", "--params_file=no.txt"], "there is no file 'no.txt'"),
+    ],
+)
+def test_a_command_says_what_it_lacks(capsys, arguments, sentence):
+    assert sentence in refused(capsys, arguments)
+
+
+@pytest.mark.parametrize("argument", ["epochs=3", "--epochs", "epochs"])
+def test_a_malformed_argument_is_named(capsys, flags, argument):
+    line = refused(capsys, [*flags, argument])
+    assert argument.split("=")[0] in line
+
+
+def test_recommend_prints_tokens_and_titles(capsys, flags, settings):
+    assert main(replaced(flags, teachers="['BPR']")) == 0
+    (checkpoint,) = Path(settings["checkpoint_dir"]).glob("*.pth")
+    capsys.readouterr()
+    assert main(["recommend", f"--checkpoint={checkpoint}", "--users=u1, u2", "--k=3"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("user ") or "Film" in line]
+    assert [line for line in lines if line.startswith("user ")] == ["user u1", "user u2"]
+    assert "no user 'u_1'; did you mean 'u1'" in refused(capsys, ["recommend", f"--checkpoint={checkpoint}", "--users=u_1"])
