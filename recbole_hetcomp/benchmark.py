@@ -16,7 +16,7 @@ from tabulate import tabulate
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.evaluation.efficiency import n_parameters, ranking_milliseconds, serving_bytes
 from recbole_hetcomp.quick_start import check, run_on_split
-from recbole_hetcomp.split import fit_to_catalogue, make_split, split_seed
+from recbole_hetcomp.split import fit_to_data, make_split, split_seed
 
 
 def run_benchmark(
@@ -52,7 +52,7 @@ def run_benchmark(
     for name, runs in configs.items():
         results = []
         for config in runs:
-            fit_to_catalogue(config, split)
+            fit_to_data(config, split)
             started = time()
             result = run_on_split(config, split, compare=False)
             results.append({**result["test_result"], "train_seconds": time() - started, "trained": result["model"]})

@@ -108,12 +108,15 @@ class Config(RecBoleConfig):
         """Whether the user set `key`, in a file, a dict or on the command line."""
         return key in self.external_config_dict
 
-    def warn_of_unknown_keys(self) -> list[str]:
-        """Log one line for every key given that nothing reads, with the nearest known one and where it came from."""
+    def warn_of_unknown_keys(self, config_dict: str = "the configuration dict") -> list[str]:
+        """Log one line for every key given that nothing reads, with the nearest known one and where it came from.
+
+        `config_dict` says what the dict was that this Config was built from.
+        """
         known = set(self.internal_config_dict) | READ_BY_RECBOLE | {key for keys in self.parameters.values() for key in keys}
         sources = {
             "a configuration file": self.file_config_dict,
-            "the configuration dict": self.variable_config_dict,
+            config_dict: self.variable_config_dict,
             "the command line": self.cmd_config_dict,
         }
         lines = [

@@ -14,7 +14,7 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.evaluation.comparison import Row, add_fidelity, model_row, save_comparison, table, teacher_rows
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.registry import get_trainer
-from recbole_hetcomp.split import Loaders, Split, fit_to_catalogue, make_split
+from recbole_hetcomp.split import Loaders, Split, fit_to_data, make_split
 from recbole_hetcomp.teachers.cache import check_writable, fingerprint
 from recbole_hetcomp.teachers.pool import TeacherPool
 from recbole_hetcomp.teachers.training import build_pool, check_teachers, student_alone
@@ -53,7 +53,7 @@ def run_hetcomp(
     config.warn_of_unknown_keys()
     check(config)
     split = make_split(config)
-    fit_to_catalogue(config, split)
+    fit_to_data(config, split)
     return run_on_split(config, split, saved)
 
 

@@ -46,6 +46,11 @@ def load_student(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Co
     settings = plain_config(checkpoint["config"])
     config = Config(settings["model"], settings["dataset"], config_dict=settings, arguments=arguments)
     split = make_split(config)
+    if settings.get("id_fingerprint", split.id_fingerprint) != split.id_fingerprint:
+        raise UserError(
+            f"checkpoint: dataset {config.dataset!r} has other users or items, or another order of them, than when "
+            f"{str(path)!r} was trained; restore the data it was trained on"
+        )
     model = config.model_class(config, split.train).to(config["device"])
     try:
         model.load_state_dict(checkpoint["state_dict"])

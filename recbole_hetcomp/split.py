@@ -72,11 +72,15 @@ class Split:
         return History.of(self.train)
 
     @cached_property
+    def id_fingerprint(self) -> str:
+        """sha256 of the maps from tokens to ids: a model serves whatever data have the same."""
+        tokens = (self.whole.field2id_token[field] for field in (self.whole.uid_field, self.whole.iid_field))
+        return hashlib.sha256("\n\n".join("\n".join(map(str, part)) for part in tokens).encode()).hexdigest()
+
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 of the id maps and of which pair lies in which part; the order of the rows plays no role."""
-        digest = hashlib.sha256()
-        for field in (self.whole.uid_field, self.whole.iid_field):
-            digest.update("\n".join(map(str, self.whole.field2id_token[field])).encode())
+        digest = hashlib.sha256(self.id_fingerprint.encode())
         for part in self.parts:
             users, items = (part.inter_feat[field].numpy() for field in (self.whole.uid_field, self.whole.iid_field))
             digest.update(np.sort(users.astype(np.int64) * self.whole.item_num + items).tobytes())
@@ -116,11 +120,12 @@ def split_seed(config: Config) -> int:
     return int(config["seed"] if config["split_seed"] is None else config["split_seed"])
 
 
-def fit_to_catalogue(config: Config, split: Split) -> None:
-    """Fit what depends on the number of items: evaluation batches, and cut-offs beyond the catalogue.
+def fit_to_data(config: Config, split: Split) -> None:
+    """Note whose ids a model will know, and fit what depends on their number: evaluation batches, cut-offs.
 
     Where the user sets no `eval_batch_size` it is chosen by memory: RecBole's default is two users on 2,000 items.
     """
+    config["id_fingerprint"] = split.id_fingerprint
     n_items = split.whole.item_num - 1
     if not config.given("eval_batch_size"):
         config["eval_batch_size"] = users_per_block(split.whole.item_num, config["max_block_mb"]) * split.whole.item_num

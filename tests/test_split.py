@@ -13,7 +13,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
 from recbole_hetcomp.errors import UserError
-from recbole_hetcomp.split import Split, fit_to_catalogue, make_split
+from recbole_hetcomp.split import Split, fit_to_data, make_split
 
 
 def pairs_of(part) -> list[tuple[int, int]]:
@@ -160,7 +160,7 @@ def test_id_fields_that_the_file_does_not_have_are_named_with_those_it_has(make_
 def test_cutoffs_beyond_the_catalogue_are_shortened_with_one_warning(make_config, split, caplog) -> None:
     config = make_config("BPR", topk=[5, 100, 500], valid_metric="Recall@500")
     with caplog.at_level(logging.WARNING):
-        fit_to_catalogue(config, split)
+        fit_to_data(config, split)
     assert config["topk"] == [5, 81]
     assert config["valid_metric"] == "Recall@81"
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["topk"]
@@ -168,7 +168,7 @@ def test_cutoffs_beyond_the_catalogue_are_shortened_with_one_warning(make_config
 
 def test_cutoffs_within_the_catalogue_stay_as_they_are_in_silence(make_config, split, caplog) -> None:
     config = make_config("BPR", topk=[10, 81], valid_metric="NDCG@10")
-    fit_to_catalogue(config, split)
+    fit_to_data(config, split)
     assert (config["topk"], config["valid_metric"]) == ([10, 81], "NDCG@10")
     assert not caplog.records
 
@@ -176,7 +176,7 @@ def test_cutoffs_within_the_catalogue_stay_as_they_are_in_silence(make_config, s
 def test_eval_batch_size_is_chosen_by_memory__unless_given(make_config, split) -> None:
     chosen, given = make_config("BPR", max_block_mb=0.01), make_config("BPR", eval_batch_size=123)
     for config in (chosen, given):
-        fit_to_catalogue(config, split)
+        fit_to_data(config, split)
     users = int(0.01 * 2**20 / 4 / 82)
     assert chosen["eval_batch_size"] == users * 82
     assert given["eval_batch_size"] == 123

@@ -23,6 +23,7 @@ from recbole_hetcomp.registry import get_model
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.ranking import full_scores
 
+RANKED = 50  # items of the student that a method sees after a validation
 # Where RecBole's graph models keep the embeddings of their last evaluation; stale as soon as a parameter changes.
 EVALUATION_CACHES = ("restore_user_e", "restore_item_e")
 
@@ -71,7 +72,7 @@ class DistilledRecommender(GeneralRecommender):
         """After each validation; returns what the log should say of the method's state.
 
         Args:
-            student_topk: [U, 50] the student's best items outside the training items
+            student_topk: [U, RANKED] the student's best items outside the training items
             epoch: epochs trained
         """
         return ""

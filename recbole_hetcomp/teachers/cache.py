@@ -17,6 +17,7 @@ from pathlib import Path
 from time import time
 from typing import Any
 
+import psutil
 from recbole.utils import set_color
 
 from recbole_hetcomp.config import Config
@@ -24,7 +25,16 @@ from recbole_hetcomp.errors import UserError
 
 # Settings that change where a training runs or what is reported of it, but not what comes out.
 WITHOUT_EFFECT = {"checkpoint_dir", "config_files", "data_path", "dataloaders_save_path", "dataset_save_path", "device"}
-WITHOUT_EFFECT |= {"eval_batch_size", "gpu_id", "local_rank", "log_wandb", "loss_decimal_place", "max_block_mb", "metrics"}
+WITHOUT_EFFECT |= {
+    "eval_batch_size",
+    "gpu_id",
+    "id_fingerprint",
+    "local_rank",
+    "log_wandb",
+    "loss_decimal_place",
+    "max_block_mb",
+    "metrics",
+}
 WITHOUT_EFFECT |= {"model_config", "save_dataloaders", "save_dataset", "show_progress", "single_spec", "split_seed", "state"}
 WITHOUT_EFFECT |= {"topk", "use_gpu", "wandb_project", "without_distillation", "without_distillation_config", "worker"}
 
@@ -50,6 +60,7 @@ def kept(
         getLogger().info(f"{name}: nothing that matters has changed since it was trained; found in {folder}")
         return folder
     getLogger().info(f"{name}: training, to be kept in {folder}")
+    remove_abandoned(home)
     work = working_folder(home, config.model)
     try:
         started = time()
@@ -78,11 +89,20 @@ def working_folder(home: Path, name: str) -> Path:
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(dir=home, prefix=f".{name}-"))
+        return Path(tempfile.mkdtemp(dir=home, prefix=f".{name}-{os.getpid()}-"))
     except OSError as error:
         raise UserError(
             f"checkpoint_dir: {str(home)!r} cannot be written ({error.strerror}); choose another folder"
         ) from error
+
+
+def remove_abandoned(home: Path) -> None:
+    """Remove the working folders of processes that are no more: what a kill leaves behind may be large."""
+    for folder in home.glob(".*-*-*") if home.is_dir() else ():
+        owner = folder.name.rsplit("-", 2)[1]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            getLogger().info(f"{folder}: left by an interrupted training, removed")
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def settings_of(config: Config) -> dict[str, Any]:

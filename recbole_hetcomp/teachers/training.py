@@ -21,7 +21,7 @@ from recbole_hetcomp.teachers.pool import Teacher, TeacherPool
 from recbole_hetcomp.teachers.ranking import ranked_history, top_unobserved
 from recbole_hetcomp.teachers.recorder import CHECKPOINT_RULES, Recorder, Selection, Snapshots, recording_trainer
 from recbole_hetcomp.teachers.trajectory import Trajectory
-from recbole_hetcomp.trainer.checkpoint import load_checkpoint, save_checkpoint
+from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 OBSERVED_DEPTH = 100  # training items ranked for each user; the deepest that any published setting reads
 TRAJECTORY_SETTINGS = ("trajectory_depth", "trajectory_rule", "trajectory_fractions", "consistency_window")
@@ -46,7 +46,7 @@ def check_teachers(config: Config) -> None:
             if not Path(name).is_file():
                 raise UserError(f"teachers: there is no file {name!r} with ranked lists; correct the path")
         else:
-            teacher_config(config, name)
+            teacher_config(config, name).warn_of_unknown_keys(f"teacher_config of {name}")
 
 
 def build_pool(config: Config, split: Split) -> TeacherPool:
@@ -84,7 +84,8 @@ def _selection(config: Config) -> Selection:
     rule, fractions = config["trajectory_rule"], config["trajectory_fractions"]
     if rule not in CHECKPOINT_RULES:
         raise UserError(f"trajectory_rule: {rule!r} is none of {sorted(CHECKPOINT_RULES)}")
-    if not fractions or sorted(fractions) != list(fractions) or fractions[-1] != 1 or fractions[0] <= 0:
+    rising = isinstance(fractions, (list, tuple)) and fractions and sorted(fractions) == list(fractions)
+    if not rising or fractions[-1] != 1 or fractions[0] <= 0:
         raise UserError(f"trajectory_fractions: {fractions!r} must rise from above 0 to 1, such as [0.25, 0.5, 0.75, 1.0]")
     return Selection(rule, tuple(fractions), int(config["consistency_window"]))
 
@@ -111,8 +112,12 @@ def _teacher(config: Config, split: Split, name: str) -> Teacher:
 def load_model(config: Config, split: Split, path: Path) -> Any:
     """The model of `config` with the parameters kept in `path`, in evaluation mode."""
     model = get_model(config.model)(config, copy.copy(split.train)).to(config["device"])
-    state = load_checkpoint(path, map_location=config["device"])
-    model.load_state_dict(state["state_dict"])
+    try:
+        state = load_checkpoint(path, map_location=config["device"])
+        model.load_state_dict(state["state_dict"])
+    except (OSError, RuntimeError, CheckpointError) as error:
+        folder = str(path.parent)
+        raise UserError(f"{error}; delete the folder {folder!r} to have {config.model} trained again") from error
     model.load_other_parameter(state["other_parameter"])
     return model.eval()
 

@@ -11,13 +11,11 @@ from recbole.trainer import Trainer
 from recbole.utils import set_color
 
 from recbole_hetcomp.errors import UserError
-from recbole_hetcomp.model.student import DistilledRecommender
+from recbole_hetcomp.model.student import RANKED, DistilledRecommender
 from recbole_hetcomp.teachers.ranking import top_unobserved
 from recbole_hetcomp.trainer.checkpoint import load_checkpoint, plain_config, plain_state, save_checkpoint
 from recbole_hetcomp.trainer.entity_batches import EntityBatches
 from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
-
-RANKED = 50  # items of the student that a method sees after a validation
 
 
 class DistillationTrainer(Trainer):
@@ -102,7 +100,7 @@ class DistillationTrainer(Trainer):
         if line:
             self.logger.info(set_color("distillation", "green") + f" [{line}]")
         if still_moving:
-            self.cur_step = 0  # patience begins when what is to be learnt no longer changes
+            self.cur_step = -1  # RecBole counts this validation next: patience begins with the first settled one
         return score, result
 
     def _epochs_trained(self) -> int:

@@ -18,7 +18,7 @@ from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.knowledge import RELEVANCES, RULES, Curriculum, discrepancy
 from recbole_hetcomp.losses import fine_ranking_loss, overall_ranking_loss
 from recbole_hetcomp.losses.ranking import list_sizes
-from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.model.student import RANKED, Batch, DistilledRecommender
 from recbole_hetcomp.teachers.ensemble import IMPORTANCES, Ensemble
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
@@ -137,6 +137,13 @@ def _check(config: Any) -> None:
     for key in ("n_targets", "n_observed", "discrepancy_k", "curriculum_period"):
         if not isinstance(config[key], int) or config[key] < 1:
             raise UserError(f"{key}: {config[key]!r} is no whole number of at least 1")
+    for key in ("importance_temperature", "consistency_temperature", "curriculum_alpha", "curriculum_decay"):
+        if not config[key] > 0:
+            raise UserError(f"{key}: {config[key]!r} must be above 0")
+    if config["discrepancy_k"] > RANKED:
+        raise UserError(
+            f"discrepancy_k: {config['discrepancy_k']} is more than the {RANKED} items that are looked at; lower it"
+        )
     if config["curriculum_rule"] != "none" and config["curriculum_period"] % config["eval_step"]:
         raise UserError(
             f"curriculum_period: {config['curriculum_period']} is no multiple of eval_step ({config['eval_step']}); "
