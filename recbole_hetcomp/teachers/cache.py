@@ -25,18 +25,10 @@ from recbole_hetcomp.errors import UserError
 
 # Settings that change where a training runs or what is reported of it, but not what comes out.
 WITHOUT_EFFECT = {"checkpoint_dir", "config_files", "data_path", "dataloaders_save_path", "dataset_save_path", "device"}
-WITHOUT_EFFECT |= {
-    "eval_batch_size",
-    "gpu_id",
-    "id_fingerprint",
-    "local_rank",
-    "log_wandb",
-    "loss_decimal_place",
-    "max_block_mb",
-    "metrics",
-}
-WITHOUT_EFFECT |= {"model_config", "save_dataloaders", "save_dataset", "show_progress", "single_spec", "split_seed", "state"}
-WITHOUT_EFFECT |= {"topk", "use_gpu", "wandb_project", "without_distillation", "without_distillation_config", "worker"}
+WITHOUT_EFFECT |= {"eval_batch_size", "gpu_id", "id_fingerprint", "local_rank", "log_wandb", "loss_decimal_place"}
+WITHOUT_EFFECT |= {"max_block_mb", "metrics", "model_config", "save_dataloaders", "save_dataset", "show_progress"}
+WITHOUT_EFFECT |= {"single_spec", "split_seed", "state", "topk", "use_gpu", "wandb_project", "without_distillation"}
+WITHOUT_EFFECT |= {"without_distillation_config", "worker"}
 
 
 def kept(
