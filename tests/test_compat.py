@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import importlib
 import os
 import subprocess
 import sys
@@ -294,3 +295,14 @@ def test_a_report_reaches_a_ray_that_is_imported_later(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray.tune", tune)
     repairs.LazyTune().report(recall=0.5)
     assert reported == [{"recall": 0.5}]
+
+
+def test_importing_sequential_models_does_not_turn_anomaly_detection_on() -> None:
+    """RecBole's SINE turns it on for the whole process, at import; every training then pays for it."""
+    importlib.import_module("recbole.model.sequential_recommender.sine")
+    assert not torch.is_anomaly_enabled()
+
+
+def test_anomaly_detection_that_somebody_turned_on_stays_on() -> None:
+    code = "import torch; torch.autograd.set_detect_anomaly(True)\nimport recbole_hetcomp; print(torch.is_anomaly_enabled())"
+    assert fresh(code).split() == ["True"]

@@ -58,6 +58,14 @@ REPAIRS = (
         repairs.import_quick_start_without_ray,
     ),
     Repair(
+        "anomaly_detection",
+        "not reported",
+        "any: importing SINE leaves autograd's anomaly detection on, which slows every training down, of any model",
+        repairs.sine_detects_anomalies,
+        repairs.import_sine_quietly,
+        replaces_recbole=False,
+    ),
+    Repair(
         "numpy_names",
         "RecBole#2215, PR #2187",
         "numpy>=2: Config() reads numpy.float_, which is gone",

@@ -23,7 +23,7 @@ from recbole.evaluator.collector import Collector, DataStruct
 from recbole.trainer import trainer
 from recbole.utils import FeatureType
 
-Undo = Callable[[], None]
+Undo = Callable[[], object]
 _MISSING = object()
 
 
@@ -114,6 +114,18 @@ def set_missing_numpy_names(config: Any) -> None:
             setattr(np, name, value)
 
 
+def sine_detects_anomalies() -> bool:
+    """Whether anomaly detection is on by SINE's import, or will be; if it is on without SINE, somebody wants it."""
+    return (SINE in sys.modules) == torch.is_anomaly_enabled()
+
+
+def import_sine_quietly() -> Undo:
+    """Imports SINE, as RecBole does with the first sequential model, and turns anomaly detection off again."""
+    importlib.import_module(SINE)
+    torch.autograd.set_detect_anomaly(False)
+    return partial(torch.autograd.set_detect_anomaly, True)
+
+
 def update_entries(matrix: Any, entries: dict[tuple[int, int], Any]) -> None:
     """Sets many entries of a `dok_matrix` at once, unchecked."""
     matrix._dict.update(entries)
@@ -159,6 +171,7 @@ def resume_checkpoint(self: Any, resume_file: Any) -> None:
     self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
 
 
+SINE = "recbole.model.sequential_recommender.sine"
 PRETRAINED = (
     *(f"recbole.model.general_recommender.{name}" for name in ("convncf", "nais", "neumf", "ract")),
     "recbole.model.context_aware_recommender.kd_dagfm",

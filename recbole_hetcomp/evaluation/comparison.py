@@ -88,14 +88,14 @@ def _sum(values: Any) -> Any:
 def add_fidelity(row: Row, model: Any, pool: TeacherPool, ensemble: Row, config: Config, split: Split) -> None:
     """Add to a student's row how near it comes to the ensemble.
 
-    `fidelity` is 1 - D@50 between the two top-50 lists outside the training items, a mean over users; `retention` holds
-    each metric divided by the ensemble's.
+    `fidelity` is 1 - D@50, graded by both ranks, between the two top-50 lists outside the training items, a mean over
+    users; `retention` holds each metric divided by the ensemble's.
     """
     users = split.history.active_users
     last = torch.full((len(pool), len(users)), pool.n_stages - 1)
     theirs = Ensemble.from_config(pool, config).topk(FIDELITY_K, last, users)
     ours = top_unobserved(model, split.history, FIDELITY_K, max_block_mb=config["max_block_mb"])[users]
-    row["fidelity"] = 1 - float(discrepancy(ours, theirs, k=FIDELITY_K).mean())
+    row["fidelity"] = 1 - float(discrepancy(ours, theirs, k=FIDELITY_K, relevance="graded").mean())
     metrics = [name for name in ensemble if "@" in name]
     row["retention"] = {name: row[name] / ensemble[name] if ensemble[name] else None for name in metrics}
 

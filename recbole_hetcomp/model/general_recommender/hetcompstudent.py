@@ -117,7 +117,8 @@ class HetCompStudent(DistilledRecommender):
 
     def _state_line(self, student_topk: Tensor) -> str:
         users = self.history.active_users
-        distance = discrepancy(student_topk[users], self.final[users], k=self.final.size(1)).mean()
+        relevance = self.config["discrepancy"]
+        distance = discrepancy(student_topk[users], self.final[users], k=self.final.size(1), relevance=relevance).mean()
         stage = f"stage {self.curriculum.mean_stage:.2f}/{self.curriculum.n_stages - 1}"
         return f"{stage}, D@{self.final.size(1)} {distance:.2f}, {'fine-grained' if self.fine else 'overall'} loss"
 
