@@ -7,16 +7,20 @@ from collections.abc import Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from statistics import mean, stdev
-from time import time
 from typing import Any
 
+from recbole.evaluator import smaller_metrics
 from recbole.utils import init_logger, set_color
 from tabulate import tabulate
 
 from recbole_hetcomp.config import Config
+from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.evaluation.efficiency import n_parameters, ranking_milliseconds, serving_bytes
-from recbole_hetcomp.quick_start import check, run_on_split
-from recbole_hetcomp.split import fit_to_data, make_split, split_seed
+from recbole_hetcomp.pipeline import check, run_on_split
+from recbole_hetcomp.split import dataset_class, fit_to_data, make_split, split_seed
+from recbole_hetcomp.teachers.training import training_settings
+
+COLUMNS = ("model", "seeds", "params", "size_mb", "ms_per_1000_users", "train_seconds")  # all else is a metric
 
 
 def run_benchmark(
@@ -30,12 +34,14 @@ def run_benchmark(
 ) -> list[dict[str, Any]]:
     """Train and test each model `seeds` times on the same split, with the same teachers.
 
-    The split and the teachers have the seed `split_seed` (by default `seed`); the models have seed, seed + 1, ... The
-    setting `model_config`, such as {'BPR': {'embedding_size': 8}}, gives single models settings of their own.
+    The split and the teachers have the seed `split_seed` (by default `seed`); the models have seed, seed + 1, ... A model
+    with a file in properties/teacher is trained with the settings there, the others with RecBole's, unless the user says
+    otherwise; `model_config`, such as {'BPR': {'embedding_size': 8}}, gives single models settings of their own.
 
     Returns:
         a row a model: `model`, `seeds`, each metric's values over the seeds, `params`, `size_mb`, `ms_per_1000_users`,
-        `train_seconds`. The table is printed and saved as `benchmark.md` and `benchmark.json` in `checkpoint_dir`.
+        `train_seconds` (of the model alone, not of its teachers). The table is printed and saved as `benchmark.md` and
+        `benchmark.json` in `checkpoint_dir`.
 
     Raises:
         UserError: bad input, for whichever model, before any training.
@@ -43,19 +49,18 @@ def run_benchmark(
     configs = {name: _configs(name, dataset, config_file_list, config_dict, seeds, arguments) for name in models}
     first = configs[models[0]][0]
     init_logger(first)
+    _warn_of_unknown_keys([runs[0] for runs in configs.values()])
     for name, runs in configs.items():
-        getLogger().info(set_color(name, "blue") + f": {len(runs)} seeds")
-        runs[0].warn_of_unknown_keys()
         check(runs[0])
+        if dataset_class(runs[0]) is not dataset_class(first):
+            raise UserError(f"models: {name!r} needs another kind of dataset than {models[0]!r}; benchmark them apart")
     split = make_split(first)
     rows = []
     for name, runs in configs.items():
         results = []
         for config in runs:
             fit_to_data(config, split)
-            started = time()
-            result = run_on_split(config, split, compare=False)
-            results.append({**result["test_result"], "train_seconds": time() - started, "trained": result["model"]})
+            results.append(run_on_split(config, split, compare=False))
         rows.append(_row(name, runs, results, split))
     text = benchmark_table(rows)
     getLogger().info(set_color("benchmark", "yellow") + f" on {dataset}, {seeds} seeds, test part:\n" + text)
@@ -74,23 +79,33 @@ def _configs(
     seeds: int,
     arguments: Sequence[str],
 ) -> list[Config]:
-    """One Config a seed, all with the first one's split."""
-    config = Config(name, dataset, files, settings, arguments)
-    own = (config["model_config"] or {}).get(name, {})
+    """One Config a seed, all with the first one's split; trained as well as we know how, unless the user says otherwise."""
+    own = dict((settings or {}).get("model_config", {})).get(name, {})
+    config = Config(name, dataset, files, {**(settings or {}), **own}, arguments)
+    own = {**own, **(config["model_config"] or {}).get(name, {})}
+    tuned = {key: value for key, value in training_settings(config, name).items() if not config.given(key)}
     first, shared = int(config["seed"]), {"split_seed": split_seed(config)}
     kept = [argument for argument in arguments if not argument.startswith(("--seed=", "--split_seed="))]
     return [
-        Config(name, dataset, files, {**(settings or {}), **own, **shared, "seed": first + i}, kept) for i in range(seeds)
+        Config(name, dataset, files, {**(settings or {}), **tuned, **own, **shared, "seed": first + i}, kept)
+        for i in range(seeds)
     ]
 
 
+def _warn_of_unknown_keys(configs: Sequence[Config]) -> None:
+    """One line for each setting given that none of the models knows."""
+    unknown = [set(config.unknown_keys()) for config in configs]
+    for key in sorted(set.intersection(*unknown) - {"model_config"}):
+        getLogger().warning(f"unknown setting {key!r} is not used by any of the models")
+
+
 def _row(name: str, configs: Sequence[Config], results: Sequence[dict[str, Any]], split: Any) -> dict[str, Any]:
-    model, config = results[-1]["trained"], configs[-1]
-    metrics = [key for key in results[0] if "@" in key]
+    model, config = results[-1]["model"], configs[-1]
+    metrics = list(results[0]["test_result"])
     return {
         "model": name,
         "seeds": [run["seed"] for run in configs],
-        **{key: [float(result[key]) for result in results] for key in metrics},
+        **{key: [float(result["test_result"][key]) for result in results] for key in metrics},
         "params": n_parameters(model),
         "size_mb": serving_bytes(model) / 2**20,
         "ms_per_1000_users": ranking_milliseconds(model, split.history, max_block_mb=config["max_block_mb"]),
@@ -100,8 +115,8 @@ def _row(name: str, configs: Sequence[Config], results: Sequence[dict[str, Any]]
 
 def benchmark_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Mean ± standard deviation over the seeds, as a GitHub table; the best mean of each metric in bold."""
-    metrics = [key for key in rows[0] if "@" in key]
-    best = {key: max(mean(row[key]) for row in rows) for key in metrics}
+    metrics = [key for key in rows[0] if key not in COLUMNS]
+    best = {key: (min if _smaller_is_better(key) else max)(mean(row[key]) for row in rows) for key in metrics}
     headers = ["model", *metrics, "params", "MB", "ms / 1,000 users", "training s"]
     cells = [
         [
@@ -116,6 +131,10 @@ def benchmark_table(rows: Sequence[Mapping[str, Any]]) -> str:
     ]
     alignment = ["left"] + ["right"] * (len(headers) - 1)
     return tabulate(cells, headers, tablefmt="github", disable_numparse=True, colalign=alignment)
+
+
+def _smaller_is_better(metric: str) -> bool:
+    return metric.partition("@")[0] in smaller_metrics
 
 
 def _spread(values: Sequence[float], best: float) -> str:

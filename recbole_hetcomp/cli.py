@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import errno
+import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from recbole_hetcomp.errors import UserError
@@ -52,17 +54,27 @@ def _parsed(arguments: Sequence[str], **options: Any) -> tuple[argparse.Namespac
     """RecBole's flags and `options` (flag -> default); what is left are settings."""
     parser = argparse.ArgumentParser(usage=USAGE, allow_abbrev=False, add_help=False)
     parser.add_argument("-m", "--model")
-    parser.add_argument("-d", "--dataset", default="ml-100k")
+    parser.add_argument("-d", "--dataset")
     parser.add_argument("--config_files")
     for flag, default in options.items():
         parser.add_argument(f"--{flag}", default=default)
     parsed, settings = parser.parse_known_args(list(arguments))
     parsed.config_files = parsed.config_files.split() if parsed.config_files else None
+    parsed.dataset = parsed.dataset or (None if _names_dataset(parsed.config_files) else "ml-100k")
     return parsed, settings
 
 
+def _names_dataset(config_files: Sequence[str] | None) -> bool:
+    """Whether a configuration file has a line for the dataset."""
+    return any(
+        re.search(r"^dataset\s*:", Path(path).read_text(encoding="utf-8"), re.MULTILINE)
+        for path in config_files or ()
+        if Path(path).is_file()
+    )
+
+
 def _run(arguments: Sequence[str]) -> None:
-    from recbole_hetcomp.quick_start import run_hetcomp
+    from recbole_hetcomp.pipeline import run_hetcomp
 
     flags, settings = _parsed(arguments, nproc="1", ip="localhost", port="5678", world_size="-1", group_offset="0")
     if (flags.nproc, flags.world_size) not in {("1", "-1"), ("1", "1")}:

@@ -108,23 +108,25 @@ class Config(RecBoleConfig):
         """Whether the user set `key`, in a file, a dict or on the command line."""
         return key in self.external_config_dict
 
+    def unknown_keys(self) -> dict[str, str]:
+        """The keys given that nothing reads, each with the nearest known one."""
+        known = set(self.internal_config_dict) | READ_BY_RECBOLE | {key for keys in self.parameters.values() for key in keys}
+        return {key: close_matches(key, known) for key in self.external_config_dict if key not in known}
+
     def warn_of_unknown_keys(self, config_dict: str = "the configuration dict") -> list[str]:
         """Log one line for every key given that nothing reads, with the nearest known one and where it came from.
 
         `config_dict` says what the dict was that this Config was built from.
         """
-        known = set(self.internal_config_dict) | READ_BY_RECBOLE | {key for keys in self.parameters.values() for key in keys}
         sources = {
-            "a configuration file": self.file_config_dict,
-            config_dict: self.variable_config_dict,
             "the command line": self.cmd_config_dict,
+            config_dict: self.variable_config_dict,
+            "a configuration file": self.file_config_dict,
         }
-        lines = [
-            f"unknown setting {key!r} from {source} is not used{close_matches(key, known)}"
-            for source, given in sources.items()
-            for key in given
-            if key not in known
-        ]
+        lines = []
+        for key, near in self.unknown_keys().items():
+            source = next(name for name, given in sources.items() if key in given)
+            lines.append(f"unknown setting {key!r} from {source} is not used{near}")
         for line in lines:
             getLogger().warning(line)
         return lines

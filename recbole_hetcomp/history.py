@@ -31,7 +31,8 @@ class History:
         return cls(users, items, dataset.user_num, dataset.item_num)
 
     def padded(self, users: Tensor) -> Tensor:
-        """[B, H] int64: the items of `users` [B], filled up with 0 to the longest history among them."""
+        """[B, H] int64 on the CPU: the items of `users` [B], filled up with 0 to the longest history among them."""
+        users = users.cpu()
         counts, starts = self.counts[users], self.starts[users]
         column = torch.arange(int(counts.max()) if len(users) else 0)
         inside = column < counts[:, None]  # [B, H]

@@ -97,7 +97,7 @@ def make_split(config: Config) -> Split:
     _check_dataset_files(config)
     init_seed(split_seed(config), config["reproducibility"])
     try:
-        dataset = _dataset_class(config)(config)
+        dataset = dataset_class(config)(config)
         parts = tuple(dataset.build())
     except (ValueError, KeyError, IndexError, NotImplementedError) as error:
         raise UserError(f"dataset {config.dataset!r} cannot be loaded: {error}") from error
@@ -136,7 +136,7 @@ def fit_to_data(config: Config, split: Split) -> None:
         config["valid_metric"] = f"{name}{at}{min(int(k), n_items)}" if at else name
 
 
-def _dataset_class(config: Config) -> type[Dataset]:
+def dataset_class(config: Config) -> type[Dataset]:
     """RecBole's choice of a dataset class, without its habit of unpickling a dataset that lies in `checkpoint_dir`."""
     by_type = {ModelType.SEQUENTIAL: SequentialDataset, ModelType.KNOWLEDGE: KnowledgeBasedDataset}
     return vars(recbole.data.dataset).get(f"{config['model']}Dataset", by_type.get(config["MODEL_TYPE"], Dataset))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hetcomp.errors import UserError
-from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.pipeline import run_hetcomp
 
 
 def objective_function(
@@ -27,7 +27,7 @@ def objective_function(
     """
     for handler in getLogger().handlers[:]:  # else each trial would write into the first one's log file
         getLogger().removeHandler(handler)
-    result = run_hetcomp(model, dataset, config_file_list, config_dict, saved, arguments)
+    result = run_hetcomp(model, dataset, config_file_list, config_dict, saved, arguments, compare=False)
     keys = ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
     return {"model": result["name"], **{key: result[key] for key in keys}}
 

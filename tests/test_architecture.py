@@ -36,12 +36,21 @@ MAY_IMPORT = {
     "teachers.ensemble": {"history", "knowledge", "teachers.pool"},
     "teachers": {"teachers.pool", "teachers.trajectory"},
     "model.student": {"errors", "history", "registry", "teachers.pool", "teachers.ranking"},
-    "model.general_recommender": {"errors", "knowledge", "losses", "model.student", "teachers.ensemble", "teachers.pool"},
+    "model.general_recommender": {
+        "errors",
+        "knowledge",
+        "losses",
+        "model.student",
+        "teachers.ensemble",
+        "teachers.pool",
+        "teachers.trajectory",
+    },
     "config": {"errors", "model.student", "registry"},
     "split": {"config", "errors", "history"},
     "teachers.lists": {"errors", "split", "teachers.trajectory"},
-    "teachers.cache": {"config", "errors"},
     "teachers.recorder": {"teachers.trajectory", "trainer.checkpoint"},
+    "teachers.cache": {"config", "errors", "teachers.recorder"},
+    "settings": {"errors"},
     "trainer.distillation": {
         "errors",
         "model.student",
@@ -65,18 +74,18 @@ MAY_IMPORT = {
         "trainer.checkpoint",
     },
     "evaluation": {"config", "history", "knowledge", "split", "teachers"},
-    "quick_start": {"config", "evaluation", "model", "registry", "split", "teachers", "trainer"},
+    "pipeline": {"config", "errors", "evaluation", "model", "registry", "settings", "split", "teachers", "trainer"},
     "serving": {"config", "errors", "history", "split", "teachers.ranking", "trainer.checkpoint"},
-    "benchmark": {"config", "evaluation", "quick_start", "split"},
-    "tuning": {"errors", "quick_start"},
-    "cli": {"benchmark", "errors", "quick_start", "serving", "trainer.checkpoint", "tuning"},
+    "benchmark": {"config", "errors", "evaluation", "pipeline", "split", "teachers.training"},
+    "tuning": {"errors", "pipeline"},
+    "quick_start": {"benchmark", "pipeline", "serving", "tuning"},
+    "cli": {"benchmark", "errors", "pipeline", "serving", "trainer.checkpoint", "tuning"},
 }
 # Imports inside a function, of what stands further down; each has a reason, which the code gives.
 DEFERRED = {
     ("registry", "model.student"),
     ("registry", "trainer.distillation"),
     ("registry", "trainer.entity_batches"),
-    ("teachers.cache", ""),
 }
 
 

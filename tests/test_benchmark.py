@@ -13,6 +13,7 @@ from recbole_hetcomp.benchmark import benchmark_table, run_benchmark
 from recbole_hetcomp.cli import main
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.teachers.training import training_settings
 
 
 @pytest.fixture
@@ -51,9 +52,11 @@ def test_seeds_and_split_seed_may_be_given_on_the_command_line(settings, watched
     assert [(seed, split) for _, seed, split, _ in watched] == [(3, 5), (4, 5)]
 
 
-def test_first_seed_gives_what_a_run_gives(settings):
+def test_first_seed_gives_what_a_run_with_the_tuned_settings_gives(settings, make_config):
     rows = run_benchmark(["BPR"], "toy", config_dict=settings, seeds=1)
-    result = run_hetcomp("BPR", "toy", config_dict=settings, arguments=())["test_result"]
+    tuned = training_settings(make_config("BPR"), "BPR")
+    assert tuned["weight_decay"] > 0
+    result = run_hetcomp("BPR", "toy", config_dict={**tuned, **settings}, arguments=())["test_result"]
     assert {name: [value] for name, value in result.items()} == {name: rows[0][name] for name in result}
 
 
@@ -96,3 +99,9 @@ def test_command_line_runs_it(settings, watched):
     flags = [f"--{key}={value}" for key, value in settings.items()]
     assert main(["benchmark", "--models=BPR,MF", "--seeds=1", "--dataset=toy", *flags]) == 0
     assert [name for name, *_ in watched] == ["BPR", "MF"]
+
+
+def test_kinds_of_models_that_need_other_datasets_are_refused(settings):
+    own = {"model_config": {"SASRec": {"train_neg_sample_args": None}}}
+    with pytest.raises(UserError, match="'SASRec' needs another kind of dataset than 'BPR'"):
+        run_benchmark(["BPR", "SASRec"], "toy", config_dict={**settings, **own}, seeds=1)

@@ -51,7 +51,7 @@ WRONG = {
     "no teacher": ({"teachers": "[]"}, "teachers: [] is no list of names"),
     "teachers no list": ({"teachers": "BPR"}, "teachers: 'BPR' is no list of names"),
     "teacher file missing": ({"teachers": "['lists.tsv']"}, "there is no file 'lists.tsv'"),
-    "teacher_config no dict": ({"teacher_config": "3"}, "teacher_config: 3 is not of the form"),
+    "teacher_config no dict": ({"teacher_config": "3"}, "teacher_config: 3 must be a dict of settings"),
     "teacher_config flat": ({"teacher_config": "{'epochs':2}"}, "is not of the form"),
     "teacher_config unknown": (
         {"teacher_config": "{'LightGNC':{}}"},

@@ -130,7 +130,7 @@ def test_other_data_are_refused(trained, toy):
     for name, row in (("inter", "new_user\ti1\t5\t1\n"), ("user", "new_user\n")):
         path = Path(toy) / "toy" / f"toy.{name}"
         path.write_text(path.read_text() + row)
-    with pytest.raises(UserError, match="does not fit dataset 'toy' as it is now") as caught:
+    with pytest.raises(UserError, match="dataset 'toy' has other users or items") as caught:
         load_student(trained[0])
     assert "\n" not in str(caught.value)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,23 @@ from recbole_hetcomp.evaluation.efficiency import (
     serving_bytes,
 )
 from recbole_hetcomp.evaluation.list_recommender import of_ensemble
-from recbole_hetcomp.knowledge import discrepancy
+from recbole_hetcomp.knowledge import discrepancy, ensemble_topk
 from recbole_hetcomp.split import Loaders, Split
 from recbole_hetcomp.teachers.ensemble import Ensemble
 from recbole_hetcomp.teachers.pool import Teacher, TeacherPool
-from recbole_hetcomp.teachers.ranking import top_unobserved
+from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, top_unobserved
 
 FIDELITY_K = 50
+COLUMNS = ("role", "model", "params", "size_mb", "ms_per_1000_users", "fidelity", "retention")  # all else is a metric
 Row = dict[str, Any]
 
 
 def metrics_of(model: Any, config: Config, loaders: Loaders) -> dict[str, float]:
     """The test metrics of a model as it stands, by RecBole's evaluator."""
-    trainer = Trainer(config, model)
+    quiet = copy.copy(config)
+    quiet.final_config_dict = {**config.final_config_dict, "log_wandb": False}
+    trainer = Trainer(quiet, model)
+    trainer.test_batch_size = min(trainer.test_batch_size, PAIRS_AT_ONCE)
     trainer.eval_collector.data_collect(loaders.train)  # for metrics that look at the training set
     result = trainer.evaluate(loaders.test, load_best_model=False, show_progress=config["show_progress"])
     return {name: float(value) for name, value in result.items()}
@@ -56,8 +59,7 @@ def teacher_rows(pool: TeacherPool, config: Config, split: Split, loaders: Loade
     """A row for each teacher, and one for their ensemble, which costs what all of them cost and the merging."""
     rows = [_teacher_row(teacher, config, split, loaders) for teacher in pool.teachers]
     ensemble = of_ensemble(config, copy.copy(split.train), pool)
-    users = split.history.active_users[:SAMPLE]
-    merging = milliseconds_per_thousand(partial(_merge, pool, config, users), len(users))
+    merging = _merging_milliseconds(pool, config, split.history.active_users[:SAMPLE])
     costs = {key: _sum(row[key] for row in rows) for key in ("params", "size_mb", "ms_per_1000_users")}
     if costs["ms_per_1000_users"] is not None:
         costs["ms_per_1000_users"] += merging
@@ -75,9 +77,11 @@ def _teacher_row(teacher: Teacher, config: Config, split: Split, loaders: Loader
     return {"role": "teacher", "model": teacher.name, **metrics_of(lists, config, loaders), **costs}
 
 
-def _merge(pool: TeacherPool, config: Config, users: torch.Tensor) -> torch.Tensor:
+def _merging_milliseconds(pool: TeacherPool, config: Config, users: torch.Tensor) -> float:
+    """Milliseconds to merge the teachers' lists for 1,000 users, the lists being there."""
     last = torch.full((len(pool), len(users)), pool.n_stages - 1)
-    return Ensemble.from_config(pool, config).topk(FIDELITY_K, last, users)
+    candidates = Ensemble.from_config(pool, config).candidates(last, users)
+    return milliseconds_per_thousand(lambda: ensemble_topk(*candidates, FIDELITY_K)[0], len(users))
 
 
 def _sum(values: Any) -> Any:
@@ -96,13 +100,18 @@ def add_fidelity(row: Row, model: Any, pool: TeacherPool, ensemble: Row, config:
     theirs = Ensemble.from_config(pool, config).topk(FIDELITY_K, last, users)
     ours = top_unobserved(model, split.history, FIDELITY_K, max_block_mb=config["max_block_mb"])[users]
     row["fidelity"] = 1 - float(discrepancy(ours, theirs, k=FIDELITY_K, relevance="graded").mean())
-    metrics = [name for name in ensemble if "@" in name]
+    metrics = metric_names(ensemble)
     row["retention"] = {name: row[name] / ensemble[name] if ensemble[name] else None for name in metrics}
+
+
+def metric_names(row: Row) -> list[str]:
+    """The metrics of a row, in its order."""
+    return [name for name in row if name not in COLUMNS]
 
 
 def table(rows: Sequence[Row], valid_metric: str) -> str:
     """The rows as a GitHub table; retention is that of the metric that models are selected by."""
-    metrics = [name for name in rows[0] if "@" in name]
+    metrics = metric_names(rows[0])
     headers = [
         "role",
         "model",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from logging import getLogger
 from typing import Any
 
 import torch
@@ -53,6 +54,7 @@ class DistilledRecommender(GeneralRecommender):
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
+        self.config = config
         self.backbone = backbone_class(str(config["student"]))(config, dataset)
         self.base_loss_weight = float(config["base_loss_weight"])
         self.user_batches = bool(config["user_batches"]) and not self.base_loss_weight  # a base loss needs interactions
@@ -99,11 +101,16 @@ class DistilledRecommender(GeneralRecommender):
         return scores
 
     def check_trainable(self) -> None:
-        """Raise a UserError where no gradient reaches the backbone's parameters through its scores."""
+        """Raise a UserError where the scores do not depend on every parameter: no loss over them can train the model."""
+        name = type(self.backbone).__name__
         with torch.random.fork_rng(), torch.enable_grad():
-            if not self.scores(torch.tensor([1])).requires_grad:
-                name = type(self.backbone).__name__
-                raise UserError(f"student: {name} has no scores that can be trained; choose MF, ML, DL or LightGCN")
+            scores = self.scores(self.history.active_users[:8])
+            parameters = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
+            gradients = torch.autograd.grad(scores.sum(), parameters, allow_unused=True) if scores.requires_grad else [None]
+        if any(gradient is None for gradient in gradients):
+            raise UserError(f"student: {name} has no scores that can be trained; choose MF, ML, DL or LightGCN")
+        if scores.min() >= 0 and scores.max() <= 1:
+            getLogger().warning(f"student: {name} scores lie in [0, 1], where a softmax is nearly flat; DL may learn better")
 
     @cached_property
     def training_entities(self) -> tuple[str, Tensor] | None:
@@ -117,6 +124,11 @@ class DistilledRecommender(GeneralRecommender):
             return distillation
         base = self.backbone.calculate_loss(interaction)
         return self.base_loss_weight * (torch.stack(base).sum() if isinstance(base, tuple) else base), distillation
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As ever; what an evaluation of other parameters left behind is dropped."""
+        self._forget_evaluation()
+        return super().load_state_dict(*args, **kwargs)
 
     def predict(self, interaction: Interaction) -> Tensor:
         return self.backbone.predict(interaction)

@@ -7,9 +7,11 @@ what an interrupted training leaves behind is never mistaken for a model.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Mapping
 from logging import getLogger
@@ -18,10 +20,12 @@ from time import time
 from typing import Any
 
 import psutil
+import recbole
 from recbole.utils import set_color
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.teachers import recorder
 
 # Settings that change where a training runs or what is reported of it, but not what comes out.
 WITHOUT_EFFECT = {"checkpoint_dir", "config_files", "data_path", "dataloaders_save_path", "dataset_save_path", "device"}
@@ -81,7 +85,7 @@ def working_folder(home: Path, name: str) -> Path:
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(dir=home, prefix=f".{name}-{os.getpid()}-"))
+        return Path(tempfile.mkdtemp(dir=home, prefix=f".{name}-{socket.gethostname()}-{os.getpid()}-"))
     except OSError as error:
         raise UserError(
             f"checkpoint_dir: {str(home)!r} cannot be written ({error.strerror}); choose another folder"
@@ -90,7 +94,7 @@ def working_folder(home: Path, name: str) -> Path:
 
 def remove_abandoned(home: Path) -> None:
     """Remove the working folders of processes that are no more: what a kill leaves behind may be large."""
-    for folder in home.glob(".*-*-*") if home.is_dir() else ():
+    for folder in home.glob(f".*-{socket.gethostname()}-*-*") if home.is_dir() else ():
         owner = folder.name.rsplit("-", 2)[1]
         if owner.isdigit() and not psutil.pid_exists(int(owner)):
             getLogger().info(f"{folder}: left by an interrupted training, removed")
@@ -104,8 +108,8 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 
 def fingerprint(config: Config, shaped_by: Mapping[str, Any]) -> str:
-    """sha256 of all that shapes a training beside the data, this package's version included."""
-    from recbole_hetcomp import __version__
-
-    shaping = {"settings": settings_of(config), "shaped_by": dict(shaped_by), "recbole_hetcomp": __version__}
+    """sha256 of all that shapes a training beside the data: settings, and the code of the model and of the recording."""
+    source = inspect.getsource(inspect.getmodule(config.model_class))  # type: ignore[arg-type]
+    code = {"recbole": recbole.__version__, "model": source, "recorder": inspect.getsource(recorder)}
+    shaping = {"settings": settings_of(config), "shaped_by": dict(shaped_by), "code": code}
     return hashlib.sha256(json.dumps(shaping, default=str, sort_keys=True).encode()).hexdigest()

@@ -94,7 +94,7 @@ class Ensemble:
             lists[block, : merged.size(1)] = merged
         return lists
 
-    def observed(self, k: int, history: History) -> Tensor:
+    def observed(self, k: int, history: History, temperature: float = 10.0) -> Tensor:
         """[U, k] int64: the users' training items as the final teachers rank them among themselves.
 
         Where no teacher has an opinion (all are files with lists), the more popular items come first.
@@ -103,7 +103,7 @@ class Ensemble:
         if not ranked.any():
             getLogger().info("no teacher ranks the training items: the more popular ones stand for the better ones")
             ranked = _by_popularity(history, k)[None]
-        return observed_ranking(ranked, k)
+        return observed_ranking(ranked, k, temperature=temperature)
 
 
 def teacher_weights(pool: TeacherPool, exponent: float) -> Tensor:

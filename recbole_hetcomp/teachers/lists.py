@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from logging import getLogger
 from pathlib import Path
@@ -32,14 +33,20 @@ def read_lists(path: Path, split: Split) -> Trajectory:
     Raises:
         UserError: unreadable, of another split, without the columns, or without a single usable row.
     """
+    try:
+        content = hashlib.sha256(path.read_bytes()).hexdigest()  # another file is another teacher, whatever its name
+    except OSError as error:
+        raise UserError(f"teachers: {str(path)!r} cannot be read ({error.strerror})") from error
     if path.suffix == ".safetensors":
         trajectory = Trajectory.load(path)
         if trajectory.dataset_fingerprint not in ("", split.fingerprint):
             raise UserError(f"teachers: {str(path)!r} was made on another dataset or split; make it anew on this one")
         if trajectory.items.size(1) != split.whole.user_num or int(trajectory.items.max()) >= split.whole.item_num:
             raise UserError(f"teachers: {str(path)!r} has other users or items than this dataset; make it anew on this one")
-        return replace(trajectory, dataset_fingerprint=split.fingerprint)
-    return Trajectory.from_lists(_lists(_table(path), path, split), teacher=path.stem, dataset_fingerprint=split.fingerprint)
+        return replace(trajectory, dataset_fingerprint=split.fingerprint, config_fingerprint=content)
+    lists = _lists(_table(path), path, split)
+    fingerprints = {"dataset_fingerprint": split.fingerprint, "config_fingerprint": content}
+    return Trajectory.from_lists(lists, teacher=path.stem, **fingerprints)
 
 
 def _table(path: Path) -> pd.DataFrame:

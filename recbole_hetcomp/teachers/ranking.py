@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recbole_hetcomp.history import History, users_per_block
 
-PAIRS_AT_ONCE = 2**20  # (user, item) pairs scored at once for models that cannot score a user's whole row
+PAIRS_AT_ONCE = 2**18  # (user, item) pairs scored at once for models that cannot score a user's whole row
 
 
 def full_scores(model: Any, users: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,11 @@ from recbole_hetcomp.split import Split, split_seed
 from recbole_hetcomp.teachers.cache import fingerprint, kept
 from recbole_hetcomp.teachers.lists import is_list_file, read_lists
 from recbole_hetcomp.teachers.pool import Teacher, TeacherPool
-from recbole_hetcomp.teachers.ranking import ranked_history, top_unobserved
+from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, ranked_history, top_unobserved
 from recbole_hetcomp.teachers.recorder import CHECKPOINT_RULES, Recorder, Selection, Snapshots, recording_trainer
-from recbole_hetcomp.teachers.trajectory import Trajectory
+from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH, Trajectory
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
-OBSERVED_DEPTH = 100  # training items ranked for each user; the deepest that any published setting reads
 TRAJECTORY_SETTINGS = ("trajectory_depth", "trajectory_rule", "trajectory_fractions", "consistency_window")
 
 
@@ -137,18 +137,24 @@ def fit_recorded(config: Config, split: Split, snapshots: Snapshots | None, dept
     def lists() -> torch.Tensor:
         return top_unobserved(model, split.history, depth, max_block_mb=config["max_block_mb"])
 
+    trainer.test_batch_size = min(trainer.test_batch_size, PAIRS_AT_ONCE)
     trainer.record(snapshots, lists)
     try:
         trainer.fit(loaders.train, loaders.valid, saved=True, show_progress=config["show_progress"])
         if snapshots is not None and trainer.best_epoch not in snapshots.epochs:  # it was never validated (eval_step: 0)
             snapshots.take(trainer.best_epoch, float("nan"), lists())
     except (FloatingPointError, ValueError) as error:
-        if "nan" not in str(error).lower():
+        if not is_nan(error):
             raise
         raise UserError(f"{config.model} cannot be trained: {error}; lower its learning_rate or leave it out") from error
     model.load_state_dict(trainer.best_state["state_dict"])
     model.load_other_parameter(trainer.best_state["other_parameter"])
     return trainer
+
+
+def is_nan(error: Exception) -> bool:
+    """Whether an error says that a loss or a score became NaN, as RecBole's Trainer and `top_unobserved` word it."""
+    return re.search(r"\bnan\b", str(error), re.IGNORECASE) is not None and not isinstance(error, UserError)
 
 
 def student_alone(config: Config, split: Split) -> Any:

@@ -30,6 +30,7 @@ TENSORS = {
     "epochs": (torch.int32, 1),
     "valid_scores": (torch.float32, 1),
 }
+OBSERVED_DEPTH = 100  # training items that a teacher ranks for each user; the deepest that any published setting reads
 STRINGS = ("teacher", "dataset_fingerprint", "config_fingerprint")
 
 

@@ -27,7 +27,7 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
     algorithm, keys, *rest = state["numpy"]
-    np.random.set_state((algorithm, keys.numpy().astype(np.uint32), *rest))
+    np.random.set_state((algorithm, keys.cpu().numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"].cpu())
     if torch.cuda.is_available() and state["cuda"]:
         torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])

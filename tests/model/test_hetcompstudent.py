@@ -323,7 +323,7 @@ def test_log_line_tells_stage_distance_and_loss(make_config, split):
     model = build(make_config, split)
     lists = student_lists(model)
     active = split.history.active_users
-    distance = discrepancy(lists[active], model.final[active], k=50).mean()
+    distance = discrepancy(lists[active], model.final[active], k=50, relevance=model.config["discrepancy"]).mean()
     assert model.on_validation(lists, 1) == f"stage 0.00/2, D@50 {distance:.2f}, overall loss"
 
 
@@ -359,8 +359,8 @@ def test_state_round_trip_brings_back_curriculum_and_targets(make_config, split)
         ({"loss_reduction": "max"}, "loss_reduction: 'max' is none of mean, sum"),
         ({"importance": "x"}, "importance: 'x' is none of"),
         ({"discrepancy": "x"}, "discrepancy: 'x' is none of position, graded"),
-        ({"n_targets": 0}, "n_targets: 0 is no whole number"),
-        ({"n_observed": 1.5}, "n_observed: 1.5 is no whole number"),
+        ({"n_observed": 101}, "n_observed: 101 is more than the 100 that are ranked"),
+        ({"eval_step": 0}, "curriculum_period: 1 is no multiple of eval_step"),
         ({"curriculum_period": 3, "eval_step": 2}, "curriculum_period: 3 is no multiple of eval_step"),
         ({"fine_depths": [0.5]}, "fine_weights: .* must hold one weight for each of fine_depths"),
         ({"fine_depths": [0.1, 0.5]}, "fine_depths"),

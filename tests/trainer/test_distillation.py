@@ -169,7 +169,7 @@ def test_patience_begins_at_the_switch__or_at_the_start(make_config, split, monk
     )
     run.fit()
     epochs = max(run.trainer.train_loss_dict) + 1
-    assert epochs == (switch + 2 if from_switch else 1 + 2 + 1)
+    assert epochs == (switch + 2 + 1 if from_switch else 1 + 2 + 1)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ https://arxiv.org/abs/2303.01130. Dynamic knowledge construction (DKC) lives in 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from logging import getLogger
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from recbole_hetcomp.losses.ranking import list_sizes
 from recbole_hetcomp.model.student import RANKED, Batch, DistilledRecommender
 from recbole_hetcomp.teachers.ensemble import IMPORTANCES, Ensemble
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
+from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH
 
 CURRICULA = (*RULES, "none")
 TRANSFERS = ("adaptive", "overall", "fine")
@@ -45,7 +47,6 @@ class HetCompStudent(DistilledRecommender):
         self.targets = torch.zeros(0)  # [U, K] int64, each user's current list
         self.observed = torch.zeros(0)  # [U, P] int64, the training items to learn, in the teachers' order
         self.final = torch.zeros(0)  # [U, 50] int64, the list of the final ensemble
-        self.config = config
 
     def learn_from(self, teachers: TeacherPool) -> None:
         config = self.config
@@ -65,8 +66,12 @@ class HetCompStudent(DistilledRecommender):
             relevance=config["discrepancy"],
         )
         self.final = self.ensemble.topk(config["discrepancy_k"], self._stages(last=True))
-        self.observed = self.ensemble.observed(config["n_observed"], self.history).to(self.device)
-        self.targets = self.ensemble.topk(config["n_targets"], self._stages()).to(self.device)
+        self.observed = self.ensemble.observed(config["n_observed"], self.history, config["importance_temperature"])
+        self.observed = self.observed.to(self.device)
+        n_targets = config["n_targets"]
+        if n_targets >= self.n_items:
+            getLogger().warning(f"n_targets: {n_targets} is more than the {self.n_items - 1} items; lists end with them")
+        self.targets = self.ensemble.topk(n_targets, self._stages()).to(self.device)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
         scores = self.scores(batch.users)
@@ -135,17 +140,15 @@ def _check(config: Any) -> None:
     for key, allowed in choices.items():
         if config[key] not in allowed:
             raise UserError(f"{key}: {config[key]!r} is none of {', '.join(allowed)}")
-    for key in ("n_targets", "n_observed", "discrepancy_k", "curriculum_period"):
-        if not isinstance(config[key], int) or config[key] < 1:
-            raise UserError(f"{key}: {config[key]!r} is no whole number of at least 1")
-    for key in ("importance_temperature", "consistency_temperature", "curriculum_alpha", "curriculum_decay"):
-        if not config[key] > 0:
-            raise UserError(f"{key}: {config[key]!r} must be above 0")
+    if config["n_observed"] > OBSERVED_DEPTH:
+        raise UserError(f"n_observed: {config['n_observed']} is more than the {OBSERVED_DEPTH} that are ranked; lower it")
     if config["discrepancy_k"] > RANKED:
         raise UserError(
             f"discrepancy_k: {config['discrepancy_k']} is more than the {RANKED} items that are looked at; lower it"
         )
-    if config["curriculum_rule"] != "none" and config["curriculum_period"] % config["eval_step"]:
+    if config["curriculum_rule"] != "none" and (
+        config["eval_step"] < 1 or config["curriculum_period"] % config["eval_step"]
+    ):
         raise UserError(
             f"curriculum_period: {config['curriculum_period']} is no multiple of eval_step ({config['eval_step']}); "
             "the curriculum moves after a validation, so make it one"

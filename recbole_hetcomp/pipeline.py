@@ -1,0 +1,173 @@
+"""From settings to a distilled student: the whole way, from data to comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from time import time
+from typing import Any
+
+from recbole.data.transform import construct_transform
+from recbole.utils import get_environment, get_flops, init_logger, init_seed, set_color
+
+from recbole_hetcomp.config import Config
+from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.evaluation.comparison import Row, add_fidelity, model_row, save_comparison, table, teacher_rows
+from recbole_hetcomp.model.student import DistilledRecommender
+from recbole_hetcomp.registry import get_trainer
+from recbole_hetcomp.settings import check_settings
+from recbole_hetcomp.split import Loaders, Split, fit_to_data, make_split
+from recbole_hetcomp.teachers.cache import check_writable, fingerprint, settings_of
+from recbole_hetcomp.teachers.pool import TeacherPool
+from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE
+from recbole_hetcomp.teachers.training import build_pool, check_teachers, is_nan, student_alone
+from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
+
+
+def run_hetcomp(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    saved: bool = True,
+    arguments: Sequence[str] | None = None,
+    compare: bool = True,
+) -> dict[str, Any]:
+    """Train and test a model: ours are distilled from teachers, which are trained where need be; RecBole's run as ever.
+
+    Args:
+        model: name or class
+        dataset: name
+        config_file_list: yaml files
+        config_dict: settings
+        saved: whether the best epoch is kept, tested and saved, as RecBole has it; otherwise the last one is tested
+        arguments: `--key=value` strings; None reads the command line, as RecBole does
+        compare: whether a distilled model is compared with its teachers and with the student without them
+
+    Returns:
+        RecBole's `best_valid_score`, `valid_score_bigger`, `best_valid_result`, `test_result`; the trained `model`, its
+        `name`, its `checkpoint` and `train_seconds`; and for a distilled model `comparison`, a list of rows.
+
+    Raises:
+        UserError: bad input, before any training.
+    """
+    config = Config(model, dataset, config_file_list, config_dict, arguments)
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    getLogger().info(config)
+    config.warn_of_unknown_keys()
+    check(config)
+    split = make_split(config)
+    fit_to_data(config, split)
+    return run_on_split(config, split, saved, compare)
+
+
+def check(config: Config) -> None:
+    """Raise a UserError for whatever can be known to be wrong before data are read."""
+    check_settings(config)
+    check_writable(Path(config["checkpoint_dir"]))
+    if issubclass(config.model_class, DistilledRecommender):
+        check_teachers(config)
+
+
+def run_on_split(config: Config, split: Split, saved: bool = True, compare: bool = True) -> dict[str, Any]:
+    """`run_hetcomp` on data that are already split; without `compare`, no comparison is made."""
+    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    loaders = split.loaders(config)
+    model = config.model_class(config, loaders.train._dataset).to(config["device"])
+    getLogger().info(model)
+    flops = get_flops(model, loaders.train._dataset, config["device"], getLogger(), construct_transform(config))
+    getLogger().info(set_color("FLOPs", "blue") + f": {flops}")
+    if isinstance(model, DistilledRecommender):
+        return _distil(config, split, loaders, model, saved, compare)
+    trainer = get_trainer(config.model_class)(config, model)
+    return _fit_and_test(trainer, config, loaders, saved)
+
+
+def _distil(
+    config: Config, split: Split, loaders: Loaders, model: DistilledRecommender, saved: bool, compare: bool
+) -> dict[str, Any]:
+    model.check_trainable()
+    at_start = random_state()
+    pool = build_pool(config, split)
+    pool.refuse_unless(model.needs, config.model)
+    model.learn_from(pool)
+    trainer = get_trainer(config.model_class)(config, model)
+    restore_random_state(at_start)  # so that the student does not depend on whether teachers were trained or found
+    progress = _progress_file(config, split, pool)
+    if saved and config["resume"]:
+        trainer.resume(progress)
+    result = _fit_and_test(trainer, config, loaders, saved)
+    if compare:
+        result["comparison"] = _compare(config, split, loaders, pool, model, result)
+    progress.unlink(missing_ok=True)
+    return result
+
+
+def _compare(
+    config: Config,
+    split: Split,
+    loaders: Loaders,
+    pool: TeacherPool,
+    model: DistilledRecommender,
+    result: dict[str, Any],
+) -> list[Row]:
+    """The rows of the comparison, printed, and saved beside the checkpoint where there is one."""
+    rows = teacher_rows(pool, config, split, loaders)
+    ensemble = rows[-1]
+    students = {"student": (f"{config.model} ({config['student']})", model)}
+    if config["without_distillation"]:
+        students = {"student without distillation": (config["student"], student_alone(config, split)), **students}
+    for role, (name, student) in students.items():
+        row = model_row(role, name, student, config, split, loaders)
+        add_fidelity(row, student, pool, ensemble, config, split)
+        rows.append(row)
+    text = table(rows, config["valid_metric"])
+    getLogger().info(set_color("comparison", "yellow") + " on the test part:\n" + text)
+    if result["checkpoint"]:
+        provenance = {
+            "dataset": config.dataset,
+            "split": split.fingerprint,
+            "seed": config["seed"],
+            "checkpoint": result["checkpoint"],
+            "settings": settings_of(config),
+        }
+        save_comparison(rows, text, provenance, Path(result["checkpoint"]).parent)
+    return rows
+
+
+def _progress_file(config: Config, split: Split, pool: TeacherPool) -> Path:
+    """Where an interrupted run of the same settings, data and teachers has left its state."""
+    teachers = [(teacher.name, teacher.trajectory.config_fingerprint) for teacher in pool.teachers]
+    name = f"{config.model}-{split.fingerprint[:8]}-{fingerprint(config, {'teachers': teachers})[:12]}.progress"
+    return Path(config["checkpoint_dir"]) / name
+
+
+def _fit_and_test(trainer: Any, config: Config, loaders: Loaders, saved: bool) -> dict[str, Any]:
+    """RecBole's own last steps: fit, evaluate, environment, result dict."""
+    trainer.test_batch_size = min(trainer.test_batch_size, PAIRS_AT_ONCE)
+    started = time()
+    try:
+        best_score, best_result = trainer.fit(
+            loaders.train, loaders.valid, saved=saved, show_progress=config["show_progress"]
+        )
+    except ValueError as error:
+        if is_nan(error):
+            raise UserError(f"{config.model} cannot be trained: {error}; lower its learning_rate") from error
+        raise
+    seconds = time() - started
+    test_result = trainer.evaluate(loaders.test, load_best_model=saved, show_progress=config["show_progress"])
+    getLogger().info("The running environment of this training is as follows:\n" + get_environment(config).draw())
+    getLogger().info(set_color("best valid ", "yellow") + f": {best_result}")
+    getLogger().info(set_color("test result", "yellow") + f": {test_result}")
+    return {
+        "best_valid_score": best_score,
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": best_result,
+        "test_result": test_result,
+        "checkpoint": trainer.saved_model_file if saved else None,
+        "name": config.model,
+        "model": trainer.model,
+        "train_seconds": seconds,
+    }
