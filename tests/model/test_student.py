@@ -163,3 +163,26 @@ def test_a_base_loss_comes_first_and_weighted__then_the_distillation_loss(make_c
 def test_negatives_are_drawn_as_the_backbone_wants_them(make_config):
     assert make_config("HetCompStudent", student="NeuMF")["MODEL_INPUT_TYPE"] == InputType.POINTWISE
     assert make_config("HetCompStudent", student="LightGCN")["MODEL_INPUT_TYPE"] == InputType.PAIRWISE
+
+
+def test_loading_parameters_drops_what_an_evaluation_of_others_left(make_config, split) -> None:
+    """LightGCN keeps the embeddings of its last evaluation; the best epoch's parameters must not be scored by the last's."""
+    config = make_config("HetCompStudent", student="LightGCN")
+    student = config.model_class(config, split.train).eval()
+    users = Interaction({student.USER_ID: split.history.active_users[:5]})
+    best = {name: value.clone() for name, value in student.state_dict().items()}
+    of_best = student.full_sort_predict(users).clone()
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    student.load_state_dict(student.state_dict())
+    of_last = student.full_sort_predict(users).clone()
+    student.load_state_dict(best)
+    assert torch.equal(student.full_sort_predict(users), of_best)
+    assert not torch.allclose(of_best, of_last)
+
+
+def test_a_backbone_whose_scores_do_not_reach_all_parameters_is_refused(make_config, split) -> None:
+    config = make_config("HetCompStudent", student="ItemVAE")
+    with pytest.raises(UserError, match="ItemVAE has no scores that can be trained"):
+        config.model_class(config, split.train).check_trainable()
