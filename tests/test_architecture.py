@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "teachers.pool": {"errors", "teachers.ranking", "teachers.trajectory"},
     "teachers.ensemble": {"history", "knowledge", "teachers.pool"},
     "teachers": {"teachers.pool", "teachers.trajectory"},
-    "model.student": {"errors", "history", "registry", "teachers.pool", "teachers.ranking"},
+    "model.student": {"errors", "history", "losses", "registry", "teachers.pool", "teachers.ranking"},
     "model.general_recommender": {
         "errors",
         "knowledge",

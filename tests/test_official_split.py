@@ -1,4 +1,4 @@
-"""The published HetComp split of CiteULike-t, as RecBole benchmark files: its counts, and the whole way with three teachers."""
+"""The published HetComp split of CiteULike-t, as RecBole benchmark files: its counts, and a run with three teachers."""
 
 from __future__ import annotations
 

@@ -7,5 +7,15 @@ from __future__ import annotations
 
 from recbole_hetcomp.losses.plackett_luce import plackett_luce_loss, unordered_loss
 from recbole_hetcomp.losses.ranking import fine_ranking_loss, log_mass, overall_ranking_loss
+from recbole_hetcomp.losses.streaming import Vectors, streamed_fine_loss, streamed_overall_loss
 
-__all__ = ["fine_ranking_loss", "log_mass", "overall_ranking_loss", "plackett_luce_loss", "unordered_loss"]
+__all__ = [
+    "Vectors",
+    "fine_ranking_loss",
+    "log_mass",
+    "overall_ranking_loss",
+    "plackett_luce_loss",
+    "streamed_fine_loss",
+    "streamed_overall_loss",
+    "unordered_loss",
+]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from logging import getLogger
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from recbole.data.dataset import Dataset
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.history import History
+from recbole_hetcomp.losses.streaming import Vectors
 from recbole_hetcomp.registry import get_model
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.ranking import full_scores
@@ -27,6 +28,14 @@ from recbole_hetcomp.teachers.ranking import full_scores
 RANKED = 50  # items of the student that a method sees after a validation
 # Where RecBole's graph models keep the embeddings of their last evaluation; stale as soon as a parameter changes.
 EVALUATION_CACHES = ("restore_user_e", "restore_item_e")
+
+
+@runtime_checkable
+class HasVectors(Protocol):
+    """A backbone whose scores are inner products, so that losses over the whole catalogue can be streamed."""
+
+    def vectors(self, users: Tensor) -> Vectors:
+        """Users [B] and all items as vectors whose inner products are the scores."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,10 @@ class DistilledRecommender(GeneralRecommender):
         scores = full_scores(self.backbone, users)
         self._forget_evaluation()  # what was kept hangs on this graph
         return scores
+
+    def vectors(self, users: Tensor) -> Vectors | None:
+        """Users [B] and all items as vectors whose inner products are the scores; None where the backbone has no such."""
+        return self.backbone.vectors(users) if isinstance(self.backbone, HasVectors) else None
 
     def check_trainable(self) -> None:
         """Raise a UserError where the scores do not depend on every parameter: no loss over them can train the model."""

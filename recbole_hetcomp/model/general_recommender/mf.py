@@ -14,6 +14,8 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from recbole_hetcomp.losses.streaming import Vectors
+
 
 class MF(GeneralRecommender):
     """score(u, i) = <p_u, q_i>, no bias; trained by BPR when it learns alone.
@@ -34,6 +36,10 @@ class MF(GeneralRecommender):
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """[B], [B] ids -> [B] scores."""
         return (self.user_embedding(user) * self.item_embedding(item)).sum(-1)
+
+    def vectors(self, users: Tensor) -> Vectors:
+        """Users [B] and all items as vectors whose inner products are the scores."""
+        return Vectors(self.user_embedding(users), self.item_embedding.weight)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         user, item, negative = (interaction[field] for field in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))

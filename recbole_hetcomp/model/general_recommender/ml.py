@@ -10,7 +10,8 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_hetcomp.model.general_recommender.cml import CML
+from recbole_hetcomp.losses.streaming import Vectors, squared_distance_vectors
+from recbole_hetcomp.model.general_recommender.cml import CML, unit_ball
 
 
 class ML(CML):
@@ -22,6 +23,11 @@ class ML(CML):
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
         self.score_scale = config["score_scale"]
+
+    def vectors(self, users: Tensor) -> Vectors:
+        """Users [B] and all items as vectors whose inner products are the scores."""
+        points = unit_ball(self.user_embedding(users)), unit_ball(self.item_embedding.weight)
+        return squared_distance_vectors(*points, scale=self.score_scale)
 
     def predict(self, interaction: Interaction) -> Tensor:
         return self.score_scale * super().predict(interaction)

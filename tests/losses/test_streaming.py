@@ -1,0 +1,111 @@
+"""The streamed log-mass and losses equal the plain ones, gradients too, whatever the block."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from recbole_hetcomp.losses import fine_ranking_loss, overall_ranking_loss
+from recbole_hetcomp.losses.ranking import log_mass as plain_log_mass
+from recbole_hetcomp.losses.streaming import (
+    Vectors,
+    log_mass,
+    squared_distance_vectors,
+    streamed_fine_loss,
+    streamed_overall_loss,
+)
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+
+
+def problem(dtype: torch.dtype, n_items: int = 67, n_users: int = 9, size: int = 5, seed: int = 0) -> tuple[Tensor, ...]:
+    """Vectors, and lists as a run has them: targets outside the history, padded, one user without anything."""
+    generator = torch.Generator().manual_seed(seed)
+    users = torch.randn(n_users, size, generator=generator, dtype=dtype)
+    items = torch.randn(n_items, size, generator=generator, dtype=dtype)
+    order = torch.stack([torch.randperm(n_items - 1, generator=generator) + 1 for _ in range(n_users)])
+    history, targets = order[:, :7].clone(), order[:, 7:27].clone()
+    history[::2, 4:], targets[1, 12:], targets[2] = 0, 0, 0
+    return users.requires_grad_(), items.requires_grad_(), targets, history[:, :3].clone(), history
+
+
+def gradients(loss: Tensor, *tensors: Tensor) -> list[Tensor]:
+    return list(torch.autograd.grad(loss.sum(), tensors, retain_graph=True))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("block_bytes", [1, 8 * 9 * 10, 2**21])
+def test_log_mass_equals_the_plain_one(dtype: torch.dtype, block_bytes: int) -> None:
+    users, items, targets, _, history = problem(dtype)
+    excluded = torch.cat([history, targets], 1)
+    streamed, plain = log_mass(users, items, excluded, block_bytes=block_bytes), plain_log_mass(users @ items.T, excluded)
+    torch.testing.assert_close(streamed, plain, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    weight = torch.linspace(-1, 2, len(users), dtype=dtype)
+    for ours, theirs in zip(gradients(streamed * weight, users, items), gradients(plain * weight, users, items)):
+        torch.testing.assert_close(ours, theirs, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+def test_gradients_agree_with_finite_differences() -> None:
+    users, items, _, _, history = problem(torch.float64, n_items=40, n_users=3)
+    assert torch.autograd.gradcheck(lambda u, v: log_mass(u, v, history, block_bytes=8 * 3 * 7), (users, items))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("distance", [False, True])
+@pytest.mark.parametrize(
+    ("depths", "weights"), [((0.5, 0.1), (0.5, 0.5)), ((1.0,), (1.0,)), ((1.0, 0.5, 0.1), (0.2, 0.3, 0.5))]
+)
+def test_losses_equal_the_plain_ones(dtype: torch.dtype, distance: bool, depths: tuple, weights: tuple) -> None:
+    users, items, *lists = problem(dtype)
+    if distance:
+        vectors, scores = squared_distance_vectors(users, items, 3.0), -3.0 * torch.cdist(users, items).square()
+    else:
+        vectors, scores = Vectors(users, items), users @ items.T
+    pairs = [
+        (streamed_overall_loss(vectors, *lists), overall_ranking_loss(scores, *lists)),
+        (
+            streamed_fine_loss(vectors, *lists, depths=depths, weights=weights),
+            fine_ranking_loss(scores, *lists, depths=depths, weights=weights),
+        ),
+    ]
+    for streamed, plain in pairs:
+        tolerance = TOLERANCE[dtype] * (20 if distance else 1)  # cdist's own rounding
+        torch.testing.assert_close(streamed, plain, rtol=tolerance, atol=tolerance)
+        ours, theirs = gradients(streamed, users, items), gradients(plain, users, items)
+        for mine, reference in zip(ours, theirs):
+            torch.testing.assert_close(mine, reference, rtol=20 * tolerance, atol=20 * tolerance)
+
+
+def test_nothing_left_is_minus_infinity_without_a_gradient() -> None:
+    users, items = (torch.randn(n, 5, dtype=torch.float64, requires_grad=True) for n in (2, 4))
+    everything = torch.tensor([[1, 2, 3], [1, 2, 0]])
+    mass = log_mass(users, items, everything, block_bytes=16)
+    assert mass[0] == -torch.inf
+    torch.testing.assert_close(mass[1], users[1] @ items[3])
+    (of_users,) = torch.autograd.grad(mass[1] + 0.0 * mass[0].clamp(min=-1), users)
+    assert of_users.isfinite().all()
+
+
+def test_padding_and_excluded_items_get_no_gradient() -> None:
+    users, items, targets, _, history = problem(torch.float64)
+    users_with_history = users[1:2]
+    (of_items,) = gradients(log_mass(users_with_history, items, history[1:2]), items)
+    assert not of_items[0].any()
+    assert not of_items[history[1]].any()
+    assert of_items[targets[1, :5]].any(1).all()
+
+
+def test_extreme_scores_stay_finite() -> None:
+    users, items, _, _, history = problem(torch.float32)
+    large = (users * 80).detach().requires_grad_()
+    mass = log_mass(large, items, history, block_bytes=200)
+    torch.testing.assert_close(mass, plain_log_mass(large @ items.T, history), rtol=1e-5, atol=1e-3)
+    assert all(gradient.isfinite().all() for gradient in gradients(mass, large, items))
+
+
+def test_half_precision_vectors_accumulate_in_float32() -> None:
+    users, items, _, _, history = problem(torch.float32)
+    low = log_mass(users.bfloat16(), items.bfloat16(), history)
+    assert low.dtype == torch.float32
+    torch.testing.assert_close(low, log_mass(users.bfloat16().float(), items.bfloat16().float(), history))
