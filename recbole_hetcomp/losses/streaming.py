@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from recbole_hetcomp.losses.ranking import ShortList, fine_from_parts, list_sizes, overall_from_parts
 
@@ -79,7 +80,9 @@ def streamed_fine_loss(
 
 def listed(vectors: Vectors, items: Tensor) -> ShortList:
     """The scores [B, n] of `items` [B, n], 0 = padding."""
-    return ShortList(torch.einsum("bd,bnd->bn", vectors.users, vectors.items[items]), items > 0)
+    # `embedding` and not an index: the gradient of an index is summed by threads in whatever order they come.
+    of_items = embedding(items.long(), vectors.items)  # [B, n, d]
+    return ShortList(torch.einsum("bd,bnd->bn", vectors.users, of_items), items > 0)
 
 
 def _with(tail: Tensor, targets: ShortList, start: int, stop: int) -> Tensor:

@@ -109,3 +109,17 @@ def test_half_precision_vectors_accumulate_in_float32() -> None:
     low = log_mass(users.bfloat16(), items.bfloat16(), history)
     assert low.dtype == torch.float32
     torch.testing.assert_close(low, log_mass(users.bfloat16().float(), items.bfloat16().float(), history))
+
+
+def test_gradients_do_not_depend_on_the_threads() -> None:
+    """The same bits every time, with several threads at work: an interrupted training must end as an uninterrupted one."""
+    users, items, targets, observed, history = problem(torch.float32, n_items=2000, n_users=200, size=8)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        runs = [
+            gradients(streamed_fine_loss(Vectors(users, items), targets, observed, history), users, items) for _ in range(9)
+        ]
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(ours, first) for run in runs for ours, first in zip(run, runs[0]))
