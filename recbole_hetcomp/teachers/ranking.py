@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
+from recbole.utils import set_color
 from torch import Tensor
+from tqdm import tqdm
 
 from recbole_hetcomp.history import History, users_per_block
 
@@ -40,8 +42,12 @@ def blocks(users: Tensor, n_items: int, max_block_mb: float) -> Iterator[Tensor]
 
 
 @torch.no_grad()
-def top_unobserved(model: Any, history: History, k: int, *, max_block_mb: float = 64.0) -> Tensor:
+def top_unobserved(
+    model: Any, history: History, k: int, *, max_block_mb: float = 64.0, progress: str | None = None
+) -> Tensor:
     """[n_users, k] int32 on the CPU: each user's best items outside the training items, best first, 0 = none.
+
+    `progress` names a progress bar, as RecBole's trainers show them; None shows none.
 
     Rows of the padding user and of users without training items are all 0. The global random state is left as it was.
 
@@ -52,7 +58,8 @@ def top_unobserved(model: Any, history: History, k: int, *, max_block_mb: float 
     was_training = model.training
     model.eval()
     with torch.random.fork_rng():
-        for users in blocks(history.active_users, history.n_items, max_block_mb):
+        parts = list(blocks(history.active_users, history.n_items, max_block_mb))
+        for users in tqdm(parts, ncols=100, desc=set_color(f"{progress or '':<12}", "pink"), disable=progress is None):
             scores = full_scores(model, users).float()
             if scores.isnan().any():
                 raise FloatingPointError("it scores some items NaN")

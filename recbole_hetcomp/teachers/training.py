@@ -135,7 +135,8 @@ def fit_recorded(config: Config, split: Split, snapshots: Snapshots | None, dept
     trainer = recording_trainer(get_trainer(model_class))(config, model)
 
     def lists() -> torch.Tensor:
-        return top_unobserved(model, split.history, depth, max_block_mb=config["max_block_mb"])
+        bar = "Snapshot" if config["show_progress"] else None
+        return top_unobserved(model, split.history, depth, max_block_mb=config["max_block_mb"], progress=bar)
 
     trainer.test_batch_size = min(trainer.test_batch_size, PAIRS_AT_ONCE)
     trainer.record(snapshots, lists)

@@ -95,7 +95,8 @@ class DistillationTrainer(Trainer):
         score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
         epoch = self._epochs_trained()
         still_moving = not self.model.settled
-        ranked = top_unobserved(self.model, self.model.history, RANKED, max_block_mb=self.config["max_block_mb"])
+        block, bar = self.config["max_block_mb"], "Curriculum" if show_progress else None
+        ranked = top_unobserved(self.model, self.model.history, RANKED, max_block_mb=block, progress=bar)
         line = self.model.on_validation(ranked, epoch)
         if line:
             self.logger.info(set_color("distillation", "green") + f" [{line}]")
