@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.10 python3.9 python3; do $$p -c '$
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check format clean
+.PHONY: demo test lint check format bench clean
 
 demo: $(READY)
 	$(BIN)/python run_hetcomp.py --config_files=properties/presets/demo.yaml --show_progress=False
@@ -19,6 +19,9 @@ lint: $(READY)
 	$(BIN)/mypy recbole_hetcomp
 
 check: lint test
+
+bench: $(READY)
+	$(BIN)/python benchmarks/run.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
