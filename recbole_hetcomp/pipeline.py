@@ -7,6 +7,7 @@ from logging import getLogger
 from pathlib import Path
 from time import time
 from typing import Any
+from uuid import uuid4
 
 from recbole.data.transform import construct_transform
 from recbole.utils import get_environment, get_flops, init_logger, init_seed, set_color
@@ -81,8 +82,15 @@ def run_on_split(config: Config, split: Split, saved: bool = True, compare: bool
     getLogger().info(set_color("FLOPs", "blue") + f": {flops}")
     if isinstance(model, DistilledRecommender):
         return _distil(config, split, loaders, model, saved, compare)
+    return _fit_and_test(_trainer(config, model), config, loaders, saved)
+
+
+def _trainer(config: Config, model: Any) -> Any:
+    """The model's trainer, with a checkpoint of its own: RecBole names it by the second, and two runs may share one."""
     trainer = get_trainer(config.model_class)(config, model)
-    return _fit_and_test(trainer, config, loaders, saved)
+    path = Path(trainer.saved_model_file)
+    trainer.saved_model_file = str(path.with_name(f"{path.stem}-{uuid4().hex[:6]}{path.suffix}"))
+    return trainer
 
 
 def _distil(
@@ -93,7 +101,7 @@ def _distil(
     pool = build_pool(config, split)
     pool.refuse_unless(model.needs, config.model)
     model.learn_from(pool)
-    trainer = get_trainer(config.model_class)(config, model)
+    trainer = _trainer(config, model)
     restore_random_state(at_start)  # so that the student does not depend on whether teachers were trained or found
     progress = _progress_file(config, split, pool)
     if saved and config["resume"]:

@@ -192,3 +192,11 @@ def test_a_students_result_does_not_depend_on_the_order_of_the_teachers(settings
         run(settings, teachers=names, without_distillation=False) for names in (["BPR", "LightGCN"], ["LightGCN", "BPR"])
     ]
     assert equal(parameters(rows[0]), parameters(rows[1]))
+
+
+def test_two_runs_begun_in_the_same_second_keep_their_own_checkpoints(settings, monkeypatch) -> None:
+    monkeypatch.setattr("recbole.trainer.trainer.get_local_time", lambda: "Jan-01-2026_00-00-00")
+    results = [run_hetcomp("BPR", "toy", config_dict={**settings, "seed": seed}, arguments=()) for seed in (1, 2)]
+    first, second = (result["checkpoint"] for result in results)
+    assert first != second
+    assert Path(first).is_file()
