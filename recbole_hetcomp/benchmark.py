@@ -63,7 +63,8 @@ def run_benchmark(
             results.append(run_on_split(config, split, compare=False))
         rows.append(_row(name, runs, results, split))
     text = benchmark_table(rows)
-    getLogger().info(set_color("benchmark", "yellow") + f" on {dataset}, {seeds} seeds, test part:\n" + text)
+    seeds_text = "1 seed" if seeds == 1 else f"{seeds} seeds"
+    getLogger().info(set_color("benchmark", "yellow") + f" on {dataset}, {seeds_text}, test part:\n" + text)
     folder = Path(first["checkpoint_dir"])
     (folder / "benchmark.md").write_text(text + "\n", encoding="utf-8")
     content = {"dataset": dataset, "split": split.fingerprint, "rows": rows}

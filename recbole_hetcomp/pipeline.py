@@ -123,7 +123,9 @@ def _compare(
 ) -> list[Row]:
     """The rows of the comparison, printed, and saved beside the checkpoint where there is one."""
     rows = teacher_rows(pool, config, split, loaders)
-    ensemble = rows[-1]
+    ensemble, best = rows[-1], max(row[config["valid_metric"].lower()] for row in rows[:-1])
+    if ensemble[config["valid_metric"].lower()] < best:
+        getLogger().warning("the ensemble is below its best teacher: leave weak teachers out, or raise teacher_weighting")
     students = {"student": (f"{config.model} ({config['student']})", model)}
     if config["without_distillation"]:
         students = {"student without distillation": (config["student"], student_alone(config, split)), **students}

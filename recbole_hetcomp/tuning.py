@@ -57,7 +57,7 @@ def tune(
         import hyperopt  # noqa: F401
         from recbole.trainer import HyperTuning
     except ImportError as error:
-        raise UserError(f"tune needs hyperopt ({error}); run `pip install recbole_hetcomp[tune]`") from error
+        raise UserError(f"tune needs hyperopt ({error}); run `pip install hyperopt==0.2.5`") from error
     trial = partial(objective_function, model=model, dataset=dataset, arguments=tuple(arguments))
     search = HyperTuning(
         trial, params_file=params_file, fixed_config_file_list=config_files, algo=algo, max_evals=int(max_evals)

@@ -19,15 +19,20 @@ REPEATS = 3
 SAMPLE = 1000  # users that are ranked at most
 
 
-def n_parameters(model: torch.nn.Module) -> int:
-    """Trainable numbers."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+def n_parameters(model: Any) -> int:
+    """Numbers that a model scores with: trainable parameters, and the matrices that RecBole keeps beside them (EASE's)."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return trained + sum(map(_numbers, (model.other_parameter() or {}).values()))
 
 
 def serving_bytes(model: Any) -> int:
     """Bytes of all that a model needs to score: parameters, buffers, and the matrices that RecBole keeps beside them."""
     tensors = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     return tensors + sum(map(_bytes, (model.other_parameter() or {}).values()))
+
+
+def _numbers(value: Any) -> int:
+    return int(value.nnz if scipy.sparse.issparse(value) else value.size if isinstance(value, np.ndarray) else 0)
 
 
 def _bytes(value: Any) -> int:

@@ -80,8 +80,10 @@ def _lists(table: pd.DataFrame, path: Path, split: Split) -> torch.Tensor:
     trained = np.isin(users * history.n_items + items, _pairs(split))
     table = table.assign(user=users, item=items)[~trained & (users > 0) & (items > 0)]
     if len(table) < n_rows:
+        n_trained = int(trained.sum())
+        n_unknown = n_rows - len(table) - n_trained
         getLogger().warning(
-            f"{path.name}: {n_rows - len(table)} of {n_rows} rows name unknown ids or training items and are left out"
+            f"{path.name}: {n_rows} rows, of which {n_unknown} name unknown ids and {n_trained} training items: left out"
         )
     if table.empty:
         raise UserError(

@@ -36,7 +36,7 @@ def test_ease_has_a_dense_matrix_of_items_and_the_interactions_by_which_it_score
     pairs = len(split.train)
     interactions = 4 * pairs + 4 * pairs + 4 * (N_USERS + 1)  # values, columns, where each row starts
     assert serving_bytes(model) == 4 * N_ITEMS * N_ITEMS + interactions + 4  # and a parameter that RecBole wants
-    assert n_parameters(model) == 1
+    assert n_parameters(model) == 1 + N_ITEMS * N_ITEMS + pairs
 
 
 def test_frozen_parameters_are_no_trainable_ones_but_are_served(make_model) -> None:
