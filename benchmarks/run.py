@@ -173,7 +173,7 @@ def main() -> None:
     machine = f"{psutil.cpu_count()} cores, {torch.get_num_threads()} threads, {memory:.0f} GiB"
     shape = f"{N_USERS:,} x {N_ITEMS:,}, {N_TEACHERS} teachers, {N_STAGES} checkpoints, student of size {SIZE}"
     python = f"Python {platform.python_version()}, torch {torch.__version__}"
-    headers = ["what", "ours", "reference", "ratio", "wanted"]
+    headers = ["what", "ours", "reference", "ratio", "target"]
     growing = tabulate(scaling_rows(generator), ["items", "ms a user row", "ns a score"], "github", disable_numparse=True)
     text = (
         f"# Benchmarks\n\n{machine}, {python}; medians of {REPEATS}. CiteULike's shape: {shape}.\n\n"
