@@ -21,6 +21,10 @@ READ_BY_RECBOLE = {"config_files", "data_path", "dataset", "embedding_size", "gr
 READ_BY_RECBOLE |= {"model", "nproc", "offset", "port", "reg_weight", "world_size"}
 
 
+class SettingsLoader(yaml.SafeLoader):
+    """Reads plain data and nothing else, by RecBole's rule for what is a number."""
+
+
 class Config(RecBoleConfig):
     """RecBole's Config; later wins: RecBole's yaml files, ours, `config_file_list`, `config_dict`, the command line.
 
@@ -52,6 +56,10 @@ class Config(RecBoleConfig):
             raise UserError(str(error.args[0])) from error
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # and that a value is out of range
             raise UserError(f"configuration: {error}") from error
+
+    def _build_yaml_loader(self) -> type[SettingsLoader]:
+        SettingsLoader.yaml_implicit_resolvers = super()._build_yaml_loader().yaml_implicit_resolvers
+        return SettingsLoader
 
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
         for path in file_list or ():

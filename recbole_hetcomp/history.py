@@ -19,9 +19,9 @@ class History:
 
     def __init__(self, users: Tensor, items: Tensor, n_users: int, n_items: int) -> None:
         self.n_users, self.n_items = n_users, n_items
-        pairs = torch.unique(users.long() * n_items + items.long())  # sorted by user, then item; each pair once
-        self.items = pairs % n_items  # [N] int64
-        self.counts = torch.bincount(pairs // n_items, minlength=n_users)  # [n_users] int64
+        self.pairs = torch.unique(users.long() * n_items + items.long())  # [N] sorted by user, then item; each pair once
+        self.items = self.pairs % n_items  # [N] int64
+        self.counts = torch.bincount(self.pairs // n_items, minlength=n_users)  # [n_users] int64
         self.starts = self.counts.cumsum(0) - self.counts
 
     @classmethod
@@ -38,6 +38,12 @@ class History:
         inside = column < counts[:, None]  # [B, H]
         rows = torch.where(inside, starts[:, None] + column, torch.zeros_like(column))
         return torch.where(inside, self.items[rows], torch.zeros_like(rows))
+
+    def contains(self, users: Tensor, items: Tensor) -> Tensor:
+        """bool, of the shape that the two broadcast to: whether each item is a training item of its user."""
+        pairs = users.long() * self.n_items + items.long()
+        slots = torch.searchsorted(self.pairs, pairs).clamp(max=max(len(self.pairs) - 1, 0))
+        return self.pairs[slots] == pairs if len(self.pairs) else torch.zeros_like(pairs, dtype=torch.bool)
 
     @cached_property
     def active_users(self) -> Tensor:

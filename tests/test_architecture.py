@@ -47,7 +47,7 @@ MAY_IMPORT = {
     },
     "config": {"errors", "model.student", "registry"},
     "split": {"config", "errors", "history"},
-    "teachers.lists": {"errors", "split", "teachers.trajectory"},
+    "teachers.lists": {"errors", "history", "split", "teachers.trajectory"},
     "teachers.recorder": {"teachers.trajectory", "trainer.checkpoint"},
     "teachers.cache": {"config", "errors", "teachers.recorder"},
     "settings": {"errors"},

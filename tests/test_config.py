@@ -215,3 +215,11 @@ def test_derived_config_is_its_own__changing_it_does_not_change_the_run(make_con
     other["eval_args"]["mode"] = "uni10"
     assert "MRR" not in run["metrics"]
     assert run["eval_args"]["mode"] != "uni10"
+
+
+def test_a_yaml_file_can_make_nothing_but_plain_data(settings) -> None:
+    Path("evil.yaml").write_text("epochs: !!python/name:os.system\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"evil\.yaml"):
+        Config("BPR", "toy", ["evil.yaml"], settings, arguments=())
+    Path("plain.yaml").write_text("learning_rate: 1e-5\n", encoding="utf-8")
+    assert Config("BPR", "toy", ["plain.yaml"], settings, arguments=())["learning_rate"] == 1e-5

@@ -25,6 +25,13 @@ def rows_of(pairs: list[tuple[int, int]], users: list[int]) -> list[list[int]]:
     return [row + [0] * (width - len(row)) for row in items]
 
 
+@given(PAIRS)
+def test_contains_knows_the_pairs_and_no_other(pairs) -> None:
+    users, items = torch.meshgrid(torch.arange(N_USERS), torch.arange(N_ITEMS), indexing="ij")
+    contained = history_of(pairs).contains(users, items)
+    assert set(zip(*(ids.tolist() for ids in contained.nonzero(as_tuple=True)))) == set(pairs)
+
+
 @given(PAIRS, st.lists(st.integers(0, N_USERS - 1), max_size=8))
 def test_padded_agrees_with_a_loop__any_users_in_any_order(pairs, users) -> None:
     padded = history_of(pairs).padded(torch.tensor(users, dtype=torch.int64))

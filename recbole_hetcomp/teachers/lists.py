@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.history import History
 from recbole_hetcomp.split import Split
 from recbole_hetcomp.teachers.trajectory import Trajectory
 
@@ -43,7 +44,8 @@ def read_lists(path: Path, split: Split) -> Trajectory:
             raise UserError(f"teachers: {str(path)!r} was made on another dataset or split; make it anew on this one")
         if trajectory.items.size(1) != split.whole.user_num or int(trajectory.items.max()) >= split.whole.item_num:
             raise UserError(f"teachers: {str(path)!r} has other users or items than this dataset; make it anew on this one")
-        return replace(trajectory, dataset_fingerprint=split.fingerprint, config_fingerprint=content)
+        own = {"dataset_fingerprint": split.fingerprint, "config_fingerprint": content}
+        return replace(_without_training_items(trajectory, path, split.history), **own)
     lists = _lists(_table(path), path, split)
     fingerprints = {"dataset_fingerprint": split.fingerprint, "config_fingerprint": content}
     return Trajectory.from_lists(lists, teacher=path.stem, **fingerprints)
@@ -77,7 +79,7 @@ def _lists(table: pd.DataFrame, path: Path, split: Split) -> torch.Tensor:
     }
     table = table.assign(**ids).dropna(subset=["user", "item"])
     users, items = (table[name].to_numpy(np.int64) for name in ("user", "item"))
-    trained = np.isin(users * history.n_items + items, _pairs(split))
+    trained = history.contains(torch.from_numpy(users), torch.from_numpy(items)).numpy()
     table = table.assign(user=users, item=items)[~trained & (users > 0) & (items > 0)]
     if len(table) < n_rows:
         n_trained = int(trained.sum())
@@ -101,8 +103,12 @@ def _lists(table: pd.DataFrame, path: Path, split: Split) -> torch.Tensor:
     return torch.from_numpy(lists)
 
 
-def _pairs(split: Split) -> np.ndarray:
-    """Training pairs as single numbers."""
-    history = split.history
-    users = torch.repeat_interleave(torch.arange(history.n_users), history.counts)
-    return (users * history.n_items + history.items).numpy()
+def _without_training_items(trajectory: Trajectory, path: Path, history: History) -> Trajectory:
+    """The lists without the users' training items, the later items moved up."""
+    trained = history.contains(torch.arange(history.n_users)[:, None], trajectory.items)  # [E, U, L]
+    if not trained.any():
+        return trajectory
+    getLogger().warning(f"{path.name}: {int(trained.sum())} entries are training items: left out")
+    order = trained.int().sort(dim=-1, stable=True).indices
+    items, deviations = (part.masked_fill(trained, 0).gather(-1, order) for part in (trajectory.items, trajectory.rank_std))
+    return replace(trajectory, items=items, rank_std=deviations)

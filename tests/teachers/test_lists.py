@@ -151,8 +151,29 @@ def saved(split, items: torch.Tensor | None = None, fingerprint: str | None = No
 
 
 def test_a_trajectory_file_is_read_as_it_was_saved(split) -> None:
-    read = read_lists(saved(split), split)
-    assert torch.equal(read.items[0], torch.ones(split.whole.user_num, 3, dtype=torch.int32))
+    unobserved = [
+        [item for item in range(1, split.whole.item_num) if item not in row][:3]
+        for row in split.history.padded(torch.arange(split.whole.user_num)).tolist()
+    ]
+    items = torch.tensor(unobserved, dtype=torch.int32)
+    assert torch.equal(read_lists(saved(split, items), split).items[0], items)
+
+
+def test_training_items_in_a_trajectory_file_are_left_out_and_the_rest_moves_up(split, caplog) -> None:
+    n_users, n_items = split.whole.user_num, split.whole.item_num
+    items = torch.stack([torch.arange(1, n_items), torch.arange(1, n_items).flip(0)]).int()[:, None].expand(2, n_users, -1)
+    deviation = items.float() / 128
+    fingerprints = {"dataset_fingerprint": split.fingerprint}
+    Trajectory.from_lists(items, rank_std=deviation, teacher="mine", **fingerprints).save("mine.safetensors")
+    with caplog.at_level(logging.WARNING):
+        read = read_lists(Path("mine.safetensors"), split)
+    assert f"{2 * len(split.history.items)} entries are training items" in caplog.text
+    for user, trained in enumerate(split.history.padded(torch.arange(n_users)).tolist()):
+        free = [item for item in range(1, n_items) if item not in trained]
+        padding = [0] * (n_items - 1 - len(free))
+        assert read.items[0, user].tolist() == free + padding
+        assert read.items[1, user].tolist() == free[::-1] + padding
+    assert torch.equal(read.rank_std, (read.items.float() / 128).half())
 
 
 @pytest.mark.parametrize(
