@@ -156,7 +156,21 @@ def _check_dataset_files(config: Config) -> None:
             header, first_row = next(lines, "").strip(), next(lines, "").strip()
         if not header or not first_row:
             raise UserError(f"dataset {name!r}: {str(file)!r} holds no interaction; it needs a header and rows")
-        columns = [column.partition(":")[0] for column in header.split(config["field_separator"])]
-        for key in ("USER_ID_FIELD", "ITEM_ID_FIELD"):
-            if config[key] not in columns:
-                raise UserError(f"{key}: {str(file)!r} has no column {config[key]!r}, it has {', '.join(columns)}")
+        _check_columns(config, file, [column.partition(":")[0] for column in header.split(config["field_separator"])])
+
+
+def _check_columns(config: Config, file: Path, columns: list[str]) -> None:
+    """Raise a UserError where the file lacks a column that is asked for, or users or items are not asked for."""
+    load = config["load_col"]
+    chosen = "*" if load is None else load.get("inter", []) if isinstance(load, dict) else None
+    loaded = columns if chosen == "*" else chosen
+    if not isinstance(loaded, list):
+        raise UserError(f"load_col: {load!r} is no dict of lists; write {{'inter': ['user_id', 'item_id']}}")
+    unknown = [column for column in loaded if column not in columns]
+    if unknown:
+        raise UserError(f"load_col: {str(file)!r} has no column {unknown[0]!r}, it has {', '.join(columns)}")
+    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD"):
+        if config[key] not in columns:
+            raise UserError(f"{key}: {str(file)!r} has no column {config[key]!r}, it has {', '.join(columns)}")
+        if config[key] not in loaded:
+            raise UserError(f"load_col: {load!r} leaves {config[key]!r} out; add it to 'inter'")

@@ -157,6 +157,25 @@ def test_id_fields_that_the_file_does_not_have_are_named_with_those_it_has(make_
         make_split(make_config("BPR", **{key: "person"}))
 
 
+@pytest.mark.parametrize(
+    ("load_col", "sentence"),
+    [
+        ({"inter": ["user_id", "item_id", "colour"]}, "no column 'colour'"),
+        ({"inter": ["user_id"]}, "leaves 'item_id' out"),
+        ({"user": ["user_id"]}, "leaves 'user_id' out"),
+        ({"inter": "user_id"}, "no dict of lists"),
+        (["user_id", "item_id"], "no dict of lists"),
+    ],
+)
+def test_columns_that_cannot_be_loaded_are_named(make_config, load_col, sentence) -> None:
+    with pytest.raises(UserError, match=f"load_col.*{sentence}"):
+        make_split(make_config("BPR", load_col=load_col))
+
+
+def test_all_columns_may_be_asked_for(make_config) -> None:
+    assert make_split(make_config("BPR", load_col={"inter": "*"})).fingerprint
+
+
 def test_cutoffs_beyond_the_catalogue_are_shortened_with_one_warning(make_config, split, caplog) -> None:
     config = make_config("BPR", topk=[5, 100, 500], valid_metric="Recall@500")
     with caplog.at_level(logging.WARNING):
