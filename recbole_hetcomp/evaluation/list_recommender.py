@@ -16,14 +16,12 @@ from recbole_hetcomp.knowledge import ensemble_topk
 from recbole_hetcomp.teachers.ensemble import Ensemble
 from recbole_hetcomp.teachers.pool import TeacherPool
 
-TIE_BREAK = 1e-9  # of a rank, for items to which the importance gives nothing
-
 
 class ListRecommender(GeneralRecommender):
-    """Scores the items of a user's list by their place in the lists' merger, all others below.
+    """Scores the items of the lists by their place in the merger, those without importance below by their ranks.
 
     Args:
-        candidates: users [B] -> (items [X, B, L], importance [X, B, L])
+        candidates: users [B] -> (items [X, B, L], importance [X, B, L] or [X, 1, L])
     """
 
     input_type = InputType.PAIRWISE
@@ -35,10 +33,15 @@ class ListRecommender(GeneralRecommender):
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         items, importance = self.candidates(interaction[self.USER_ID].cpu())
-        merged, _ = ensemble_topk(items, importance, items.size(0) * items.size(2))
-        by_place = -torch.arange(merged.size(1), dtype=torch.float32).expand(merged.shape)  # no two items score the same
-        scores = torch.full((len(merged), self.n_items), -torch.inf)
-        return scores.scatter(1, merged, by_place.masked_fill(merged == 0, -torch.inf)).to(self.device)
+        n_teachers, _, depth = items.shape
+        by_rank = (1 - torch.arange(depth) / depth).expand(n_teachers, 1, depth)
+        scores = torch.full((items.size(1), self.n_items), -torch.inf)
+        for start, worth in ((n_teachers * depth, by_rank), (0, importance)):  # the merger's places replace those by rank
+            merged, _ = ensemble_topk(items, worth, n_teachers * depth)
+            by_place = -torch.arange(start, start + merged.size(1), dtype=torch.float32).expand(merged.shape)
+            scores.scatter_(1, merged, by_place)
+        scores[:, 0] = -torch.inf  # where the empty places went
+        return scores.to(self.device)
 
     def predict(self, interaction: Interaction) -> Tensor:
         scores = self.full_sort_predict(interaction)
@@ -52,10 +55,5 @@ def of_ensemble(config: Any, dataset: Dataset, pool: TeacherPool) -> ListRecomme
     """
     whole = Ensemble.from_config(pool, config, max_depth=config["trajectory_depth"])
 
-    def candidates(users: Tensor) -> tuple[Tensor, Tensor]:
-        last = torch.full((len(pool), len(users)), pool.n_stages - 1)
-        items, importance = whole.candidates(last, users)
-        depth = items.size(-1)
-        return items, importance.double() + TIE_BREAK * (depth - torch.arange(depth)).masked_fill(items == 0, 0)
-
-    return ListRecommender(config, dataset, candidates)
+    last = pool.n_stages - 1
+    return ListRecommender(config, dataset, lambda users: whole.candidates(torch.full((len(pool), len(users)), last), users))

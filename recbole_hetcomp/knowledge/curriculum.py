@@ -14,11 +14,13 @@ from torch import Tensor
 
 from recbole_hetcomp.knowledge.discrepancy import check_relevance, discrepancy
 
+Pairs = tuple[Tensor, Tensor]  # teachers [N], users [N]
+
 
 class Rule(NamedTuple):
     """When a pair moves on, and how the authors' variant rounds the NDCG that this is judged by."""
 
-    moves_on: Callable[[Tensor, float, Tensor], Tensor]  # (gamma [X, U], threshold, overdue [X, U]) -> [X, U] bool
+    moves_on: Callable[[Tensor, float, Tensor], Tensor]  # (gamma [N], threshold, overdue [N]) -> [N] bool
     decimals: Optional[int]
 
 
@@ -147,13 +149,15 @@ class Curriculum:
         self.to(student_topk.device)
         if not self.started:
             return self._start(student_topk, teacher_topk)
-        now = self._distance_to_next(student_topk, teacher_topk)
-        gamma = torch.where(now == 0, torch.inf, self.reference / now)
-        overdue = self.waited >= self.max_dwell
-        moved = self.rule.moves_on(gamma, self.threshold(epoch), overdue) & (self.stage < self.n_stages - 1)
+        pending = self._pairs(self.stage < self.n_stages - 1)
+        now = self._distance_to_next(student_topk, teacher_topk, pending)
+        gamma = torch.where(now == 0, torch.inf, self.reference[pending] / now)
+        moved = torch.zeros_like(self.listed)
+        moved[pending] = self.rule.moves_on(gamma, self.threshold(epoch), self.waited[pending] >= self.max_dwell)
         self.stage = self.stage + moved.to(torch.uint8)
         self.waited = (self.waited + 1).masked_fill(moved, 0)
-        self.reference = torch.where(moved, self._distance_to_next(student_topk, teacher_topk), self.reference)
+        pairs = self._pairs(moved)
+        self.reference[pairs] = self._distance_to_next(student_topk, teacher_topk, pairs)
         return moved
 
     def state_dict(self) -> dict[str, Any]:
@@ -176,19 +180,25 @@ class Curriculum:
     def _start(self, student_topk: Tensor, teacher_topk: Tensor) -> Tensor:
         self.listed = (teacher_topk > 0).any(-1).any(1)
         self.stage = self.stage.masked_fill(~self.listed, self.n_stages - 1)
-        self.reference = self._distance_to_next(student_topk, teacher_topk)
+        everyone = self._pairs(torch.ones_like(self.listed))
+        self.reference[everyone] = self._distance_to_next(student_topk, teacher_topk, everyone)
         self.started = True
         return torch.zeros_like(self.listed)
 
-    def _distance_to_next(self, student_topk: Tensor, teacher_topk: Tensor) -> Tensor:
-        """[X, U]: the student's discrepancy from the checkpoint after each pair's current one, at most the last."""
-        following = (self.stage.long() + 1).clamp(max=self.n_stages - 1)
-        teachers = torch.arange(teacher_topk.size(0), device=teacher_topk.device)[:, None]
-        users = torch.arange(teacher_topk.size(2), device=teacher_topk.device)
-        lists = teacher_topk[teachers, following.to(teacher_topk.device), users, : self.k]  # [X, U, k]
+    @staticmethod
+    def _pairs(chosen: Tensor) -> Pairs:
+        """(teachers [N], users [N]) of the pairs `chosen` [X, U] bool."""
+        teachers, users = chosen.nonzero(as_tuple=True)
+        return teachers, users
+
+    def _distance_to_next(self, student_topk: Tensor, teacher_topk: Tensor, pairs: Pairs) -> Tensor:
+        """[N]: the student's discrepancy from the checkpoint after each pair's current one, at most the last."""
+        teachers, users = pairs
+        following = (self.stage[pairs].long() + 1).clamp(max=self.n_stages - 1)
+        lists = teacher_topk[tuple(part.to(teacher_topk.device) for part in (teachers, following, users))]  # [N, K']
         return discrepancy(
-            student_topk,
-            lists.to(student_topk.device),
+            student_topk[users],
+            lists[:, : self.k].to(student_topk.device),
             k=self.k,
             temperature=self.temperature,
             relevance=self.relevance,

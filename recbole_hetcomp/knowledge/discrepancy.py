@@ -7,6 +7,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from recbole_hetcomp.knowledge.sorted_rows import sorted_rows
+
 RELEVANCES = ("position", "graded")
 
 
@@ -75,10 +77,13 @@ def ranks_within(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     found means nothing.
     """
     leading = torch.broadcast_shapes(student.shape[:-1], teacher.shape[:-1])
-    student = student.long().expand(*leading, -1).contiguous()
-    by_id, order = teacher.long().expand(*leading, -1).contiguous().sort(dim=-1, stable=True)
-    slot = torch.searchsorted(by_id, student).clamp_(max=max(teacher.size(-1) - 1, 0))
-    return order.gather(-1, slot), (by_id.gather(-1, slot) == student) & (student > 0)
+    bits = teacher.size(-1).bit_length()
+    listed = (teacher.long() << bits) | torch.arange(teacher.size(-1), device=teacher.device)  # by id, then by rank
+    listed = sorted_rows(listed.expand(*leading, -1))
+    student = student.long().expand(*leading, -1)
+    slot = torch.searchsorted(listed, (student << bits).contiguous()).clamp_(max=max(teacher.size(-1) - 1, 0))
+    nearest = listed.gather(-1, slot)
+    return nearest & (2**bits - 1), (nearest >> bits == student) & (student > 0)
 
 
 def check_relevance(relevance: str) -> None:

@@ -69,14 +69,14 @@ class Ensemble:
         return cls(pool, lambda ranks, rank_std: of_rank(ranks, rank_std, config), depth, config["teacher_weighting"])
 
     def candidates(self, stage: Tensor, users: Tensor) -> tuple[Tensor, Tensor]:
-        """(items, importance), both [X, B, L]: the lists at the checkpoints `stage` [X, B] for `users` [B]."""
+        """(items [X, B, L], importance [X, B, L] or [X, 1, L]) at the checkpoints `stage` [X, B] for `users` [B]."""
         teachers = torch.arange(len(self.items))[:, None]
         items = self.items[teachers, stage.cpu().long(), users]
         rank_std = self.rank_std[teachers, stage.cpu().long(), users]
         # One row of ranks for all users: vectorised exp and pow differ in the last bit by an element's place in memory,
         # and equal ranks have to weigh the same to the bit, or ties would not go to the smaller id.
         importance = self.importance(torch.arange(items.size(-1)), rank_std) * self.weights[:, None, None]
-        return items, importance.expand(items.shape).masked_fill(items == 0, 0.0)
+        return items, importance
 
     def topk(self, k: int, stage: Tensor, users: Tensor | None = None) -> Tensor:
         """[B, k] int64 on the CPU, best first: the items whose importances sum up highest, 0 = none left.

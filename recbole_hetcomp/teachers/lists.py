@@ -44,8 +44,8 @@ def read_lists(path: Path, split: Split) -> Trajectory:
             raise UserError(f"teachers: {str(path)!r} was made on another dataset or split; make it anew on this one")
         if trajectory.items.size(1) != split.whole.user_num or int(trajectory.items.max()) >= split.whole.item_num:
             raise UserError(f"teachers: {str(path)!r} has other users or items than this dataset; make it anew on this one")
-        own = {"dataset_fingerprint": split.fingerprint, "config_fingerprint": content}
-        return replace(_without_training_items(trajectory, path, split.history), **own)
+        unobserved = _without_training_items(trajectory, path, split.history)
+        return replace(unobserved, dataset_fingerprint=split.fingerprint, config_fingerprint=content)
     lists = _lists(_table(path), path, split)
     fingerprints = {"dataset_fingerprint": split.fingerprint, "config_fingerprint": content}
     return Trajectory.from_lists(lists, teacher=path.stem, **fingerprints)

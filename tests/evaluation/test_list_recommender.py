@@ -59,7 +59,8 @@ def test_items_beyond_the_cutoff_follow_by_rank(make_config, split, list_pool) -
 def test_items_beyond_the_cutoff_never_overtake_those_within(make_config, split, list_pool) -> None:
     config, pool = make_config("HetCompStudent", importance_cutoff=4), list_pool(3)
     model = of_ensemble(config, copy.copy(split.train), pool)
-    candidates = Ensemble.from_config(pool, config).candidates(last_stage(pool), torch.arange(pool.n_users))
+    listed, given = Ensemble.from_config(pool, config).candidates(last_stage(pool), torch.arange(pool.n_users))
+    candidates = (listed, given.expand(listed.shape))
     for user in split.history.active_users[:9].tolist():
         worth: dict[int, float] = defaultdict(float)
         for item, importance in zip(*(part[:, user].flatten().tolist() for part in candidates)):

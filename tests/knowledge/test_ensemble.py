@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from recbole_hetcomp.knowledge import ensemble, ensemble_topk, observed_ranking, rank_importance
+from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH
 
 
 def slow_ensemble(items: Tensor, importance: Tensor, k: int) -> tuple[list[list[int]], list[list[float]]]:
@@ -146,7 +147,7 @@ def test_no_importance_is_lost_or_made(seed: int, n_teachers: int, n_users: int,
 
 def test_items_without_importance_and_item_zero_are_no_candidates() -> None:
     items = torch.tensor([[[1, 2, 0, 3]], [[1, 0, 0, 4]]])
-    importance = torch.tensor([[[0.0, 0.5, 9.0, float("nan")]], [[0.0, 9.0, 9.0, 0.25]]])
+    importance = torch.tensor([[[0.0, 0.5, 3.0, float("nan")]], [[0.0, 3.0, 3.0, 0.25]]])
     best, total = ensemble_topk(items, importance, 4)
     assert best.tolist() == [[2, 4, 0, 0]]
     assert total.tolist() == [[0.5, 0.25, 0.0, 0.0]]
@@ -188,6 +189,15 @@ def test_ensemble_topk_leaves_its_arguments_alone() -> None:
     assert torch.equal(importance, before[1])
 
 
+def test_an_importance_that_all_users_share_need_not_be_repeated() -> None:
+    items = random_lists(7, 3, 6, 8, 12)
+    shared = distinct_importance(items, 7)[:, :1]
+    best, total = ensemble_topk(items, shared, 5)
+    repeated = ensemble_topk(items, shared.expand(items.shape), 5)
+    assert torch.equal(best, repeated[0])
+    assert torch.equal(total, repeated[1])
+
+
 def test_items_and_importance_of_different_shape_are_refused() -> None:
     with pytest.raises(ValueError, match="differ in shape"):
         ensemble_topk(torch.ones(2, 3, 4, dtype=torch.long), torch.ones(2, 3, 5), 2)
@@ -219,4 +229,25 @@ def test_observed_ranking_settles_ties_by_the_item_id() -> None:
 
 def test_observed_ranking_keeps_even_the_last_of_a_long_history() -> None:
     order = torch.randperm(300, generator=torch.Generator().manual_seed(1)) + 1
-    assert observed_ranking(order.view(1, 1, 300), 300)[0].tolist() == order.tolist()
+    ranked = observed_ranking(order.view(1, 1, 300), 300)[0]
+    assert ranked[:OBSERVED_DEPTH].tolist() == order[:OBSERVED_DEPTH].tolist()
+    assert sorted(ranked.tolist()) == sorted(order.tolist())
+
+
+@pytest.mark.parametrize(
+    ("items", "importance", "sentence"),
+    [
+        (torch.full((1, 1, 2), 2**24), torch.ones(1, 1, 2), "item ids reach"),
+        (torch.ones(1, 1, 2, dtype=torch.int64), torch.full((1, 1, 2), 4.0), "not below 4"),
+        (torch.arange(1, 2**13).view(1, 1, -1) % 2 + 1, torch.full((1, 1, 2**13 - 1), 3.9), "too many"),
+    ],
+)
+def test_what_cannot_be_counted_exactly_is_refused(items: Tensor, importance: Tensor, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        ensemble_topk(items, importance, 2)
+
+
+def test_an_importance_below_a_step_is_still_an_opinion() -> None:
+    best, total = ensemble_topk(torch.tensor([[[5, 3, 4]]]), torch.tensor([[[1e-30, 1e-20, 0.0]]], dtype=torch.float64), 3)
+    assert best.tolist() == [[3, 5, 0]]
+    assert (total > 0).tolist() == [[True, True, False]]

@@ -93,7 +93,7 @@ def test_power_importance_cuts_off_only_when_asked() -> None:
     assert power_importance(ranks, cutoff=100).tolist() == pytest.approx([1.0, 0.7943282, 0.0], rel=1e-6)
 
 
-def test_the_knowledge_room_imports_torch_alone() -> None:
+def test_the_knowledge_room_imports_torch_and_numpy_alone() -> None:
     imported = set()
     for path in Path(str(room.__file__)).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -103,4 +103,4 @@ def test_the_knowledge_room_imports_torch_alone() -> None:
                 assert node.level == 0
                 imported.add(str(node.module))
     foreign = {name for name in imported if not name.startswith("recbole_hetcomp.knowledge")}
-    assert {name.split(".")[0] for name in foreign} == {"__future__", "collections", "torch", "typing"}
+    assert {name.split(".")[0] for name in foreign} == {"__future__", "collections", "numpy", "torch", "typing"}
