@@ -6,11 +6,11 @@ domain, so that no clamp of the scores is needed.
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, pad
 
 
 def plackett_luce_loss(ranked_scores: Tensor, tail: Tensor, mask: Optional[Tensor] = None) -> Tensor:
@@ -33,10 +33,34 @@ def plackett_luce_loss(ranked_scores: Tensor, tail: Tensor, mask: Optional[Tenso
     # A finite floor in place of -inf: exp(floor - anything) is 0, while -inf - (-inf) in the backward pass is NaN.
     floor = log_floor(ranked_scores)
     ranked = ranked_scores if mask is None else ranked_scores.masked_fill(~mask, floor)
-    with_tail = torch.cat([ranked, tail.clamp(min=floor)[:, None]], 1)  # [B, n + 1]
-    remaining = with_tail.flip(1).logcumsumexp(1).flip(1)[:, :-1]  # [B, n], log-mass of what is not yet ranked
-    terms = remaining - ranked
-    return (terms if mask is None else terms.masked_fill(~mask, 0.0)).sum(1)
+    return _PlackettLuce.apply(ranked, tail.clamp(min=floor))
+
+
+class _PlackettLuce(torch.autograd.Function):
+    """With R_k the log-mass of what is not yet ranked at place k: sum over k of R_k - s_k.
+
+    Its gradient to s_j is exp(s_j + log sum over k <= j of exp(-R_k)) - 1, one more cumulative sum in the log domain. A
+    score at the floor is no item.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, ranked: Tensor, tail: Tensor) -> Tensor:
+        with_tail = torch.cat([ranked, tail[:, None]], 1)  # [B, n + 1]
+        remaining = with_tail.flip(1).logcumsumexp(1).flip(1)[:, :-1]
+        present = ranked > log_floor(ranked)
+        ctx.save_for_backward(with_tail, remaining, present)
+        return (remaining - ranked).masked_fill_(~present, 0.0).sum(1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        with_tail, remaining, present = ctx.saved_tensors
+        inverse = (-remaining).masked_fill_(~present, log_floor(remaining))
+        so_far = pad(inverse, (1, 0), value=log_floor(remaining)).logcumsumexp(1)  # [B, n + 1], behind a place for no item
+        share = (with_tail + torch.cat([so_far[:, 1:], so_far[:, -1:]], 1)).exp_()
+        share[:, :-1] -= present.to(share.dtype)
+        share *= gradient[:, None]
+        return share[:, :-1], share[:, -1]
 
 
 def unordered_loss(scores: Tensor, tail: Tensor, mask: Optional[Tensor] = None) -> Tensor:

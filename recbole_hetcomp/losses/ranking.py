@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from recbole_hetcomp.losses.plackett_luce import log_floor, plackett_luce_loss, unordered_loss
 
@@ -117,7 +118,14 @@ def fine_from_parts(
     """[B]: `fine_ranking_loss` from the lists' scores and, for each size, the log-mass [B] of its tail."""
     if len(weights) != len(sizes):
         raise ValueError(f"{len(sizes)} depths need as many weights, not {tuple(weights)}")
-    loss = plackett_luce_loss(observed.scores, tails[0], observed.present)
-    for tail, size, weight in zip(tails, sizes, weights):
-        loss = loss + weight * plackett_luce_loss(targets.scores[:, :size], tail, targets.present[:, :size])
-    return loss
+    lists = [observed, *(ShortList(*(part[:, :size] for part in targets)) for size in sizes)]
+    stacked = _stacked(lists)  # all lists at once: one pass over many small rows
+    losses = plackett_luce_loss(stacked.scores, torch.cat([tails[0], *tails]), stacked.present).view(len(lists), -1)
+    return torch.stack([loss * weight for loss, weight in zip(losses, (1.0, *weights))]).sum(0)
+
+
+def _stacked(lists: Sequence[ShortList]) -> ShortList:
+    """The rows of all lists, one list after the other, padded to the longest."""
+    width = max(part.scores.size(1) for part in lists)
+    padded = [[pad(tensor, (0, width - tensor.size(1))) for tensor in part] for part in lists]
+    return ShortList(*(torch.cat(tensors) for tensors in zip(*padded)))

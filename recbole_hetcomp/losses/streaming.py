@@ -1,8 +1,8 @@
 """The log-mass of the catalogue without a score for every (user, item) pair in memory.
 
 For a student whose scores are inner products (and squared distances are, of vectors longer by two), the softmax over all
-items is a sum over blocks of items: forward keeps a running log-sum-exp a user, backward computes each block anew and turns
-it into the gradients of user and item vectors at once. Memory is that of a block, whatever the catalogue.
+items is a sum over blocks of items: forward keeps a running sum a user, backward computes each block anew (where there are
+several) and turns it into the gradients of user and item vectors at once. Memory is that of a block, whatever the catalogue.
 
 The losses of `ranking.py` need nothing else from the catalogue; their lists are short.
 """
@@ -18,7 +18,10 @@ from torch.nn.functional import embedding
 
 from recbole_hetcomp.losses.ranking import ShortList, fine_from_parts, list_sizes, overall_from_parts
 
-BLOCK_BYTES = 2**21  # of scores: small enough to stay in a processor's cache between the passes over it
+BLOCK_BYTES = 2**20  # of scores: small enough to stay in a processor's cache between the passes over it
+SAMPLE = 256  # items among which a row's largest score is looked for
+SAFE_SUM = (1e-25, 1e25)  # within these a sum of exp(score - base) has lost nothing, whatever the base
+Block = tuple[int, int, int, int]  # first item, end; first excluded place, end
 
 
 class Vectors(NamedTuple):
@@ -98,15 +101,13 @@ class _Places:
     """The (row, item) pairs that are left out, those of each block of items together.
 
     Args:
-        excluded: [B, n] item ids, 0 = padding; item 0 is left out for every row
+        excluded: [B, n] item ids, 0 = padding
         edges: first item of each block, and the end
     """
 
     def __init__(self, excluded: Tensor, edges: Sequence[int]) -> None:
-        rows, columns = excluded.nonzero(as_tuple=True)
-        every_row = torch.arange(len(excluded), device=excluded.device)
-        self.rows = torch.cat([every_row, rows])
-        self.items = torch.cat([torch.zeros_like(every_row), excluded[rows, columns].long()])
+        self.rows = torch.arange(len(excluded), device=excluded.device)[:, None].expand(excluded.shape).reshape(-1)
+        self.items = excluded.reshape(-1).long()
         self.bounds = [0, len(self.items)]
         if len(edges) > 2:
             self.items, order = self.items.sort()
@@ -115,41 +116,80 @@ class _Places:
 
 
 class _LogMass(torch.autograd.Function):
+    """With E = exp(score - base) a block: mass = base + log sum E, and its gradient is E / sum E.
+
+    `base` stands for the row's largest score and is subtracted within the product that gives the scores, so that the
+    only passes over a block are that product, one exp, one sum, and the two products of the gradients.
+    """
+
     @staticmethod
     def forward(ctx: Any, users: Tensor, items: Tensor, excluded: Tensor, block_bytes: int) -> Tensor:
         width = max(1, block_bytes // (users.element_size() * max(1, len(users))))
         edges = [*range(0, len(items), width), len(items)]
         places = _Places(excluded, edges)
-        highest = users.new_full((len(users),), -torch.inf)
-        total = users.new_zeros(len(users))
-        for block in zip(edges, edges[1:], places.bounds, places.bounds[1:]):
-            scores = _block_scores(users, items, places, block)
-            previous, highest = highest, torch.maximum(highest, scores.amax(1))
-            base = highest.clamp(min=torch.finfo(scores.dtype).min)  # -inf - (-inf) where a row has nothing yet
-            total = total * (previous - base).exp() + scores.sub_(base[:, None]).exp_().sum(1)
-        mass = total.log() + highest.clamp(min=torch.finfo(total.dtype).min)
-        mass = torch.where(total > 0, mass, -torch.inf)
-        ctx.save_for_backward(users, items, mass)
-        ctx.places, ctx.edges = places, edges
-        return mass
+        with_one = torch.cat([items, torch.ones_like(items[:, :1])], 1)
+        blocks = list(zip(edges, edges[1:], places.bounds, places.bounds[1:]))
+        base = _estimated_maximum(users, items) if users.device.type == "cpu" else _maximum(users, with_one, places, blocks)
+        total, kept = _sum_of_exp(users, with_one, base, places, blocks)
+        if users.device.type == "cpu" and not ((total > SAFE_SUM[0]) & (total < SAFE_SUM[1])).all():
+            base = _maximum(users, with_one, places, blocks)
+            total, kept = _sum_of_exp(users, with_one, base, places, blocks)
+        ctx.save_for_backward(users, with_one, base, total)
+        ctx.places, ctx.blocks, ctx.kept = places, blocks, kept
+        return torch.where(total > 0, total.log() + base, -torch.inf)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        users, items, mass = ctx.saved_tensors
-        of_users, of_items = torch.zeros_like(users), torch.empty_like(items)
-        weighted = users * gradient[:, None]
-        base = mass.masked_fill(mass == -torch.inf, torch.finfo(mass.dtype).max)[:, None]  # no mass, no gradient
-        for block in zip(ctx.edges, ctx.edges[1:], ctx.places.bounds, ctx.places.bounds[1:]):
-            share = _block_scores(users, items, ctx.places, block).sub_(base).exp_()  # [B, block], the softmax
+        users, with_one, base, total = ctx.saved_tensors
+        factor = torch.where(total > 0, gradient / total, 0.0)[:, None]  # no mass, no gradient
+        of_users, of_items = torch.zeros_like(users), torch.empty_like(with_one[:, :-1])
+        weighted, reduced = users * factor, torch.cat([users, -base[:, None]], 1)
+        for block in ctx.blocks:
+            share = _exp_block(reduced, with_one, ctx.places, block) if ctx.kept is None else ctx.kept
             start, stop = block[:2]
             torch.mm(share.T, weighted, out=of_items[start:stop])
-            of_users.addmm_(share, items[start:stop])
-        return of_users * gradient[:, None], of_items, None, None
+            of_users.addmm_(share, with_one[start:stop, :-1])
+        return of_users * factor, of_items, None, None
 
 
-def _block_scores(users: Tensor, items: Tensor, places: _Places, block: tuple[int, int, int, int]) -> Tensor:
-    """[B, stop - start] scores of a block of items, -inf where excluded."""
+def _sum_of_exp(
+    users: Tensor, with_one: Tensor, base: Tensor, places: _Places, blocks: Sequence[Block]
+) -> tuple[Tensor, Tensor | None]:
+    """[B] the sums of exp(score - base), and the exps themselves where they are one block."""
+    reduced = torch.cat([users, -base[:, None]], 1)
+    total, share = users.new_zeros(len(users)), None
+    for block in blocks:
+        share = _exp_block(reduced, with_one, places, block)
+        total += share.sum(1)
+    return total, share if len(blocks) == 1 else None
+
+
+def _exp_block(reduced: Tensor, with_one: Tensor, places: _Places, block: Block) -> Tensor:
+    """[B, stop - start] exp(score - base) of a block of items, 0 where excluded."""
+    start, stop = block[:2]
+    exps = (reduced @ with_one[start:stop].T).exp_()
+    _fill(exps, places, block, 0.0)
+    return exps
+
+
+def _fill(values: Tensor, places: _Places, block: Block, value: float) -> None:
+    """Put `value` in place of what is excluded from a block [B, stop - start], and of the padding item."""
     start, stop, first, last = block
-    scores = users @ items[start:stop].T
-    scores[places.rows[first:last], places.items[first:last] - start] = -torch.inf
-    return scores
+    values.view(-1).index_fill_(0, places.rows[first:last] * (stop - start) + places.items[first:last] - start, value)
+    if not start:
+        values[:, 0] = value
+
+
+def _estimated_maximum(users: Tensor, items: Tensor) -> Tensor:
+    """[B] the largest score of every so many items: near enough to the row's maximum, unless the sum says otherwise."""
+    return (users @ items[1 :: len(items) // SAMPLE + 1].T).amax(1) if len(items) > 1 else users.new_zeros(len(users))
+
+
+def _maximum(users: Tensor, with_one: Tensor, places: _Places, blocks: Sequence[Block]) -> Tensor:
+    """[B] the largest score that is not excluded; the lowest number there is where all are."""
+    highest = users.new_full((len(users),), torch.finfo(users.dtype).min)
+    for start, stop, first, last in blocks:
+        scores = users @ with_one[start:stop, :-1].T
+        _fill(scores, places, (start, stop, first, last), -torch.inf)
+        highest = torch.maximum(highest, scores.amax(1))
+    return highest.masked_fill(highest == torch.finfo(users.dtype).min, 0.0)

@@ -104,6 +104,32 @@ def test_extreme_scores_stay_finite() -> None:
     assert all(gradient.isfinite().all() for gradient in gradients(mass, large, items))
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("block_bytes", [400, 2**21])
+@pytest.mark.parametrize("outlier", [-900.0, 900.0])
+@pytest.mark.parametrize("left_out", [False, True])
+def test_one_score_far_from_all_others_costs_no_precision__in_the_catalogue_or_left_out(
+    dtype: torch.dtype, block_bytes: int, outlier: float, left_out: bool
+) -> None:
+    users, items, targets, _, history = problem(dtype, n_items=700)
+    for item in (1, 350, 699):  # among the items that the row's largest score is guessed from, and not
+        scores = torch.cat([items.detach(), torch.zeros(700, 1, dtype=dtype)], 1)
+        scores[item, -1] = outlier
+        rows = torch.cat([users.detach(), torch.ones(9, 1, dtype=dtype)], 1).requires_grad_()
+        columns = scores.requires_grad_()
+        excluded = torch.cat([history, targets, torch.full((9, 1), item if left_out else 0)], 1)
+        excluded = excluded.where((excluded != item) | left_out, 0)
+        streamed, plain = (
+            log_mass(rows, columns, excluded, block_bytes=block_bytes),
+            plain_log_mass(rows @ columns.T, excluded),
+        )
+        torch.testing.assert_close(streamed, plain, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+        for ours, theirs in zip(gradients(streamed, rows, columns), gradients(plain, rows, columns)):
+            torch.testing.assert_close(
+                ours, theirs, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * max(1, abs(outlier) / 90)
+            )
+
+
 def test_half_precision_vectors_accumulate_in_float32() -> None:
     users, items, _, _, history = problem(torch.float32)
     low = log_mass(users.bfloat16(), items.bfloat16(), history)
