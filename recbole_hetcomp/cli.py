@@ -25,7 +25,7 @@ DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUO
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for bad input (one sentence, no traceback), 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments and arguments[0] in ("-h", "--help"):
+    if {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0
     name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "run"
@@ -89,7 +89,7 @@ def _recommend(arguments: Sequence[str]) -> None:
 
     flags, settings = _parsed(arguments, checkpoint=None, users=None, k="10")
     if flags.checkpoint is None or flags.users is None:
-        raise UserError("recommend: give --checkpoint=FILE and --users=TOKEN,TOKEN")
+        raise UserError("recommend: --checkpoint or --users is missing; give --checkpoint=FILE --users=TOKEN,TOKEN")
     if not flags.k.isdigit() or int(flags.k) < 1:
         raise UserError(f"k: {flags.k!r} is no whole number of at least 1")
     _, model, dataset = load_student(flags.checkpoint, arguments=settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,10 @@ class Config(RecBoleConfig):
             super().__init__(model, dataset, config_file_list, copy.deepcopy(dict(config_dict or {})))
         except UserError:
             raise
-        except KeyError as error:  # RecBole's way to say that neither model nor dataset was given
-            raise UserError(str(error.args[0])) from error
+        except KeyError as error:  # RecBole's way to say that a model or a dataset is not given
+            missing = "model" if "model need" in str(error) else "dataset"
+            example = {"model": "HetCompStudent", "dataset": "ml-100k"}[missing]
+            raise UserError(f"{missing}: none is given; write --{missing}={example}") from error
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # and that a value is out of range
             raise UserError(f"configuration: {error}") from error
 
@@ -62,9 +64,8 @@ class Config(RecBoleConfig):
         return SettingsLoader
 
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
-        for path in file_list or ():
-            if not Path(path).is_file():
-                raise UserError(f"config_files: there is no file {path!r}; give the path of a yaml file")
+        file_list = [_preset_or_file(path) for path in file_list or ()]
+        for path in file_list:
             if not isinstance(self.read_yaml(Path(path)), dict):
                 raise UserError(f"config_files: {path!r} holds no `key: value` lines; fill it in or leave it out")
         return super()._load_config_files(file_list)
@@ -116,10 +117,10 @@ class Config(RecBoleConfig):
         """Whether the user set `key`, in a file, a dict or on the command line."""
         return key in self.external_config_dict
 
-    def unknown_keys(self) -> dict[str, str]:
-        """The keys given that nothing reads, each with the nearest known one."""
+    def unknown_keys(self, keys: Iterable[str] | None = None) -> dict[str, str]:
+        """Those of `keys`, by default of the keys given, that nothing reads, each with the nearest known one."""
         known = set(self.internal_config_dict) | READ_BY_RECBOLE | {key for keys in self.parameters.values() for key in keys}
-        return {key: close_matches(key, known) for key in self.external_config_dict if key not in known}
+        return {key: close_matches(key, known) for key in keys or self.external_config_dict if key not in known}
 
     def warn_of_unknown_keys(self, config_dict: str = "the configuration dict") -> list[str]:
         """Log one line for every key given that nothing reads, with the nearest known one and where it came from.
@@ -138,6 +139,15 @@ class Config(RecBoleConfig):
         for line in lines:
             getLogger().warning(line)
         return lines
+
+
+def _preset_or_file(path: str) -> str:
+    """The path of a yaml file, or of the preset that is called so."""
+    presets = {preset.stem: preset for preset in (properties_dir() / "presets").glob("*.yaml")}
+    if not Path(path).is_file() and path not in presets:
+        names = ", ".join(sorted(presets))
+        raise UserError(f"config_files: there is no file {path!r}; give the path of a yaml file, or a preset ({names})")
+    return path if Path(path).is_file() else str(presets[path])
 
 
 def _literal(text: str) -> Any:

@@ -136,6 +136,7 @@ def _compare(
     text = table(rows, config["valid_metric"])
     getLogger().info(set_color("comparison", "yellow") + " on the test part:\n" + text)
     if result["checkpoint"]:
+        getLogger().info(f"the student is kept in {result['checkpoint']}")
         provenance = {
             "dataset": config.dataset,
             "split": split.fingerprint,

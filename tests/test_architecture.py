@@ -77,7 +77,7 @@ MAY_IMPORT = {
     "pipeline": {"config", "errors", "evaluation", "model", "registry", "settings", "split", "teachers", "trainer"},
     "serving": {"config", "errors", "history", "split", "teachers.ranking", "trainer.checkpoint"},
     "benchmark": {"config", "errors", "evaluation", "pipeline", "split", "teachers.training"},
-    "tuning": {"errors", "pipeline"},
+    "tuning": {"config", "errors", "pipeline"},
     "quick_start": {"benchmark", "pipeline", "serving", "tuning"},
     "cli": {"benchmark", "errors", "pipeline", "serving", "trainer.checkpoint", "tuning"},
 }

@@ -153,7 +153,7 @@ def test_the_dict_that_is_handed_in_is_left_as_it_was(settings) -> None:
         ("BPR", {}, ["--epochs"], "'--epochs' is not of the form"),
         ("BPR", {"metrics": ["Recal"]}, (), "no metric named 'Recal'"),
         ("BPR", {"topk": [0]}, (), "topk"),
-        (None, {}, (), "model need to be specified"),
+        (None, {}, (), "model: none is given; write --model=HetCompStudent"),
     ],
 )
 def test_bad_settings_are_one_sentence(settings, model, given, arguments, sentence) -> None:
@@ -223,3 +223,9 @@ def test_a_yaml_file_can_make_nothing_but_plain_data(settings) -> None:
         Config("BPR", "toy", ["evil.yaml"], settings, arguments=())
     Path("plain.yaml").write_text("learning_rate: 1e-5\n", encoding="utf-8")
     assert Config("BPR", "toy", ["plain.yaml"], settings, arguments=())["learning_rate"] == 1e-5
+
+
+def test_a_preset_is_found_by_its_name_from_any_folder(settings) -> None:
+    assert Config("HetCompStudent", "toy", ["official"], settings, arguments=())["curriculum_rule"] == "official"
+    with pytest.raises(UserError, match=r"config_files: there is no file 'oficial'.*demo, official, submission"):
+        Config("HetCompStudent", "toy", ["oficial"], settings, arguments=())

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from recbole_hetcomp.cli import main
+from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.tuning import objective_function, tune
 
@@ -116,3 +117,22 @@ def test_a_wrong_flag_is_one_sentence(capsys, tmp_path: Path, flags, sentence):
     err = capsys.readouterr().err
     assert sentence in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("learning_rate chose [0.1]", "'chose' in 'learning_rate chose \\[0.1\\]' is none of choice, uniform"),
+        ("learning_rat choice [0.1]", "no setting 'learning_rat'; did you mean 'learning_rate'"),
+        ("learning_rate choice __import__('os').getcwd()", "is not like"),
+        ("learning_rate uniform 1", "is not like"),
+        ("learning_rate quniform 1,2", "is not like"),
+        ("learning_rate", "is not like"),
+        ("", "is empty"),
+    ],
+)
+def test_a_search_space_that_cannot_be_searched_is_one_sentence(settings, tmp_path, line, sentence):
+    pytest.importorskip("hyperopt")
+    (tmp_path / "space.txt").write_text(line + "\n")
+    with pytest.raises(UserError, match=sentence):
+        tune("BPR", "toy", None, str(tmp_path / "space.txt"), "out.txt", "exhaustive", "10", arguments(settings))

@@ -63,7 +63,8 @@ def teacher_rows(pool: TeacherPool, config: Config, split: Split, loaders: Loade
     costs = {key: _sum(row[key] for row in rows) for key in ("params", "size_mb", "ms_per_1000_users")}
     if costs["ms_per_1000_users"] is not None:
         costs["ms_per_1000_users"] += merging
-    rows.append({"role": "ensemble", "model": f"{len(pool)} teachers", **metrics_of(ensemble, config, loaders), **costs})
+    name = "1 teacher" if len(pool) == 1 else f"{len(pool)} teachers"
+    rows.append({"role": "ensemble", "model": name, **metrics_of(ensemble, config, loaders), **costs})
     return rows
 
 

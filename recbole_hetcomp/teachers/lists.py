@@ -37,13 +37,14 @@ def read_lists(path: Path, split: Split) -> Trajectory:
     try:
         content = hashlib.sha256(path.read_bytes()).hexdigest()  # another file is another teacher, whatever its name
     except OSError as error:
-        raise UserError(f"teachers: {str(path)!r} cannot be read ({error.strerror})") from error
+        raise UserError(f"teachers: {str(path)!r} cannot be read ({error.strerror}); correct the path") from error
     if path.suffix == ".safetensors":
         trajectory = Trajectory.load(path)
         if trajectory.dataset_fingerprint not in ("", split.fingerprint):
             raise UserError(f"teachers: {str(path)!r} was made on another dataset or split; make it anew on this one")
         if trajectory.items.size(1) != split.whole.user_num or int(trajectory.items.max()) >= split.whole.item_num:
             raise UserError(f"teachers: {str(path)!r} has other users or items than this dataset; make it anew on this one")
+        _check_rows(trajectory.items, path)
         unobserved = _without_training_items(trajectory, path, split.history)
         return replace(unobserved, dataset_fingerprint=split.fingerprint, config_fingerprint=content)
     lists = _lists(_table(path), path, split)
@@ -101,6 +102,18 @@ def _lists(table: pd.DataFrame, path: Path, split: Split) -> torch.Tensor:
     lists = np.zeros((int(table["stage"].max()) + 1, history.n_users, int(place.max()) + 1), dtype=np.int32)
     lists[table["stage"].to_numpy(), table["user"].to_numpy(), place] = table["item"].to_numpy()
     return torch.from_numpy(lists)
+
+
+def _check_rows(items: torch.Tensor, path: Path) -> None:
+    """Raise a UserError for lists [E, U, L] that no teacher could have."""
+    by_id = items.sort(dim=-1).values
+    twice = ((by_id[..., 1:] == by_id[..., :-1]) & (by_id[..., 1:] > 0)).any(-1).any(0).nonzero()
+    if len(twice):
+        raise UserError(f"teachers: {str(path)!r} lists an item twice for user {int(twice[0])}; list it once")
+    if items[:, 0].any():
+        raise UserError(f"teachers: {str(path)!r} has a list in row 0, the padding user's; leave that row 0")
+    if not items.any():
+        raise UserError(f"teachers: {str(path)!r} lists no item at all; fill it or leave it out")
 
 
 def _without_training_items(trajectory: Trajectory, path: Path, history: History) -> Trajectory:

@@ -55,7 +55,14 @@ def build_pool(config: Config, split: Split) -> TeacherPool:
     Raises:
         UserError: a teacher is unknown, named twice, no general recommender, or unable to train.
     """
-    return TeacherPool([_teacher(config, split, str(name)) for name in config["teachers"]])
+    names = [str(name) for name in config["teachers"]]
+    by_name = {name: _from_file(name, split) for name in names if is_list_file(name)}  # a bad file ends the run at once
+    by_name.update({name: _teacher(config, split, name) for name in names if name not in by_name})
+    return TeacherPool([by_name[name] for name in names])
+
+
+def _from_file(name: str, split: Split) -> Teacher:
+    return Teacher(Path(name).stem, read_lists(Path(name), split))
 
 
 def teacher_config(config: Config, name: str) -> Config:
@@ -91,8 +98,6 @@ def _selection(config: Config) -> Selection:
 
 
 def _teacher(config: Config, split: Split, name: str) -> Teacher:
-    if is_list_file(name):
-        return Teacher(Path(name).stem, read_lists(Path(name), split))
     own = teacher_config(config, name)
     shaped_by = {key: config[key] for key in TRAJECTORY_SETTINGS}
 

@@ -106,9 +106,17 @@ class Trajectory:
             rank_std: as `items`; None means no deviation
             observed: [U, P] training items in the teacher's order; None means that the teacher has no opinion on them
             teacher, dataset_fingerprint, config_fingerprint: as the attributes
+
+        Raises:
+            UserError: other shapes, or ids that are no whole numbers.
         """
-        lists = torch.as_tensor(items).int()
-        lists = lists[None] if lists.dim() == 2 else lists
+        given = torch.as_tensor(items)
+        if given.dim() not in (2, 3) or (given.is_floating_point() and bool((given != given.round()).any())):
+            raise UserError(
+                f"lists of teacher {teacher!r}: {given.dtype} of shape {list(given.shape)}; give whole numbers of shape "
+                "[users, length] or [checkpoints, users, length]"
+            )
+        lists = given.int() if given.dim() == 3 else given.int()[None]
         deviation = torch.zeros(lists.shape) if rank_std is None else torch.as_tensor(rank_std)
         ranked = torch.zeros(lists.size(1), 0) if observed is None else torch.as_tensor(observed)
         return cls(
@@ -154,7 +162,7 @@ class Trajectory:
                     )
                 tensors: dict[str, Any] = {name: file.get_tensor(name) for name in TENSORS}
         except (SafetensorError, OSError) as error:
-            raise UserError(f"trajectory {str(path)!r} cannot be read ({error})") from error
+            raise UserError(f"trajectory {str(path)!r} cannot be read ({error}); make it anew or leave it out") from error
         return cls(**tensors, **{name: metadata.get(name, "") for name in STRINGS})
 
 

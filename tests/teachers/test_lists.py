@@ -144,7 +144,7 @@ def test_a_file_that_is_no_table_is_one_sentence(split, content) -> None:
 
 
 def saved(split, items: torch.Tensor | None = None, fingerprint: str | None = None) -> Path:
-    items = torch.ones(split.whole.user_num, 3, dtype=torch.int32) if items is None else items
+    items = torch.tensor([[0, 0], *[[1, 2]] * (split.whole.user_num - 1)]) if items is None else items
     fingerprint = split.fingerprint if fingerprint is None else fingerprint
     Trajectory.from_lists(items, teacher="mine", dataset_fingerprint=fingerprint).save("mine.safetensors")
     return Path("mine.safetensors")
@@ -155,20 +155,21 @@ def test_a_trajectory_file_is_read_as_it_was_saved(split) -> None:
         [item for item in range(1, split.whole.item_num) if item not in row][:3]
         for row in split.history.padded(torch.arange(split.whole.user_num)).tolist()
     ]
-    items = torch.tensor(unobserved, dtype=torch.int32)
+    items = torch.tensor([[0, 0, 0], *unobserved[1:]], dtype=torch.int32)
     assert torch.equal(read_lists(saved(split, items), split).items[0], items)
 
 
 def test_training_items_in_a_trajectory_file_are_left_out_and_the_rest_moves_up(split, caplog) -> None:
     n_users, n_items = split.whole.user_num, split.whole.item_num
-    items = torch.stack([torch.arange(1, n_items), torch.arange(1, n_items).flip(0)]).int()[:, None].expand(2, n_users, -1)
+    items = torch.stack([torch.arange(1, n_items), torch.arange(1, n_items).flip(0)]).int()[:, None].repeat(1, n_users, 1)
+    items[:, 0] = 0
     deviation = items.float() / 128
     fingerprints = {"dataset_fingerprint": split.fingerprint}
     Trajectory.from_lists(items, rank_std=deviation, teacher="mine", **fingerprints).save("mine.safetensors")
     with caplog.at_level(logging.WARNING):
         read = read_lists(Path("mine.safetensors"), split)
     assert f"{2 * len(split.history.items)} entries are training items" in caplog.text
-    for user, trained in enumerate(split.history.padded(torch.arange(n_users)).tolist()):
+    for user, trained in enumerate(split.history.padded(torch.arange(n_users)).tolist()[1:], start=1):
         free = [item for item in range(1, n_items) if item not in trained]
         padding = [0] * (n_items - 1 - len(free))
         assert read.items[0, user].tolist() == free + padding
@@ -182,6 +183,9 @@ def test_training_items_in_a_trajectory_file_are_left_out_and_the_rest_moves_up(
         ({"fingerprint": "of another split"}, "another dataset or split"),
         ({"items": torch.ones(5, 3)}, "other users or items"),
         ({"items": torch.full((62, 3), 82)}, "other users or items"),
+        ({"items": torch.tensor([[0, 0], *[[4, 4]] * 61])}, "an item twice for user 1"),
+        ({"items": torch.tensor([[1, 2], *[[4, 5]] * 61])}, "row 0, the padding user"),
+        ({"items": torch.zeros(62, 3)}, "no item at all"),
     ],
 )
 def test_a_trajectory_file_of_other_data_is_refused(split, change, sentence) -> None:

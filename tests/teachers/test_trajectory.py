@@ -223,3 +223,9 @@ def test_rank_deviation_of_a_steady_list_is_0_and_grows_with_each_swap() -> None
     swapped = torch.tensor([[2, 4, 9]], dtype=torch.int32)
     assert rank_deviation(steady, [steady] * 3).tolist() == [[0, 0, 0]]
     assert rank_deviation(steady, [swapped, steady]).tolist() == [[0.5, 0.5, 0]]
+
+
+@pytest.mark.parametrize("items", [[1, 2, 3], [[[[1]]]], [[1.5, 2.0]]])
+def test_lists_of_another_form_are_refused(items) -> None:
+    with pytest.raises(UserError, match="whole numbers of shape"):
+        Trajectory.from_lists(items)
