@@ -43,11 +43,13 @@ setup(
         "pandas>=1.5,<3",
         "scipy>=1.7",
         "safetensors>=0.4",
+        "joblib>=1.3",
         "tabulate>=0.8.10",
         "setuptools<81",
     ],
     extras_require={
         "tune": ["hyperopt==0.2.5"],
+        "ray": ["ray>=2.6"],
         "py312": RECBOLE_NEEDS,
         "dev": [
             "pytest>=7",

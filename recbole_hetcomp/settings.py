@@ -35,6 +35,7 @@ RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
             "importance_cutoff",
             "n_observed",
             "n_targets",
+            "teacher_workers",
             "train_batch_size",
             "trajectory_depth",
         ),

@@ -31,7 +31,8 @@ from recbole_hetcomp.teachers import recorder
 WITHOUT_EFFECT = {"checkpoint_dir", "config_files", "data_path", "dataloaders_save_path", "dataset_save_path", "device"}
 WITHOUT_EFFECT |= {"eval_batch_size", "gpu_id", "id_fingerprint", "local_rank", "log_wandb", "loss_decimal_place"}
 WITHOUT_EFFECT |= {"max_block_mb", "metrics", "model_config", "save_dataloaders", "save_dataset", "show_progress"}
-WITHOUT_EFFECT |= {"single_spec", "split_seed", "state", "topk", "use_gpu", "wandb_project", "without_distillation"}
+WITHOUT_EFFECT |= {"single_spec", "split_seed", "state", "teacher_backend"}
+WITHOUT_EFFECT |= {"teacher_workers", "topk", "use_gpu", "wandb_project", "without_distillation"}
 WITHOUT_EFFECT |= {"without_distillation_config", "worker"}
 
 
@@ -49,8 +50,8 @@ def kept(
     Raises:
         UserError: `checkpoint_dir` cannot be written.
     """
-    home = Path(config["checkpoint_dir"]) / "trained"
-    folder = home / f"{config.model}-{split_fingerprint[:8]}-{fingerprint(config, shaped_by)[:12]}"
+    folder = folder_of(config, split_fingerprint, shaped_by)
+    home = folder.parent
     name = set_color(config.model, "blue")
     if folder.is_dir():
         getLogger().info(f"{name}: nothing that matters has changed since it was trained; found in {folder}")
@@ -70,6 +71,12 @@ def kept(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
+
+
+def folder_of(config: Config, split_fingerprint: str, shaped_by: Mapping[str, Any]) -> Path:
+    """Where the model that `config` describes is kept, be it there or not."""
+    name = f"{config.model}-{split_fingerprint[:8]}-{fingerprint(config, shaped_by)[:12]}"
+    return Path(config["checkpoint_dir"]) / "trained" / name
 
 
 def check_writable(folder: Path) -> None:

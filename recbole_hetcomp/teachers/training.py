@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from recbole.utils import ModelType, init_seed
+from joblib import Parallel, delayed, parallel_config
+from recbole.utils import ModelType, init_logger, init_seed
 
 from recbole_hetcomp.config import Config, derive
 from recbole_hetcomp.errors import UserError, close_matches
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.registry import get_model, get_trainer, properties_dir, properties_of
 from recbole_hetcomp.split import Split, split_seed
-from recbole_hetcomp.teachers.cache import fingerprint, kept
+from recbole_hetcomp.teachers.cache import fingerprint, folder_of, kept
 from recbole_hetcomp.teachers.lists import is_list_file, read_lists
 from recbole_hetcomp.teachers.pool import Teacher, TeacherPool
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, ranked_history, top_unobserved
@@ -24,6 +25,7 @@ from recbole_hetcomp.teachers.recorder import CHECKPOINT_RULES, Recorder, Select
 from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH, Trajectory
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
+BACKENDS = ("loky", "ray")  # of joblib
 TRAJECTORY_SETTINGS = ("trajectory_depth", "trajectory_rule", "trajectory_fractions", "consistency_window")
 
 
@@ -39,6 +41,7 @@ def check_teachers(config: Config) -> None:
         if name not in names and name != "all":
             raise UserError(f"teacher_config: {name!r} is no teacher of this run{close_matches(name, [*names, 'all'])}")
     _selection(config)
+    _check_backend(config["teacher_backend"])
     for name in map(str, names):
         if names.count(name) > 1:
             raise UserError(f"teachers: {name!r} is named twice; name each teacher once")
@@ -57,8 +60,52 @@ def build_pool(config: Config, split: Split) -> TeacherPool:
     """
     names = [str(name) for name in config["teachers"]]
     by_name = {name: _from_file(name, split) for name in names if is_list_file(name)}  # a bad file ends the run at once
+    _train_side_by_side(config, split, [name for name in names if name not in by_name])
     by_name.update({name: _teacher(config, split, name) for name in names if name not in by_name})
     return TeacherPool([by_name[name] for name in names])
+
+
+def _train_side_by_side(config: Config, split: Split, names: Sequence[str]) -> None:
+    """Train those of the teachers `names` that are not kept yet in `teacher_workers` processes, where that is above 1.
+
+    By joblib, whose backend `ray` spreads them over a Ray cluster (with a `checkpoint_dir` that all its machines see). Each
+    process has its share of the threads; a teacher is the same as one trained alone with as many threads.
+
+    Raises:
+        UserError: what the first of the teachers that failed says, when the others have been trained and kept.
+    """
+    missing = [name for name in names if not _folder(config, split, name).is_dir()]
+    workers = min(config["teacher_workers"], len(missing))
+    if workers < 2:
+        return
+    backend = config["teacher_backend"]
+    threads = {"inner_max_num_threads": max(1, torch.get_num_threads() // workers)} if backend == "loky" else {}
+    with parallel_config(backend=backend, n_jobs=workers, **threads):
+        failures = Parallel()(delayed(_train_in_worker)(config, split, name) for name in missing)
+    for failure in filter(None, failures):
+        raise failure
+
+
+def _check_backend(name: str) -> None:
+    """Make joblib ready for the backend `name`; raise a UserError where that cannot be."""
+    if name not in BACKENDS:
+        raise UserError(f"teacher_backend: {name!r} is none of {', '.join(BACKENDS)}")
+    if name == "ray":
+        try:
+            from ray.util.joblib import register_ray
+        except ImportError as error:
+            raise UserError("teacher_backend: ray is not installed; run `pip install ray`, or choose loky") from error
+        register_ray()
+
+
+def _train_in_worker(config: Config, split: Split, name: str) -> UserError | None:
+    """Train and keep a teacher in a process of its own; what makes it impossible is returned, lest others be cancelled."""
+    init_logger(config)
+    try:
+        _teacher(config, split, name)
+    except UserError as error:
+        return error
+    return None
 
 
 def _from_file(name: str, split: Split) -> Teacher:
@@ -99,7 +146,7 @@ def _selection(config: Config) -> Selection:
 
 def _teacher(config: Config, split: Split, name: str) -> Teacher:
     own = teacher_config(config, name)
-    shaped_by = {key: config[key] for key in TRAJECTORY_SETTINGS}
+    shaped_by = _shaped_by(config)
 
     def train(folder: Path) -> Mapping[str, Any]:
         return _train_teacher(own, split, _selection(config), config["trajectory_depth"], folder)
@@ -112,6 +159,15 @@ def _teacher(config: Config, split: Split, name: str) -> Teacher:
     if trajectory.dataset_fingerprint != split.fingerprint:
         raise UserError(f"{str(folder)!r} holds a trajectory of another dataset; delete the folder")
     return Teacher(name, trajectory, load=lambda: load_model(own, split, folder / "model.pth"))
+
+
+def _shaped_by(config: Config) -> dict[str, Any]:
+    return {key: config[key] for key in TRAJECTORY_SETTINGS}
+
+
+def _folder(config: Config, split: Split, name: str) -> Path:
+    """Where the teacher is kept, be it there or not."""
+    return folder_of(teacher_config(config, name), split.fingerprint, _shaped_by(config))
 
 
 def load_model(config: Config, split: Split, path: Path) -> Any:

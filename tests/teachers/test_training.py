@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -291,3 +292,33 @@ def test_two_trainings_at_once_leave_one_model(make_config, split, tmp_path, mon
     assert replaced
     assert kept(tmp_path) == ["BPR"]
     assert pool.topk(3).any()
+
+
+def test_teachers_trained_side_by_side_are_those_trained_one_by_one(make_config, split) -> None:
+    teachers = {"teachers": ["BPR", "LightGCN", "EASE"]}
+    alone = build_pool(make_config("HetCompStudent", **teachers, checkpoint_dir="alone"), split)
+    beside = build_pool(make_config("HetCompStudent", **teachers, checkpoint_dir="beside", teacher_workers=2), split)
+    for one, other in zip(alone.teachers, beside.teachers):
+        assert one.name == other.name
+        assert torch.equal(one.trajectory.items, other.trajectory.items)
+        assert torch.equal(one.trajectory.rank_std, other.trajectory.rank_std)
+        assert torch.equal(one.trajectory.valid_scores, other.trajectory.valid_scores)
+        users = split.history.active_users
+        assert torch.equal(one.scores(users), other.scores(users))
+
+
+def test_of_teachers_side_by_side_one_that_fails_is_named_and_the_others_are_kept(make_config, split) -> None:
+    spoilt = {"all": {"epochs": 2}, "BPR": {"epochs": 2, "learning_rate": 1e30}}
+    config = make_config("HetCompStudent", teachers=["BPR", "LightGCN", "EASE"], teacher_config=spoilt, teacher_workers=2)
+    with pytest.raises(UserError, match=r"BPR cannot be trained.*nan"):
+        build_pool(config, split)
+    kept = {path.name.split("-")[0] for path in Path(config["checkpoint_dir"], "trained").iterdir()}
+    assert kept == {"LightGCN", "EASE"}
+
+
+def test_a_backend_that_is_not_there_is_one_sentence(make_config, monkeypatch) -> None:
+    with pytest.raises(UserError, match="teacher_backend: 'dask' is none of loky, ray"):
+        check_teachers(make_config("HetCompStudent", teacher_backend="dask"))
+    monkeypatch.setitem(sys.modules, "ray.util.joblib", None)
+    with pytest.raises(UserError, match="teacher_backend: ray is not installed"):
+        check_teachers(make_config("HetCompStudent", teacher_backend="ray"))
