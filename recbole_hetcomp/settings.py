@@ -40,7 +40,7 @@ RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
             "trajectory_depth",
         ),
     ),
-    ("a whole number of at least 0", lambda value: _whole(value, 0), ("stopping_step",)),
+    ("a whole number of at least 0", lambda value: _whole(value, 0), ("stopping_step", "tail_samples")),
     ("a whole number", lambda value: isinstance(value, int), ("eval_step", "seed")),
     ("a whole number or nothing", lambda value: value is None or isinstance(value, int), ("split_seed",)),
     (

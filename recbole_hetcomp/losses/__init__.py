@@ -5,17 +5,21 @@ Source: Kang et al., "Distillation from Heterogeneous Models for Top-K Recommend
 
 from __future__ import annotations
 
+from recbole_hetcomp.losses.catalogue import Catalogue, Dense, ShortList, log_mass
 from recbole_hetcomp.losses.plackett_luce import plackett_luce_loss, unordered_loss
-from recbole_hetcomp.losses.ranking import fine_ranking_loss, log_mass, overall_ranking_loss
-from recbole_hetcomp.losses.streaming import Vectors, streamed_fine_loss, streamed_overall_loss
+from recbole_hetcomp.losses.ranking import fine_ranking_loss, overall_ranking_loss
+from recbole_hetcomp.losses.sampling import Sampled
+from recbole_hetcomp.losses.streaming import Vectors
 
 __all__ = [
+    "Catalogue",
+    "Dense",
+    "Sampled",
+    "ShortList",
     "Vectors",
     "fine_ranking_loss",
     "log_mass",
     "overall_ranking_loss",
     "plackett_luce_loss",
-    "streamed_fine_loss",
-    "streamed_overall_loss",
     "unordered_loss",
 ]

@@ -4,49 +4,42 @@ Observed and unobserved items are lists of their own, each above the tail and ne
 unobserved items be pushed below the observed ones. The tail is every unobserved item that is not a target: a softmax
 over the catalogue, without sampling. Source: Kang et al., HetComp, WWW 2023; constants of the authors' code.
 
-A loss takes two parts from the scores, the short lists' scores and `log_mass`; the rest (`overall_from_parts`,
-`fine_from_parts`) never sees the catalogue.
+All that a loss takes from the scores is the short lists' scores and a log-mass (`catalogue.Catalogue`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from recbole_hetcomp.losses.catalogue import Catalogue, ShortList
 from recbole_hetcomp.losses.plackett_luce import log_floor, plackett_luce_loss, unordered_loss
 
 
-class ShortList(NamedTuple):
-    """The scores of a few items a user, best first."""
-
-    scores: Tensor  # [B, n]
-    present: Tensor  # [B, n] bool, False = padding
-
-
-def overall_ranking_loss(scores: Tensor, targets: Tensor, observed: Tensor, history: Tensor) -> Tensor:
+def overall_ranking_loss(scores: Catalogue, targets: Tensor, observed: Tensor, history: Tensor) -> Tensor:
     """Phase one: every target and every observed item above the tail, no order among them.
 
     The tail: all items but 0, those in `history` and those in `targets`. Source: Kang et al., HetComp, WWW 2023.
 
     Args:
-        scores: [B, I] float; column 0 is padding and ignored
-        targets: [B, K] integer item ids, the ensemble's unobserved items, 0 = padding
+        scores: of B users
+        targets: [B, K] integer item ids, the ensemble's unobserved items, each once, 0 = padding
         observed: [B, P] integer item ids, the training items to learn from, 0 = padding
         history: [B, H] integer item ids, all training items of the user, 0 = padding
 
     Returns:
         [B], natural log, >= 0
     """
-    tail = log_mass(scores, torch.cat([history, targets], 1))
-    return overall_from_parts(short_list(scores, observed), short_list(scores, targets), tail)
+    tail = scores.log_mass(torch.cat([history, targets], 1))
+    lists = _stacked([scores.listed(observed), scores.listed(targets)])
+    return unordered_loss(lists.scores, tail.repeat(2), lists.present).view(2, -1).sum(0)
 
 
 def fine_ranking_loss(
-    scores: Tensor,
+    scores: Catalogue,
     targets: Tensor,
     observed: Tensor,
     history: Tensor,
@@ -64,8 +57,8 @@ def fine_ranking_loss(
     Source: Kang et al., HetComp, WWW 2023; depths and weights are the authors' code's.
 
     Args:
-        scores: [B, I] float; column 0 is padding and ignored
-        targets: [B, K] integer item ids, best first, 0 = padding
+        scores: of B users
+        targets: [B, K] integer item ids outside the history, best first, each once, 0 = padding
         observed: [B, P] integer item ids, best first, 0 = padding
         history: [B, H] integer item ids, all training items of the user, 0 = padding
         depths: fractions of K in (0, 1], largest first
@@ -75,29 +68,16 @@ def fine_ranking_loss(
         [B], natural log, >= 0 for weights >= 0
     """
     sizes = list_sizes(targets.size(1), depths)
-    tails = [log_mass(scores, torch.cat([history, targets[:, :size]], 1)) for size in sizes]
-    return fine_from_parts(short_list(scores, observed), short_list(scores, targets), tails, sizes, weights)
-
-
-def log_mass(scores: Tensor, excluded: Tensor) -> Tensor:
-    """log sum exp(score) over the catalogue without `excluded` and column 0.
-
-    Args:
-        scores: [B, I] float
-        excluded: [B, n] integer item ids, repeats allowed, 0 = padding
-
-    Returns:
-        [B]; -inf where nothing is left, with a gradient of 0
-    """
-    floor = log_floor(scores)
-    columns = torch.cat([excluded.long(), excluded.new_zeros(len(excluded), 1, dtype=torch.long)], 1)
-    mass = scores.scatter(1, columns, floor).logsumexp(1)
-    return torch.where(mass > floor / 2, mass, -torch.inf)
-
-
-def short_list(scores: Tensor, items: Tensor) -> ShortList:
-    """The scores [B, n] of `items` [B, n], 0 = padding, out of `scores` [B, I]."""
-    return ShortList(scores.gather(1, items.long()), items > 0)
+    if len(weights) != len(sizes):
+        raise ValueError(f"{len(sizes)} depths need as many weights, not {tuple(weights)}")
+    target_list = scores.listed(targets)
+    # The tails differ by the targets between two depths alone: one pass over the catalogue, and those added.
+    least = scores.log_mass(torch.cat([history, targets[:, : sizes[0]]], 1))
+    tails = [_with(least, target_list, size, sizes[0]) for size in sizes]
+    lists = [scores.listed(observed), *(ShortList(*(part[:, :size] for part in target_list)) for size in sizes)]
+    stacked = _stacked(lists)
+    losses = plackett_luce_loss(stacked.scores, torch.cat([tails[0], *tails]), stacked.present).view(len(lists), -1)
+    return torch.stack([loss * weight for loss, weight in zip(losses, (1.0, *weights))]).sum(0)
 
 
 def list_sizes(n_targets: int, depths: Sequence[float]) -> list[int]:
@@ -107,25 +87,17 @@ def list_sizes(n_targets: int, depths: Sequence[float]) -> list[int]:
     return [max(1, int(n_targets * depth)) for depth in depths]
 
 
-def overall_from_parts(observed: ShortList, targets: ShortList, tail: Tensor) -> Tensor:
-    """[B]: `overall_ranking_loss` from the lists' scores and the log-mass [B] of the other unobserved items."""
-    return unordered_loss(observed.scores, tail, observed.present) + unordered_loss(targets.scores, tail, targets.present)
-
-
-def fine_from_parts(
-    observed: ShortList, targets: ShortList, tails: Sequence[Tensor], sizes: Sequence[int], weights: Sequence[float]
-) -> Tensor:
-    """[B]: `fine_ranking_loss` from the lists' scores and, for each size, the log-mass [B] of its tail."""
-    if len(weights) != len(sizes):
-        raise ValueError(f"{len(sizes)} depths need as many weights, not {tuple(weights)}")
-    lists = [observed, *(ShortList(*(part[:, :size] for part in targets)) for size in sizes)]
-    stacked = _stacked(lists)  # all lists at once: one pass over many small rows
-    losses = plackett_luce_loss(stacked.scores, torch.cat([tails[0], *tails]), stacked.present).view(len(lists), -1)
-    return torch.stack([loss * weight for loss, weight in zip(losses, (1.0, *weights))]).sum(0)
+def _with(tail: Tensor, targets: ShortList, start: int, stop: int) -> Tensor:
+    """[B]: the log-mass `tail` with the targets from place `start` to `stop` added."""
+    if start == stop:
+        return tail
+    floor = log_floor(tail)  # finite, so that no gradient is NaN
+    added = targets.scores[:, start:stop].masked_fill(~targets.present[:, start:stop], floor)
+    return torch.logaddexp(tail.clamp(min=floor), added.logsumexp(1))
 
 
 def _stacked(lists: Sequence[ShortList]) -> ShortList:
-    """The rows of all lists, one list after the other, padded to the longest."""
+    """The rows of all lists, one list after the other, padded to the longest: one pass over many rows."""
     width = max(part.scores.size(1) for part in lists)
     padded = [[pad(tensor, (0, width - tensor.size(1))) for tensor in part] for part in lists]
     return ShortList(*(torch.cat(tensors) for tensors in zip(*padded)))

@@ -3,8 +3,6 @@
 For a student whose scores are inner products (and squared distances are, of vectors longer by two), the softmax over all
 items is a sum over blocks of items: forward keeps a running sum a user, backward computes each block anew (where there are
 several) and turns it into the gradients of user and item vectors at once. Memory is that of a block, whatever the catalogue.
-
-The losses of `ranking.py` need nothing else from the catalogue; their lists are short.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from recbole_hetcomp.losses.ranking import ShortList, fine_from_parts, list_sizes, overall_from_parts
+from recbole_hetcomp.losses.catalogue import ShortList
 
 BLOCK_BYTES = 2**20  # of scores: small enough to stay in a processor's cache between the passes over it
 SAMPLE = 256  # items among which a row's largest score is looked for
@@ -25,10 +23,18 @@ Block = tuple[int, int, int, int]  # first item, end; first excluded place, end
 
 
 class Vectors(NamedTuple):
-    """Scores as inner products: score(u, i) = <users[u], items[i]>."""
+    """A catalogue whose scores are inner products: score(u, i) = <users[u], items[i]>."""
 
     users: Tensor  # [B, d]
     items: Tensor  # [I, d]
+
+    def listed(self, items: Tensor) -> ShortList:
+        # `embedding` and not an index: the gradient of an index is summed by threads in whatever order they come.
+        of_items = embedding(items.long(), self.items)  # [B, n, d]
+        return ShortList(torch.einsum("bd,bnd->bn", self.users, of_items), items > 0)
+
+    def log_mass(self, excluded: Tensor) -> Tensor:
+        return log_mass(self.users, self.items, excluded)
 
 
 def squared_distance_vectors(users: Tensor, items: Tensor, scale: float = 1.0) -> Vectors:
@@ -53,48 +59,6 @@ def log_mass(users: Tensor, items: Tensor, excluded: Tensor, *, block_bytes: int
     if users.dtype in (torch.float16, torch.bfloat16):
         users, items = users.float(), items.float()
     return _LogMass.apply(users, items, excluded, block_bytes)
-
-
-def streamed_overall_loss(vectors: Vectors, targets: Tensor, observed: Tensor, history: Tensor) -> Tensor:
-    """[B]: `overall_ranking_loss` of inner-product scores, without the scores."""
-    tail = log_mass(*vectors, torch.cat([history, targets], 1))
-    return overall_from_parts(listed(vectors, observed), listed(vectors, targets), tail)
-
-
-def streamed_fine_loss(
-    vectors: Vectors,
-    targets: Tensor,
-    observed: Tensor,
-    history: Tensor,
-    *,
-    depths: Sequence[float] = (0.5, 0.1),
-    weights: Sequence[float] = (0.5, 0.5),
-) -> Tensor:
-    """[B]: `fine_ranking_loss` of inner-product scores, in one pass over the catalogue.
-
-    The tails differ by the targets between two depths alone: each is the largest depth's with those added.
-    """
-    sizes = list_sizes(targets.size(1), depths)
-    target_list = listed(vectors, targets)
-    common = log_mass(*vectors, torch.cat([history, targets[:, : sizes[0]]], 1))
-    tails = [_with(common, target_list, size, sizes[0]) for size in sizes]
-    return fine_from_parts(listed(vectors, observed), target_list, tails, sizes, weights)
-
-
-def listed(vectors: Vectors, items: Tensor) -> ShortList:
-    """The scores [B, n] of `items` [B, n], 0 = padding."""
-    # `embedding` and not an index: the gradient of an index is summed by threads in whatever order they come.
-    of_items = embedding(items.long(), vectors.items)  # [B, n, d]
-    return ShortList(torch.einsum("bd,bnd->bn", vectors.users, of_items), items > 0)
-
-
-def _with(tail: Tensor, targets: ShortList, start: int, stop: int) -> Tensor:
-    """[B]: the log-mass `tail` with the targets from place `start` to `stop` added."""
-    if start == stop:
-        return tail
-    floor = torch.finfo(tail.dtype).min / 2  # finite, so that no gradient is NaN
-    added = targets.scores[:, start:stop].masked_fill(~targets.present[:, start:stop], floor)
-    return torch.logaddexp(tail.clamp(min=floor), added.logsumexp(1))
 
 
 class _Places:

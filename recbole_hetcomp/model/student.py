@@ -20,6 +20,8 @@ from torch import Tensor
 
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.history import History
+from recbole_hetcomp.losses.catalogue import Catalogue, Dense
+from recbole_hetcomp.losses.sampling import Sampled, draw, popularity_proposal
 from recbole_hetcomp.losses.streaming import Vectors
 from recbole_hetcomp.registry import get_model
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
@@ -68,6 +70,7 @@ class DistilledRecommender(GeneralRecommender):
         self.base_loss_weight = float(config["base_loss_weight"])
         self.user_batches = bool(config["user_batches"]) and not self.base_loss_weight  # a base loss needs interactions
         self.history = History.of(dataset)
+        self.generator = torch.Generator().manual_seed(int(config["seed"]))  # of the method's own draws
 
     # ---- what a method adds -------------------------------------------------------------------------------------------
 
@@ -108,6 +111,29 @@ class DistilledRecommender(GeneralRecommender):
         scores = full_scores(self.backbone, users)
         self._forget_evaluation()  # what was kept hangs on this graph
         return scores
+
+    def catalogue(self, users: Tensor) -> Catalogue:
+        """The scores of all items for `users` [B], as the losses ask for them: in blocks where they are inner products,
+        else from `tail_samples` items drawn for the batch, else (0) all at once.
+        """
+        vectors = self.vectors(users)
+        if vectors is not None:
+            return vectors
+        if not self.config["tail_samples"]:
+            return Dense(self.scores(users))
+        items, log_q = draw(self._proposal, self.config["tail_samples"], self.generator)
+        return Sampled(lambda listed: self.pair_scores(users, listed), items.to(self.device), log_q.to(self.device))
+
+    def pair_scores(self, users: Tensor, items: Tensor) -> Tensor:
+        """[B, n] the student's scores of `items` [B, n] for `users` [B], with gradients."""
+        pairs = {self.USER_ID: users.repeat_interleave(items.size(1)), self.ITEM_ID: items.reshape(-1)}
+        self._forget_evaluation()
+        return self.backbone.predict(Interaction(pairs)).view(items.shape)
+
+    @cached_property
+    def _proposal(self) -> Tensor:
+        """[n_items] float64: with what probability each item is drawn for the tail."""
+        return popularity_proposal(torch.bincount(self.history.items, minlength=self.n_items))
 
     def vectors(self, users: Tensor) -> Vectors | None:
         """Users [B] and all items as vectors whose inner products are the scores; None where the backbone has no such."""

@@ -70,6 +70,7 @@ class DistillationTrainer(Trainer):
             if self.progress:  # the first epoch after a resume: RecBole's fit has drawn nothing before it
                 batches.generator.set_state(self.progress["batches"].cpu())
                 restore_random_state(self.progress["random"])
+                self.model.generator.set_state(self.progress["method_random"].cpu())
                 self.progress = {}
             self._save_progress(epoch_idx, batches)
         return super()._train_epoch(batches, epoch_idx, loss_func=loss_func, show_progress=show_progress)
@@ -87,6 +88,7 @@ class DistillationTrainer(Trainer):
             "optimizer": self.optimizer.state_dict(),
             "batches": batches.generator.get_state(),
             "random": random_state(),
+            "method_random": self.model.generator.get_state(),
         }
         assert self.progress_file is not None
         save_checkpoint(self.progress_file, state)

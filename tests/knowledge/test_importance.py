@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import recbole_hetcomp.knowledge as room
 from recbole_hetcomp.knowledge import power_importance, rank_importance
 
 
@@ -91,16 +88,3 @@ def test_power_importance_cuts_off_only_when_asked() -> None:
     ranks = torch.tensor([0, 99, 100])
     assert power_importance(ranks).tolist() == pytest.approx([1.0, 100**-0.05, 101**-0.05], rel=1e-6)
     assert power_importance(ranks, cutoff=100).tolist() == pytest.approx([1.0, 0.7943282, 0.0], rel=1e-6)
-
-
-def test_the_knowledge_room_imports_torch_and_numpy_alone() -> None:
-    imported = set()
-    for path in Path(str(room.__file__)).parent.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0
-                imported.add(str(node.module))
-    foreign = {name for name in imported if not name.startswith("recbole_hetcomp.knowledge")}
-    assert {name.split(".")[0] for name in foreign} == {"__future__", "collections", "numpy", "torch", "typing"}

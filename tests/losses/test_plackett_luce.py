@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import itertools
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import recbole_hetcomp.losses as room
 from recbole_hetcomp.losses import plackett_luce_loss, unordered_loss
 
 LOSSES = [plackett_luce_loss, unordered_loss]
@@ -131,16 +128,3 @@ def test_only_plackett_luce_sees_the_order_and_rows_do_not_mix() -> None:
     for loss in LOSSES:
         apart = torch.cat([loss(scores[:2], tail[:2]), loss(scores[2:], tail[2:])])
         torch.testing.assert_close(loss(scores, tail), apart, rtol=1e-12, atol=0)
-
-
-def test_the_losses_room_imports_torch_alone() -> None:
-    imported = set()
-    for path in Path(str(room.__file__)).parent.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0
-                imported.add(str(node.module))
-    foreign = {name for name in imported if not name.startswith("recbole_hetcomp.losses")}
-    assert {name.split(".")[0] for name in foreign} == {"__future__", "collections", "torch", "typing"}

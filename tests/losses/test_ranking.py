@@ -11,14 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from recbole_hetcomp.losses import (
-    fine_ranking_loss,
-    log_mass,
-    overall_ranking_loss,
-    plackett_luce_loss,
-    unordered_loss,
-)
-from recbole_hetcomp.losses.ranking import list_sizes, overall_from_parts, short_list
+from recbole_hetcomp import losses
+from recbole_hetcomp.losses import Dense, log_mass, plackett_luce_loss, unordered_loss
+from recbole_hetcomp.losses.ranking import list_sizes
+
+
+def overall_ranking_loss(scores: Tensor, *lists: Tensor) -> Tensor:
+    return losses.overall_ranking_loss(Dense(scores), *lists)
+
+
+def fine_ranking_loss(scores: Tensor, *lists: Tensor, **settings: Any) -> Tensor:
+    return losses.fine_ranking_loss(Dense(scores), *lists, **settings)
+
 
 LOSSES = [overall_ranking_loss, fine_ranking_loss]
 SUBMISSION: dict[str, Any] = {"depths": (1.0,), "weights": (1.0,)}
@@ -125,18 +129,6 @@ def test_losses_equal_loops_over_the_catalogue(seed: int, n_rows: int, n_targets
     torch.testing.assert_close(fine_ranking_loss(*case), torch.tensor(fine, dtype=torch.float64), **close)
     found = fine_ranking_loss(*case, depths=depths, weights=weights)
     torch.testing.assert_close(found, torch.tensor(other, dtype=torch.float64), **close)
-
-
-@settings(deadline=None, max_examples=30)
-@given(seed=st.integers(0, 10**6))
-def test_even_lists_that_overlap_are_taken_by_the_definition(seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    scores = torch.randn(3, 12, generator=generator, dtype=torch.float64)
-    ids = [torch.randint(0, 12, (3, width), generator=generator) for width in (10, 3, 4)]
-    case = Case(scores, *ids)
-    found = fine_ranking_loss(*case)
-    expected = [slow_fine(*row) for row in rows_of(case)]
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-9)
 
 
 @settings(deadline=None, max_examples=25)
@@ -281,13 +273,6 @@ def test_log_mass_leaves_the_scores_alone() -> None:
     before = case.scores.clone()
     log_mass(case.scores, case.history)
     assert torch.equal(case.scores, before)
-
-
-def test_the_losses_need_only_short_lists_and_a_tail() -> None:
-    case = random_case(12, 5, 20)
-    tail = torch.tensor([math.log(slow_tail(row[0], row[3] + row[1])) for row in rows_of(case)], dtype=torch.float64)
-    observed, targets = (short_list(case.scores, items) for items in (case.observed, case.targets))
-    torch.testing.assert_close(overall_from_parts(observed, targets, tail), overall_ranking_loss(*case))
 
 
 def test_depths_are_fractions_of_the_target_list() -> None:

@@ -6,15 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.losses import fine_ranking_loss, overall_ranking_loss
-from recbole_hetcomp.losses.ranking import log_mass as plain_log_mass
-from recbole_hetcomp.losses.streaming import (
-    Vectors,
-    log_mass,
-    squared_distance_vectors,
-    streamed_fine_loss,
-    streamed_overall_loss,
-)
+from recbole_hetcomp.losses import Dense, Vectors, fine_ranking_loss, overall_ranking_loss
+from recbole_hetcomp.losses import log_mass as plain_log_mass
+from recbole_hetcomp.losses.streaming import log_mass, squared_distance_vectors
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
@@ -63,10 +57,10 @@ def test_losses_equal_the_plain_ones(dtype: torch.dtype, distance: bool, depths:
     else:
         vectors, scores = Vectors(users, items), users @ items.T
     pairs = [
-        (streamed_overall_loss(vectors, *lists), overall_ranking_loss(scores, *lists)),
+        (overall_ranking_loss(vectors, *lists), overall_ranking_loss(Dense(scores), *lists)),
         (
-            streamed_fine_loss(vectors, *lists, depths=depths, weights=weights),
-            fine_ranking_loss(scores, *lists, depths=depths, weights=weights),
+            fine_ranking_loss(vectors, *lists, depths=depths, weights=weights),
+            fine_ranking_loss(Dense(scores), *lists, depths=depths, weights=weights),
         ),
     ]
     for streamed, plain in pairs:
@@ -144,7 +138,7 @@ def test_gradients_do_not_depend_on_the_threads() -> None:
     torch.set_num_threads(2)
     try:
         runs = [
-            gradients(streamed_fine_loss(Vectors(users, items), targets, observed, history), users, items) for _ in range(9)
+            gradients(fine_ranking_loss(Vectors(users, items), targets, observed, history), users, items) for _ in range(9)
         ]
     finally:
         torch.set_num_threads(threads)

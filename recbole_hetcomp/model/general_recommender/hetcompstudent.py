@@ -7,7 +7,7 @@ https://arxiv.org/abs/2303.01130. Dynamic knowledge construction (DKC) lives in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from logging import getLogger
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.knowledge import RELEVANCES, RULES, Curriculum, discrepancy
-from recbole_hetcomp.losses import fine_ranking_loss, overall_ranking_loss, streamed_fine_loss, streamed_overall_loss
+from recbole_hetcomp.losses import Dense, fine_ranking_loss, overall_ranking_loss
 from recbole_hetcomp.losses.ranking import list_sizes
 from recbole_hetcomp.model.student import RANKED, Batch, DistilledRecommender
 from recbole_hetcomp.teachers.ensemble import IMPORTANCES, Ensemble
@@ -27,9 +27,6 @@ from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH
 CURRICULA = (*RULES, "none")
 TRANSFERS = ("adaptive", "overall", "fine")
 REDUCTIONS = ("mean", "sum")
-# The overall and the fine-grained loss: from the scores of all items, or from vectors where scores are inner products
-DENSE: tuple[Callable[..., Tensor], Callable[..., Tensor]] = (overall_ranking_loss, fine_ranking_loss)
-STREAMED: tuple[Callable[..., Tensor], Callable[..., Tensor]] = (streamed_overall_loss, streamed_fine_loss)
 
 
 class HetCompStudent(DistilledRecommender):
@@ -80,17 +77,12 @@ class HetCompStudent(DistilledRecommender):
         history = self.history.padded(batch.users).to(self.device)
         lists = (self.targets[batch.users], self.observed[batch.users], history)
         clamp = self.config["score_clamp"]
-        vectors = self.vectors(batch.users) if clamp is None else None  # what is clamped is no inner product
-        scores: Any = vectors
-        if vectors is None:
-            scores = self.scores(batch.users)
-            scores = scores if clamp is None else scores.clamp(-clamp, clamp)
-        overall, fine = DENSE if vectors is None else STREAMED
+        scores = self.catalogue(batch.users) if clamp is None else Dense(self.scores(batch.users).clamp(-clamp, clamp))
         if self.fine:
             depths, weights = self.config["fine_depths"], self.config["fine_weights"]
-            loss = self.config["fine_loss_weight"] * fine(scores, *lists, depths=depths, weights=weights)
+            loss = self.config["fine_loss_weight"] * fine_ranking_loss(scores, *lists, depths=depths, weights=weights)
         else:
-            loss = self.config["overall_loss_weight"] * overall(scores, *lists)
+            loss = self.config["overall_loss_weight"] * overall_ranking_loss(scores, *lists)
         return loss.sum() if self.config["loss_reduction"] == "sum" else loss.mean()
 
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
