@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "history": set(),
     "compat": {"trainer.checkpoint"},
     "knowledge": set(),
-    "losses": set(),
+    "losses": {"knowledge"},
     "registry": {"errors"},
     "trainer.restricted": set(),
     "trainer.checkpoint": {"trainer.restricted"},

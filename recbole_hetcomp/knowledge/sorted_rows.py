@@ -1,4 +1,4 @@
-"""Sorting many short rows of integers: what merging and comparing lists comes down to."""
+"""Many short rows of integers, sorted and searched: what merging and comparing lists comes down to."""
 
 from __future__ import annotations
 
@@ -16,3 +16,12 @@ def sorted_rows(keys: Tensor) -> Tensor:
     if keys.device.type != "cpu":
         return keys.contiguous().sort(dim=-1).values
     return torch.from_numpy(np.sort(keys.contiguous().numpy(), axis=-1))
+
+
+def in_same_row(items: Tensor, rows: Tensor) -> Tensor:
+    """bool [B, n]: whether each of `items` [B, n] is anywhere in the same row of `rows` [B, m], both integer."""
+    if not rows.size(1):
+        return torch.zeros_like(items, dtype=torch.bool)
+    ascending = sorted_rows(rows.long())
+    slot = torch.searchsorted(ascending, items.long().contiguous()).clamp_(max=rows.size(1) - 1)
+    return ascending.gather(1, slot) == items

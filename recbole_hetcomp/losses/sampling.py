@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recbole_hetcomp.knowledge.sorted_rows import in_same_row
 from recbole_hetcomp.losses.catalogue import ShortList
 from recbole_hetcomp.losses.plackett_luce import log_floor
 
@@ -42,7 +43,7 @@ class Sampled:
         drawn = self.items.expand(len(excluded), -1)  # [B, S]
         scores = self.score(drawn)
         floor = log_floor(scores)
-        weighted = (scores - self.log_q).masked_fill(_among(drawn, excluded) | (drawn == 0), floor)
+        weighted = (scores - self.log_q).masked_fill(in_same_row(drawn, excluded) | (drawn == 0), floor)
         mass = weighted.logsumexp(1)
         return torch.where(mass > floor / 2, mass - math.log(len(self.items)), -torch.inf)
 
@@ -69,12 +70,3 @@ def popularity_proposal(counts: Tensor, exponent: float = 0.75) -> Tensor:
     weight = (1.0 + counts.double()).pow(exponent)
     weight[0] = 0.0
     return weight / weight.sum()
-
-
-def _among(drawn: Tensor, excluded: Tensor) -> Tensor:
-    """[B, S] bool: whether each of `drawn` [B, S] is in the same row of `excluded` [B, n]."""
-    if not excluded.size(1):
-        return torch.zeros_like(drawn, dtype=torch.bool)
-    listed = excluded.long().sort(dim=1).values
-    slot = torch.searchsorted(listed, drawn.contiguous()).clamp_(max=listed.size(1) - 1)
-    return listed.gather(1, slot) == drawn

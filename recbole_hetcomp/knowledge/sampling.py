@@ -1,0 +1,70 @@
+"""Drawing from ranked lists and from what is in none of them, for all users at once.
+
+Source: the rank-weighted draw is that of Kang et al., "DE-RRD", CIKM 2020; without replacement by the Gumbel-top-k trick
+(Kool, van Hoof, Welling, "Stochastic Beams and Where to Find Them", ICML 2019).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from recbole_hetcomp.knowledge.sorted_rows import in_same_row
+
+
+def gumbel(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Float32 of `shape`: standard Gumbel noise, on the device of `generator`."""
+    exponential = torch.empty(shape, device=generator.device).exponential_(generator=generator)
+    return -exponential.clamp(min=torch.finfo(torch.float32).tiny).log()
+
+
+def draw_without_replacement(log_weights: Tensor, k: int, generator: torch.Generator) -> Tensor:
+    """[B, k] int64, ascending: k different columns a row, drawn in proportion to exp(log_weights).
+
+    Args:
+        log_weights: [B, n] float, -inf = never; a row with fewer than k others gives these -inf columns last
+        k: at most n
+        generator: of the device of `log_weights`
+    """
+    keys = log_weights + gumbel(tuple(log_weights.shape), generator).to(log_weights.dtype)
+    return keys.topk(k, dim=1).indices.sort(dim=1).values
+
+
+def draw_by_rank(lists: Tensor, k: int, temperature: float, generator: torch.Generator) -> Tensor:
+    """[B, k] int64: k items of each list, drawn by exp(-rank / temperature), in the order of the list, 0-padded at the end.
+
+    Args:
+        lists: [B, n] integer item ids, best first, 0 = no item
+        k: items to draw; lists with fewer give all they have
+        temperature: ranks over which the weight falls by a factor e
+        generator: of the device of `lists`
+    """
+    width = lists.size(1)
+    weights = -torch.arange(width, device=lists.device) / temperature
+    weights = weights.expand(lists.shape).masked_fill(lists == 0, -torch.inf)
+    drawn = lists.gather(1, draw_without_replacement(weights, min(k, width), generator)).long()
+    by_presence = (drawn == 0).int().sort(dim=1, stable=True).indices  # an empty place drawn in the middle moves to the end
+    return drawn.gather(1, by_presence)
+
+
+def draw_outside(excluded: Tensor, n: int, n_items: int, generator: torch.Generator, rounds: int = 16) -> Tensor:
+    """[B, n] int64: items 1 to n_items - 1, drawn uniformly with replacement, none of them in the same row of `excluded`.
+
+    By rejection: what falls among the excluded is drawn again. A row that excludes (nearly) all items keeps 0 where `rounds`
+    draws found nothing.
+
+    Args:
+        excluded: [B, m] integer item ids, repeats and 0 allowed
+        n: draws a row
+        n_items: item ids end before it
+        generator: of the device of `excluded`
+        rounds: draws for a place at most
+    """
+    drawn = torch.zeros(len(excluded), n, dtype=torch.int64, device=excluded.device)
+    for _ in range(rounds):
+        fresh = torch.randint(1, n_items, drawn.shape, generator=generator, device=excluded.device)
+        accepted = ~in_same_row(fresh, excluded)
+        drawn = torch.where((drawn == 0) & accepted, fresh, drawn)
+        if (drawn > 0).all():
+            break
+    return drawn
