@@ -70,7 +70,9 @@ def check(config: Config) -> None:
     """Raise a UserError for whatever can be known to be wrong before data are read."""
     check_settings(config)
     if config.given("nproc") and config["nproc"] != 1:
-        raise UserError(f"nproc: {config['nproc']!r} is no setting but a flag: `hetcomp --nproc={config['nproc']} ...` alone")
+        raise UserError(
+            f"nproc: {config['nproc']!r} is no setting but a flag: `hetcomp --nproc={config['nproc']} ...` alone"
+        )
     check_writable(Path(config["checkpoint_dir"]))
     if issubclass(config.model_class, DistilledRecommender):
         check_teachers(config)

@@ -37,8 +37,9 @@ def _pairwise_scores(model: Any, users: Tensor) -> Tensor:
 
 
 def blocks(users: Tensor, n_items: int, max_block_mb: float) -> Iterator[Tensor]:
-    """`users` in pieces whose score rows fit into `max_block_mb`."""
-    yield from users.split(users_per_block(n_items, max_block_mb))
+    """`users` in pieces whose score rows fit into `max_block_mb`; none where there are no users."""
+    if len(users):
+        yield from users.split(users_per_block(n_items, max_block_mb))
 
 
 @torch.no_grad()

@@ -128,10 +128,10 @@ def in_turn(work: Callable[[], Result]) -> Result:
 
 
 def from_first(value: Any) -> Any:
-    """The first process's `value`, of JSON types, on all."""
+    """The first process's `value`, of JSON types or numpy's numbers, on all."""
     if not _several():
         return value
-    content = list(json.dumps(value).encode()) if is_first() else []
+    content = list(json.dumps(value, default=float).encode()) if is_first() else []
     size = int(_broadcast(torch.tensor(len(content))))
     content = _broadcast(torch.tensor(content or [0] * size, dtype=torch.uint8)).tolist()
     return value if is_first() else json.loads(bytes(content))

@@ -109,7 +109,7 @@ def launch(work: Callable[[], object], processes: Processes) -> None:
     except mp.ProcessExitedException as error:
         if not sentences.empty():
             raise UserError(sentences.get()) from error
-        raise UserError(f"nproc: {error.msg}; what was kept so far stays, the same command goes on from there") from error
+        raise UserError(f"nproc: {error}; what was kept so far stays, the same command goes on from there") from error
     finally:
         for process in started.processes:
             process.terminate()  # after Ctrl-C; the others have ended
