@@ -7,6 +7,7 @@ import errno
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +33,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             raise UserError(f"there is no command {name!r}; choose one of {', '.join(COMMANDS)}")
-        COMMANDS[name](arguments)
-    except (UserError, CheckpointError) as error:
-        return _refuse(str(error))
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        return _refuse(f"{error.filename or 'a file'} cannot be written ({error.strerror}); what was kept so far stays")
+        _in_one_sentence(partial(COMMANDS[name], arguments))
+    except UserError as error:
+        print(f"hetcomp: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("hetcomp: interrupted; what is trained so far is kept, the same command goes on from there", file=sys.stderr)
         return 130
     return 0
 
 
-def _refuse(sentence: str) -> int:
-    print(f"hetcomp: {sentence}", file=sys.stderr)
-    return 2
+def _in_one_sentence(work: Callable[[], object]) -> None:
+    """Do `work`; whatever a person can mend is a UserError then."""
+    try:
+        work()
+    except CheckpointError as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        file = error.filename or "a file"
+        raise UserError(f"{file} cannot be written ({error.strerror}); what was kept so far stays") from error
 
 
 def _parsed(arguments: Sequence[str], **options: Any) -> tuple[argparse.Namespace, list[str]]:
@@ -74,14 +80,20 @@ def _names_dataset(config_files: Sequence[str] | None) -> bool:
 
 
 def _run(arguments: Sequence[str]) -> None:
-    from recbole_hetcomp.pipeline import run_hetcomp
+    from recbole_hetcomp.config import Config
+    from recbole_hetcomp.pipeline import check, run_hetcomp
+    from recbole_hetcomp.trainer.processes import Processes, launch
 
-    flags, settings = _parsed(arguments, nproc="1", ip="localhost", port="5678", world_size="-1", group_offset="0")
-    if (flags.nproc, flags.world_size) not in {("1", "-1"), ("1", "1")}:
-        raise UserError(
-            f"nproc: {flags.nproc} processes (world_size {flags.world_size}) are not supported yet; use --nproc=1"
-        )
-    run_hetcomp(flags.model, flags.dataset, flags.config_files, arguments=settings)
+    flags, settings = _parsed(arguments, nproc="1", ip="localhost", port=None, world_size="-1", group_offset="0")
+    processes = Processes.from_flags(flags.nproc, flags.world_size, flags.group_offset, flags.ip, flags.port)
+    run = partial(run_hetcomp, flags.model, flags.dataset, flags.config_files, arguments=settings)
+    if processes.world_size == 1:
+        run()
+        return
+    config = Config(flags.model, flags.dataset, flags.config_files, arguments=settings)
+    check(config)
+    processes.check(config)
+    launch(partial(_in_one_sentence, run), processes)
 
 
 def _recommend(arguments: Sequence[str]) -> None:

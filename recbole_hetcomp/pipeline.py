@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from recbole.data.transform import construct_transform
-from recbole.utils import get_environment, get_flops, init_logger, init_seed, set_color
+from recbole.utils import get_environment, get_flops, init_seed, set_color
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.errors import UserError
@@ -23,6 +23,7 @@ from recbole_hetcomp.teachers.cache import check_writable, fingerprint, settings
 from recbole_hetcomp.teachers.pool import TeacherPool
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE
 from recbole_hetcomp.teachers.training import build_pool, check_teachers, is_nan, student_alone
+from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
 
 
@@ -55,11 +56,12 @@ def run_hetcomp(
     """
     config = Config(model, dataset, config_file_list, config_dict, arguments)
     init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
+    parallel.open_log(config)
     getLogger().info(config)
     config.warn_of_unknown_keys()
     check(config)
     split = make_split(config)
+    parallel.agree(split.fingerprint, "data_path: the processes found different data; give all of them the same files")
     fit_to_data(config, split)
     return run_on_split(config, split, saved, compare)
 
@@ -67,6 +69,10 @@ def run_hetcomp(
 def check(config: Config) -> None:
     """Raise a UserError for whatever can be known to be wrong before data are read."""
     check_settings(config)
+    if config.given("nproc") and config["nproc"] != 1:
+        raise UserError(
+            f"nproc: {config['nproc']!r} is no setting but a flag: `hetcomp --nproc={config['nproc']} ...` alone"
+        )
     check_writable(Path(config["checkpoint_dir"]))
     if issubclass(config.model_class, DistilledRecommender):
         check_teachers(config)
@@ -89,7 +95,7 @@ def _trainer(config: Config, model: Any) -> Any:
     """The model's trainer, with a checkpoint of its own: RecBole names it by the second, and two runs may share one."""
     trainer = get_trainer(config.model_class)(config, model)
     path = Path(trainer.saved_model_file)
-    trainer.saved_model_file = str(path.with_name(f"{path.stem}-{uuid4().hex[:6]}{path.suffix}"))
+    trainer.saved_model_file = parallel.from_first(str(path.with_name(f"{path.stem}-{uuid4().hex[:6]}{path.suffix}")))
     return trainer
 
 
@@ -98,7 +104,8 @@ def _distil(
 ) -> dict[str, Any]:
     model.check_trainable()
     at_start = random_state()
-    pool = build_pool(config, split)
+    parallel.align(model)
+    pool = parallel.in_turn(lambda: build_pool(config, split))
     pool.refuse_unless(model.needs, config.model)
     model.learn_from(pool)
     trainer = _trainer(config, model)
@@ -106,10 +113,13 @@ def _distil(
     progress = _progress_file(config, split, pool)
     if saved and config["resume"]:
         trainer.resume(progress)
+    parallel.agree(trainer.start_epoch, f"checkpoint_dir: the processes do not all see {str(progress)!r}; share the folder")
     result = _fit_and_test(trainer, config, loaders, saved)
-    if compare:
-        result["comparison"] = _compare(config, split, loaders, pool, model, result)
-    progress.unlink(missing_ok=True)
+    if parallel.is_first():
+        if compare:
+            result["comparison"] = _compare(config, split, loaders, pool, model, result)
+        progress.unlink(missing_ok=True)
+    parallel.wait()  # so that no process ends well where the comparison fails
     return result
 
 

@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "trainer.checkpoint": {"trainer.restricted"},
     "trainer.random_state": set(),
     "trainer.entity_batches": set(),
+    "trainer.parallel": {"errors"},
     "teachers.trajectory": {"errors"},
     "teachers.ranking": {"history"},
     "teachers.pool": {"errors", "teachers.ranking", "teachers.trajectory"},
@@ -49,14 +50,16 @@ MAY_IMPORT = {
     "split": {"config", "errors", "history"},
     "teachers.lists": {"errors", "history", "split", "teachers.trajectory"},
     "teachers.recorder": {"teachers.trajectory", "trainer.checkpoint"},
-    "teachers.cache": {"config", "errors", "teachers.recorder"},
+    "teachers.cache": {"config", "errors", "teachers.recorder", "trainer.parallel"},
     "settings": {"errors"},
+    "trainer.processes": {"errors", "model.student", "trainer.parallel"},
     "trainer.distillation": {
         "errors",
         "model.student",
         "teachers.ranking",
         "trainer.checkpoint",
         "trainer.entity_batches",
+        "trainer.parallel",
         "trainer.random_state",
     },
     "teachers.training": {
@@ -79,7 +82,16 @@ MAY_IMPORT = {
     "benchmark": {"config", "errors", "evaluation", "pipeline", "split", "teachers.training"},
     "tuning": {"config", "errors", "pipeline"},
     "quick_start": {"benchmark", "pipeline", "serving", "tuning"},
-    "cli": {"benchmark", "errors", "pipeline", "serving", "trainer.checkpoint", "tuning"},
+    "cli": {
+        "benchmark",
+        "config",
+        "errors",
+        "pipeline",
+        "serving",
+        "trainer.checkpoint",
+        "trainer.processes",
+        "tuning",
+    },
 }
 # Imports inside a function, of what stands further down; each has a reason, which the code gives.
 DEFERRED = {

@@ -68,7 +68,16 @@ WRONG = {
     "importance": ({"importance": "no"}, "importance: 'no' is none of rank_consistency"),
     "discrepancy": ({"discrepancy": "no"}, "discrepancy: 'no' is none of position, graded"),
     "config file missing": ({"config_files": "no.yaml"}, "config_files: there is no file 'no.yaml'"),
-    "processes": ({"nproc": "4"}, "nproc: 4 processes"),
+    "processes no number": ({"nproc": "two"}, "nproc: 'two' is no whole number of at least 1"),
+    "processes for a model that is not distilled": ({"nproc": "2", "model": "BPR"}, "BPR is none; use --nproc=1"),
+    "processes and a base loss": (
+        {"nproc": "2", "base_loss_weight": "0.5"},
+        "base_loss_weight: 0.5 trains on batches of interactions, which several processes cannot share; use --nproc=1",
+    ),
+    "processes and interactions": (
+        {"nproc": "2", "user_batches": "False"},
+        "user_batches: False trains on batches of inter",
+    ),
 }
 
 
@@ -76,6 +85,14 @@ WRONG = {
 def test_bad_input_is_one_sentence(capsys, flags, case):
     changes, sentence = WRONG[case]
     assert sentence in refused(capsys, replaced(flags, **changes))
+
+
+@pytest.mark.parametrize("case", [case for case in WRONG if "nproc" in WRONG[case][0]])
+def test_several_processes_are_refused_before_any_is_started(flags, monkeypatch, case):
+    from recbole_hetcomp.trainer import processes
+
+    monkeypatch.setattr(processes.mp, "start_processes", lambda *_, **__: pytest.fail("started"))
+    assert main(replaced(flags, **WRONG[case][0])) == 2
 
 
 @pytest.mark.parametrize(

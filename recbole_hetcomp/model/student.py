@@ -92,6 +92,11 @@ class DistilledRecommender(GeneralRecommender):
         return ""
 
     @property
+    def sums_over_users(self) -> bool:
+        """Whether `distillation_loss` is a sum over the users of a batch instead; several processes add up their parts."""
+        return False
+
+    @property
     def settled(self) -> bool:
         """Whether early stopping may count; False while what is to be learnt still changes."""
         return True

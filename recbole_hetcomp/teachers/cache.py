@@ -26,6 +26,7 @@ from recbole.utils import set_color
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.teachers import recorder
+from recbole_hetcomp.trainer import parallel
 
 # Settings that change where a training runs or what is reported of it, but not what comes out.
 WITHOUT_EFFECT = {"checkpoint_dir", "config_files", "data_path", "dataloaders_save_path", "dataset_save_path", "device"}
@@ -56,6 +57,8 @@ def kept(
     if folder.is_dir():
         getLogger().info(f"{name}: nothing that matters has changed since it was trained; found in {folder}")
         return folder
+    if not parallel.is_first():
+        raise UserError(f"checkpoint_dir: process {parallel.rank()} does not see {str(folder)!r}; share the folder")
     getLogger().info(f"{name}: training, to be kept in {folder}")
     remove_abandoned(home)
     work = working_folder(home, config.model)

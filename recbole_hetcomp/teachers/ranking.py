@@ -37,19 +37,27 @@ def _pairwise_scores(model: Any, users: Tensor) -> Tensor:
 
 
 def blocks(users: Tensor, n_items: int, max_block_mb: float) -> Iterator[Tensor]:
-    """`users` in pieces whose score rows fit into `max_block_mb`."""
-    yield from users.split(users_per_block(n_items, max_block_mb))
+    """`users` in pieces whose score rows fit into `max_block_mb`; none where there are no users."""
+    if len(users):
+        yield from users.split(users_per_block(n_items, max_block_mb))
 
 
 @torch.no_grad()
 def top_unobserved(
-    model: Any, history: History, k: int, *, max_block_mb: float = 64.0, progress: str | None = None
+    model: Any,
+    history: History,
+    k: int,
+    *,
+    users: Tensor | None = None,
+    max_block_mb: float = 64.0,
+    progress: str | None = None,
 ) -> Tensor:
     """[n_users, k] int32 on the CPU: each user's best items outside the training items, best first, 0 = none.
 
     `progress` names a progress bar, as RecBole's trainers show them; None shows none.
 
-    Rows of the padding user and of users without training items are all 0. The global random state is left as it was.
+    Rows of the padding user and of users without training items are all 0, and where `users` [B] are given, each with
+    training items, those of all others. The global random state is left as it was.
 
     Raises:
         FloatingPointError: the model scores an item NaN.
@@ -58,12 +66,12 @@ def top_unobserved(
     was_training = model.training
     model.eval()
     with torch.random.fork_rng():
-        parts = list(blocks(history.active_users, history.n_items, max_block_mb))
-        for users in tqdm(parts, ncols=100, desc=set_color(f"{progress or '':<12}", "pink"), disable=progress is None):
-            scores = full_scores(model, users).float()
+        parts = list(blocks(history.active_users if users is None else users, history.n_items, max_block_mb))
+        for block in tqdm(parts, ncols=100, desc=set_color(f"{progress or '':<12}", "pink"), disable=progress is None):
+            scores = full_scores(model, block).float()
             if scores.isnan().any():
                 raise FloatingPointError("it scores some items NaN")
-            top[users] = top_of_block(scores, history.padded(users).to(scores.device), top.size(1)).int().cpu()
+            top[block] = top_of_block(scores, history.padded(block).to(scores.device), top.size(1)).int().cpu()
     model.train(was_training)
     return torch.nn.functional.pad(top, (0, k - top.size(1)))
 

@@ -13,6 +13,7 @@ from recbole.utils import set_color
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.model.student import RANKED, DistilledRecommender
 from recbole_hetcomp.teachers.ranking import top_unobserved
+from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.checkpoint import load_checkpoint, plain_config, plain_state, save_checkpoint
 from recbole_hetcomp.trainer.entity_batches import EntityBatches
 from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
@@ -73,9 +74,13 @@ class DistillationTrainer(Trainer):
                 self.model.generator.set_state(self.progress["method_random"].cpu())
                 self.progress = {}
             self._save_progress(epoch_idx, batches)
-        return super()._train_epoch(batches, epoch_idx, loss_func=loss_func, show_progress=show_progress)
+        parallel.own_randomness(self.config["seed"], epoch_idx)
+        loss = loss_func or parallel.loss_of_all(self.model)
+        return super()._train_epoch(batches, epoch_idx, loss_func=loss, show_progress=show_progress)
 
     def _save_progress(self, epoch: int, batches: Any) -> None:
+        if not parallel.is_first():
+            return
         best = self.best_valid_result
         state = {
             "epoch": epoch,
@@ -98,8 +103,9 @@ class DistillationTrainer(Trainer):
         epoch = self._epochs_trained()
         still_moving = not self.model.settled
         block, bar = self.config["max_block_mb"], "Curriculum" if show_progress else None
-        ranked = top_unobserved(self.model, self.model.history, RANKED, max_block_mb=block, progress=bar)
-        line = self.model.on_validation(ranked, epoch)
+        users = parallel.share(self.model.history.active_users)
+        ranked = top_unobserved(self.model, self.model.history, RANKED, users=users, max_block_mb=block, progress=bar)
+        line = self.model.on_validation(parallel.total(ranked), epoch)  # whoever is not in the share has a row of 0
         if line:
             self.logger.info(set_color("distillation", "green") + f" [{line}]")
         if still_moving:
@@ -111,6 +117,8 @@ class DistillationTrainer(Trainer):
         return max(self.train_loss_dict) + 1
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):  # type: ignore[no-untyped-def]
+        if not parallel.is_first():
+            return
         path = kwargs.get("saved_model_file", self.saved_model_file)
         state = {
             **plain_state(self.model),
@@ -127,7 +135,10 @@ class DistillationTrainer(Trainer):
     @torch.no_grad()
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):  # type: ignore[no-untyped-def]
         if load_best_model:
+            parallel.wait()  # for the first process, which may still be writing it
             path = model_file or self.saved_model_file
             self.model.load_state_dict(load_checkpoint(path, map_location=self.device)["state_dict"])
             self.logger.info(f"Loading model structure and parameters from {path}")
-        return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        if not parallel.is_first():
+            return parallel.from_first(None)
+        return parallel.from_first(super().evaluate(eval_data, load_best_model=False, show_progress=show_progress))

@@ -169,3 +169,11 @@ def test_full_scores_brings_users_to_the_models_device() -> None:
     )
     assert full_scores(model, torch.tensor([1, 2])).shape == (2, 3)
     assert asked[0].device.type == "meta"
+
+
+def test_lists_of_some_users_are_their_rows_and_0_elsewhere(table, history) -> None:
+    model, active = Table(table), history.active_users
+    parts = [top_unobserved(model, history, 5, users=active[start::3]) for start in range(3)]
+    assert torch.equal(sum(parts), top_unobserved(model, history, 5))
+    assert not parts[1][active[0::3]].any()
+    assert not top_unobserved(model, history, 5, users=active[:0]).any()

@@ -83,7 +83,7 @@ class HetCompStudent(DistilledRecommender):
             loss = self.config["fine_loss_weight"] * fine_ranking_loss(scores, *lists, depths=depths, weights=weights)
         else:
             loss = self.config["overall_loss_weight"] * overall_ranking_loss(scores, *lists)
-        return loss.sum() if self.config["loss_reduction"] == "sum" else loss.mean()
+        return loss.sum() if self.sums_over_users else loss.mean()
 
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
         """One DKC check where one is due, and new targets for the users who moved."""
@@ -100,6 +100,10 @@ class HetCompStudent(DistilledRecommender):
         """Whether the loss is the fine-grained one."""
         transfer = self.config["transfer"]
         return self.curriculum.finished if transfer == "adaptive" else transfer == "fine"
+
+    @property
+    def sums_over_users(self) -> bool:
+        return bool(self.config["loss_reduction"] == "sum")
 
     @property
     def settled(self) -> bool:
