@@ -55,6 +55,22 @@ def rebuild_targets(importances: list[list[Tensor]], stage: np.ndarray, k: int =
     return total.argsort(dim=1, descending=True)[:, :k]
 
 
+def interaction_batches(users: Tensor, generator: torch.Generator, size: int = 1024) -> list[Tensor]:
+    """The epoch's batches: `size` interactions each, in random order, of which the unique users are trained on.
+
+    Args:
+        users: [N] the users of the training interactions
+    """
+    return [part.unique() for part in users[torch.randperm(len(users), generator=generator)].split(size)]
+
+
+def student_topk(users: Tensor, items: Tensor, mask: Tensor) -> Tensor:
+    """[U, K]: each user's best unobserved items, from the scores of all users."""
+    scores = (users @ items.T).masked_fill_(mask == 0, -torch.inf)
+    scores[:, 0] = -torch.inf
+    return scores.topk(K, dim=1).indices
+
+
 def fine_loss(scores: Tensor, targets: Tensor, observed: Tensor, mask: Tensor) -> Tensor:
     """[]: the fine-grained loss with a dense 0/1 mask [B, I] of unobserved items, in linear space with a clamp."""
     scores = scores.clamp(-40, 40)

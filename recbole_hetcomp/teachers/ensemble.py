@@ -79,7 +79,7 @@ class Ensemble:
         return items, importance
 
     def topk(self, k: int, stage: Tensor, users: Tensor | None = None) -> Tensor:
-        """[B, k] int64 on the CPU, best first: the items whose importances sum up highest, 0 = none left.
+        """[B, k] int32 on the CPU, best first: the items whose importances sum up highest, 0 = none left.
 
         Args:
             k: length of the lists
@@ -87,15 +87,15 @@ class Ensemble:
             users: [B]; None means all
         """
         users = torch.arange(self.pool.n_users) if users is None else users.cpu()
-        lists = torch.zeros(len(users), k, dtype=torch.int64)
+        lists = torch.zeros(len(users), k, dtype=torch.int32)
         for start in range(0, len(users), USERS_PER_BLOCK):
             block = slice(start, start + USERS_PER_BLOCK)
             merged, _ = ensemble_topk(*self.candidates(stage[:, block], users[block]), k)
-            lists[block, : merged.size(1)] = merged
+            lists[block, : merged.size(1)] = merged.int()
         return lists
 
     def observed(self, k: int, history: History, temperature: float = 10.0) -> Tensor:
-        """[U, k] int64: the users' training items as the final teachers rank them among themselves.
+        """[U, k] int32: the users' training items as the final teachers rank them among themselves.
 
         Where no teacher has an opinion (all are files with lists), the more popular items come first.
         """
@@ -103,7 +103,7 @@ class Ensemble:
         if not ranked.any():
             getLogger().info("no teacher ranks the training items: the more popular ones stand for the better ones")
             ranked = _by_popularity(history, k)[None]
-        return observed_ranking(ranked, k, temperature=temperature)
+        return observed_ranking(ranked, k, temperature=temperature).int()
 
 
 def teacher_weights(pool: TeacherPool, exponent: float) -> Tensor:

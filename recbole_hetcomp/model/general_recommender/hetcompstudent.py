@@ -44,9 +44,9 @@ class HetCompStudent(DistilledRecommender):
         _check(config)
         self.ensemble: Ensemble
         self.curriculum: Curriculum
-        self.targets = torch.zeros(0)  # [U, K] int64, each user's current list
-        self.observed = torch.zeros(0)  # [U, P] int64, the training items to learn, in the teachers' order
-        self.final = torch.zeros(0)  # [U, 50] int64, the list of the final ensemble
+        self.targets = torch.zeros(0)  # [U, K] int32, each user's current list
+        self.observed = torch.zeros(0)  # [U, P] int32, the training items to learn, in the teachers' order
+        self.final = torch.zeros(0)  # [U, 50] int32, the list of the final ensemble
 
     def learn_from(self, teachers: TeacherPool) -> None:
         config = self.config

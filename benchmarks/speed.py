@@ -1,0 +1,251 @@
+"""Ours against the straightforward way, in turns, in one process, at CiteULike's shape.
+
+The reference's loops over users are timed on a sample of users, its epoch on a sample of batches: both are linear.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import reference
+import torch
+from recbole.data.interaction import Interaction
+from synthetic import (
+    DEPTH,
+    N_ITEMS,
+    N_STAGES,
+    N_TEACHERS,
+    N_USERS,
+    SIZE,
+    SyntheticDataset,
+    Training,
+    factors,
+    zipf_items,
+)
+from timing import Ratio, Row, interleaved
+from torch import Tensor
+
+from recbole_hetcomp.history import History
+from recbole_hetcomp.knowledge import Curriculum, ensemble_topk, rank_importance
+from recbole_hetcomp.knowledge.sorted_rows import sorted_rows
+from recbole_hetcomp.losses.streaming import log_mass
+from recbole_hetcomp.teachers import Trajectory
+from recbole_hetcomp.teachers.ranking import top_unobserved
+
+SAMPLE = 200  # users on which the reference's loops are timed
+STEP_USERS = 256
+EPOCH_SAMPLE = 4  # batches of the reference's epoch
+
+
+def curriculum_row(lists: Tensor) -> Row:
+    """One check in which every pair moves, and new targets for all users."""
+    student, teacher_topk = lists[0, 0].roll(1, 0)[:, :50], lists[..., :50]
+    importance = rank_importance(torch.arange(DEPTH)).expand(N_TEACHERS, 1, DEPTH)
+    everyone = torch.arange(N_USERS)
+    curriculum = Curriculum(N_TEACHERS, N_USERS, N_STAGES)
+    curriculum.advance(student, teacher_topk, 10)
+    curriculum.reference.fill_(2.0)  # far enough for every pair to move
+    started = curriculum.state_dict()
+
+    def ours() -> None:
+        curriculum.load_state_dict(started)
+        curriculum.advance(student, teacher_topk, 20)
+        ensemble_topk(lists[torch.arange(N_TEACHERS)[:, None], curriculum.stage.long(), everyone], importance, 100)
+
+    few = lists[:, :, :SAMPLE]
+    importances = [[reference.dense_importance(few[x, e], N_ITEMS) for e in range(N_STAGES)] for x in range(N_TEACHERS)]
+    of_student, of_teachers = student[:SAMPLE].numpy(), few.numpy()
+
+    def theirs() -> None:
+        stage, last = np.zeros((N_TEACHERS, SAMPLE), dtype=np.int64), np.full((N_TEACHERS, SAMPLE), 2.0)
+        reference.curriculum_pass(of_student, of_teachers, stage, last, 1.04)
+        reference.rebuild_targets(importances, stage)
+
+    chosen = lists[:, 1].contiguous()
+    keys = chosen.transpose(0, 1).flatten(1).long() << 39  # what the merger sorts, 2^16 at a time
+
+    def merging() -> None:
+        ensemble_topk(chosen, importance, 100)
+
+    def sorting() -> None:
+        for part in keys.split(2**16 // (N_TEACHERS * DEPTH)):
+            sorted_rows(part)
+
+    mine, dense, merges, sorts = interleaved(ours, theirs, merging, sorting, repeats=9)
+    whole, merged, sorted_in = (median(times) / N_USERS * 1e6 for times in (mine, merges, sorts))
+    return Row(
+        "DKC pass and target rebuild, µs a user",
+        f"{whole:.0f}",
+        f"{median(dense) / SAMPLE * 1e6:,.0f}",
+        Ratio.of(dense, mine, N_USERS / SAMPLE),
+        200,
+        bound=f"of the {whole:.0f} µs, merging {N_TEACHERS * DEPTH:,} candidates takes {merged:.0f} (sorting them alone "
+        f"{sorted_in:.0f}), comparing {2 * N_TEACHERS} pairs of lists {whole - merged:.0f}; the target leaves "
+        f"{median(dense) / SAMPLE * 1e6 / 200:.0f}",
+    )
+
+
+class Steps:
+    """Training steps of both sides on the same data: the same student's size, lists, users and items."""
+
+    def __init__(self, dataset: SyntheticDataset, lists: Tensor, generator: torch.Generator) -> None:
+        self.generator = generator
+        self.ours = Training(dataset, lists[0, 0, :, :100].contiguous())
+        history = self.ours.student.history
+        self.users = history.pairs // N_ITEMS  # of each interaction
+        self.targets = lists[0, 0, :, :100].long()
+        places = torch.arange(10) % history.counts.clamp(min=1)[:, None]  # a full list: the reference knows no padding
+        self.observed = self.ours.student.observed.long().gather(1, places)
+        self.mask = torch.ones(N_USERS, N_ITEMS)
+        self.mask.view(-1)[history.pairs] = 0.0
+        self.mask[:, 0] = 0.0
+        self.user_table, self.item_table = (torch.nn.Embedding(n, SIZE) for n in (N_USERS, N_ITEMS))
+        torch.nn.init.normal_(self.user_table.weight, std=0.01)
+        torch.nn.init.normal_(self.item_table.weight, std=0.01)
+        self.optimiser = torch.optim.Adam([*self.user_table.parameters(), *self.item_table.parameters()])
+
+    def reference_step(self, users: Tensor) -> None:
+        """One batch of unique users."""
+        self.optimiser.zero_grad()
+        scores = self.user_table(users) @ self.item_table.weight.T
+        reference.fine_loss(scores, self.targets[users], self.observed[users], self.mask[users]).backward()
+        self.optimiser.step()
+
+    def row(self) -> Row:
+        """A step of as many users on both sides."""
+        users = torch.arange(1, STEP_USERS + 1)
+        batch = Interaction({"user_id": users})
+        bare = bare_products(STEP_USERS, SIZE, self.generator)
+        student = self.ours.student
+        excluded = torch.cat([student.history.padded(users), self.targets[users, :50]], 1)
+
+        def mass() -> None:
+            log_mass(*student.vectors(users), excluded).sum().backward()  # type: ignore[misc]
+
+        works = (lambda: self.ours.step(batch), lambda: self.reference_step(users), bare, mass)
+        mine, theirs, least, masses = interleaved(*works, repeats=11)
+        per_row = [median(times) / STEP_USERS * 1e3 for times in (mine, theirs, least, masses)]
+        return Row(
+            f"training step of {STEP_USERS} users, ms a user row",
+            f"{per_row[0]:.3f}",
+            f"{per_row[1]:.3f}",
+            Ratio.of(theirs, mine),
+            10,
+            bound=f"of {per_row[0]:.3f} ms, the log-mass and its gradient take {per_row[3]:.3f}; two products and one exp "
+            f"over the catalogue alone take {per_row[2]:.3f}, and streaming needs both twice, which allows about "
+            f"{per_row[1] / per_row[2] / 2:.1f} x",
+        )
+
+    def epoch_row(self) -> Row:
+        """An epoch: each user once in ours, once an interaction (and at most once a batch) in the reference."""
+        batches = reference.interaction_batches(self.users, self.generator)
+        rows, sample = sum(map(len, batches)), batches[:EPOCH_SAMPLE]
+
+        def theirs() -> None:
+            for users in sample:
+                self.reference_step(users)
+
+        mine, dense = interleaved(self.ours.steps, theirs)
+        scale = len(batches) / len(sample)
+        return Row(
+            "training epoch, s",
+            f"{median(mine):.2f} ({N_USERS - 1:,} user rows)",
+            f"{median(dense) * scale:.1f} ({rows:,} user rows; from {len(sample)} of {len(batches)} batches)",
+            Ratio.of(dense, mine, scale),
+            None,
+            bound=f"{rows / (N_USERS - 1):.1f} x are the user rows, the rest is the step",
+        )
+
+
+def bare_products(n_users: int, size: int, generator: torch.Generator) -> Callable[[], None]:
+    """What no exact softmax avoids: the scores, their exp, and one product for a gradient."""
+    users, items = (torch.randn(n, size, generator=generator) * 0.3 for n in (n_users, N_ITEMS))
+
+    def bare() -> None:
+        (users @ items.T).exp_() @ items
+
+    return bare
+
+
+def log_mass_row(generator: torch.Generator) -> Row:
+    """Forward and backward of the streamed log-mass against what no exact softmax avoids."""
+    users, items = (torch.randn(n, 64, generator=generator, requires_grad=True) for n in (256, N_ITEMS))
+    excluded = torch.randint(1, N_ITEMS, (256, 115), generator=generator)
+    mine, least = interleaved(
+        lambda: log_mass(users, items, excluded).sum().backward(), bare_products(256, 64, generator), repeats=21
+    )
+    return Row(
+        "log-mass forward and backward (256 users, size 64), ms; reference: two bare products and one exp",
+        f"{median(mine) * 1e3:.1f}",
+        f"{median(least) * 1e3:.1f}",
+        Ratio.of(mine, least),
+        2,
+        most=True,
+        bound="scores and exp once for the sum and once more for the gradients, and two products of gradients: four "
+        "products and two exps against two and one, twice the work by construction",
+    )
+
+
+def size_row(lists: Tensor) -> Row:
+    """Bytes on disk of all trajectories against dense float32 importances."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "one.safetensors"
+        Trajectory.from_lists(lists[0]).save(path)
+        mine = path.stat().st_size * N_TEACHERS
+    dense = N_TEACHERS * N_STAGES * N_USERS * N_ITEMS * 4
+    return Row(
+        "trajectories on disk, MiB",
+        f"{mine / 2**20:.0f}",
+        f"{dense / 2**20:,.0f} (computed)",
+        Ratio(*[dense / mine] * 3),
+        100,
+        bound=f"{DEPTH} entries of 6 bytes (id and deviation) a user and checkpoint against {N_ITEMS:,} of 4: "
+        f"{N_ITEMS * 4 / DEPTH / 6:.0f} x, by the lists' depth",
+    )
+
+
+def ranking_row(dataset: SyntheticDataset, generator: torch.Generator) -> Row:
+    """Top 50 of all users: a student of size 8 against six teachers of size 64, whose lists of 200 are merged."""
+    history = History.of(dataset)  # type: ignore[arg-type]
+    student, teachers = factors(dataset, SIZE), [factors(dataset, 64) for _ in range(N_TEACHERS)]
+    importance = rank_importance(torch.arange(DEPTH)).expand(N_TEACHERS, 1, DEPTH)
+
+    def ensemble() -> None:
+        ensemble_topk(torch.stack([top_unobserved(teacher, history, DEPTH) for teacher in teachers]), importance, 50)
+
+    mine, theirs = interleaved(lambda: top_unobserved(student, history, 50), ensemble)
+    return Row(
+        "top 50 of all users, s; reference: the six teachers",
+        f"{median(mine):.2f}",
+        f"{median(theirs):.2f}",
+        Ratio.of(theirs, mine),
+        None,
+        bound="the product is a quarter of a ranking, by the profiler; masking, looking for NaN and selecting among all "
+        "items cost the student as much as each teacher",
+    )
+
+
+def items_table(generator: torch.Generator) -> list[list[str]]:
+    """A training step as the catalogue grows: what an item costs, against the catalogue a tenth as large."""
+    sizes = (10_000, 100_000, 1_000_000)
+    seconds = interleaved(*(_step_with(n_items, generator) for n_items in sizes))
+    rows = []
+    for place, (n_items, taken) in enumerate(zip(sizes, seconds)):
+        per_row = median(taken) / 64
+        growth = ["", ""]
+        if place:
+            ratio = Ratio.of(taken, seconds[place - 1], sizes[place - 1] / n_items).middle
+            growth = [f"{ratio:.2f} x", "yes" if ratio <= 1.3 else "no"]
+        rows.append([f"{n_items:,}", f"{per_row * 1e3:.3f}", f"{per_row / n_items * 1e9:.2f}", *growth])
+    return rows
+
+
+def _step_with(n_items: int, generator: torch.Generator) -> Callable[[], None]:
+    dataset = SyntheticDataset(1_001, n_items, generator)
+    training = Training(dataset, zipf_items((1_001, 100), n_items, generator).int())
+    batch = Interaction({"user_id": torch.arange(1, 65)})
+    return lambda: training.step(batch)
