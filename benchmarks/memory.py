@@ -70,7 +70,7 @@ def ours(folder: str) -> dict[str, int]:
     for epoch in (10, 20):
         ranked = top_unobserved(training.student, history, 50)
         curriculum.advance(ranked, ensemble.items[..., :50], epoch)
-        training.student.targets = ensemble.topk(100, curriculum.stage.long())
+        training.student.current_lists.targets = ensemble.topk(100, curriculum.stage.long())
         training.steps(STEPS)
     return {"peak": peak_bytes()}
 

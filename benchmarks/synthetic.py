@@ -6,6 +6,7 @@ import math
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -81,7 +82,8 @@ class Training:
     def __init__(self, dataset: SyntheticDataset, targets: Tensor) -> None:
         config = settings()
         self.student = HetCompStudent(config, dataset)  # type: ignore[arg-type]
-        self.student.targets, self.student.observed = targets, observed_lists(self.student.history)
+        self.student.lists = SimpleNamespace(targets=targets)  # type: ignore[assignment]
+        self.student.observed = observed_lists(self.student.history)
         self.optimiser = torch.optim.Adam(self.student.parameters(), lr=config["learning_rate"])
         self.batches = EntityBatches("user_id", self.student.history.active_users, config["train_batch_size"], 0)
 
@@ -104,7 +106,7 @@ class Training:
     def known_bytes(self) -> int:
         """Of embeddings, their gradients, Adam's two moments, the lists and the history."""
         history = [value for value in vars(self.student.history).values() if isinstance(value, Tensor)]
-        tensors = [*list(self.student.parameters()) * 4, *history, self.student.targets, self.student.observed]
+        tensors = [*list(self.student.parameters()) * 4, *history, self.student.current_lists.targets, self.student.observed]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

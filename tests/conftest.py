@@ -11,12 +11,17 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from recbole.utils import init_seed
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.registry import get_model
 from recbole_hetcomp.split import Split, make_split
+from recbole_hetcomp.teachers import Teacher, TeacherPool, Trajectory
+from recbole_hetcomp.teachers.ranking import top_of_block
+from recbole_hetcomp.teachers.training import build_pool
 
+DEPTH, N_STAGES = 20, 2  # of the lists in a `list_pool`
 N_USERS, N_ITEMS, N_GROUPS = 60, 80, 4
 COLD_USER, UNSEEN_ITEM = "cold", "unseen"  # they stand in the feature files alone: nothing to train on
 
@@ -118,5 +123,36 @@ def make_model(make_config: Callable[..., Config], split: Split) -> Callable[...
         config = make_config(name, **overrides)
         init_seed(config["seed"], config["reproducibility"])
         return get_model(name)(config, split.loaders(config).train._dataset).eval()
+
+    return make
+
+
+@pytest.fixture
+def list_pool(split: Split) -> Callable[[int], TeacherPool]:
+    """`list_pool(n)`: a pool of n teachers with random lists outside the training items."""
+
+    def make(n_teachers: int) -> TeacherPool:
+        generator = torch.Generator().manual_seed(n_teachers)
+        users = split.history.active_users
+        teachers = []
+        for index in range(n_teachers):
+            items = torch.zeros(N_STAGES, split.whole.user_num, DEPTH, dtype=torch.int32)
+            for stage in range(N_STAGES):
+                scores = torch.rand(len(users), split.whole.item_num, generator=generator)
+                items[stage, users] = top_of_block(scores, split.history.padded(users), DEPTH).int()
+            deviations = 30 * torch.rand(items.shape, generator=generator)
+            made = Trajectory.from_lists(items, rank_std=deviations, dataset_fingerprint=split.fingerprint)
+            teachers.append(Teacher(f"lists {index}", made))
+        return TeacherPool(teachers)
+
+    return make
+
+
+@pytest.fixture
+def trained_pool(make_config: Callable[..., Config], split: Split) -> Callable[..., TeacherPool]:
+    """`trained_pool("BPR", "EASE")`: a pool of teachers trained for two epochs."""
+
+    def make(*names: str) -> TeacherPool:
+        return build_pool(make_config("HetCompStudent", teachers=list(names)), split)
 
     return make

@@ -54,4 +54,4 @@ def test_the_whole_way_with_three_teachers(official: dict) -> None:
     roles = [row["role"] for row in result["comparison"]]
     assert roles == ["teacher"] * 3 + ["ensemble", "student without distillation", "student"]
     assert all(0 < row["recall@50"] < 1 for row in result["comparison"])
-    assert result["model"].curriculum.stage.any()  # users have moved on to later checkpoints
+    assert result["model"].lists.curriculum.stage.any()  # users have moved on to later checkpoints

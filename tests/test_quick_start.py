@@ -133,7 +133,7 @@ def test_presets_run(settings, preset):
     assert model.config["loss_reduction"] == "sum"
     assert model.config["weight_decay"] == 1e-5
     assert model.backbone.user_embedding.embedding_dim == 6
-    assert model.targets.size(1) == 100
+    assert model.lists.targets.size(1) == 100
     assert model.training_entities is None
     assert set(result["test_result"]) == METRICS
 

@@ -16,18 +16,18 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType, ModelType
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.history import History
 from recbole_hetcomp.losses.catalogue import Catalogue, Dense
 from recbole_hetcomp.losses.sampling import Sampled, draw, popularity_proposal
 from recbole_hetcomp.losses.streaming import Vectors
+from recbole_hetcomp.model.target_lists import TargetLists, check_target_lists
 from recbole_hetcomp.registry import get_model
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
-from recbole_hetcomp.teachers.ranking import full_scores
+from recbole_hetcomp.teachers.ranking import full_scores, top_unobserved
 
-RANKED = 50  # items of the student that a method sees after a validation
 # Where RecBole's graph models keep the embeddings of their last evaluation; stale as soon as a parameter changes.
 EVALUATION_CACHES = ("restore_user_e", "restore_item_e")
 
@@ -70,6 +70,10 @@ class DistilledRecommender(GeneralRecommender):
         self.base_loss_weight = float(config["base_loss_weight"])
         self.user_batches = bool(config["user_batches"]) and not self.base_loss_weight  # a base loss needs interactions
         self.history = History.of(dataset)
+        self.distillation_weight = float(config["distillation_weight"])
+        self.lists: TargetLists | None = None  # of methods that learn lists
+        self.auxiliary = nn.ModuleDict()  # what a method trains beside the student and the saved student does without
+        check_target_lists(config, follow=self.follows_curriculum)
         self.generator = torch.Generator().manual_seed(int(config["seed"]))  # of the method's own draws
 
     # ---- what a method adds -------------------------------------------------------------------------------------------
@@ -82,6 +86,9 @@ class DistilledRecommender(GeneralRecommender):
         """The loss [] over a batch, a mean over its users."""
         raise NotImplementedError
 
+    def on_epoch_start(self, epoch: int) -> None:
+        """Before each epoch, counted from 0: for what is drawn or ranked anew."""
+
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
         """After each validation; returns what the log should say of the method's state.
 
@@ -89,7 +96,10 @@ class DistilledRecommender(GeneralRecommender):
             student_topk: [U, RANKED] the student's best items outside the training items
             epoch: epochs trained
         """
-        return ""
+        if self.lists is None:
+            return ""
+        self.lists.advance(student_topk, epoch)
+        return self.lists.state_line(student_topk, self.history.active_users)
 
     @property
     def sums_over_users(self) -> bool:
@@ -99,16 +109,37 @@ class DistilledRecommender(GeneralRecommender):
     @property
     def settled(self) -> bool:
         """Whether early stopping may count; False while what is to be learnt still changes."""
-        return True
+        return self.lists is None or self.lists.settled
 
     def distillation_state(self) -> dict[str, Any]:
         """All that changes during training and is no parameter: tensors and plain values, for an exact resume."""
-        return {}
+        return {} if self.lists is None else {"lists": self.lists.state_dict()}
 
     def load_distillation_state(self, state: Mapping[str, Any]) -> None:
         """Continue where `distillation_state` was taken."""
+        if self.lists is not None:
+            self.lists.load_state_dict(state["lists"])
 
     # ---- what every method has ----------------------------------------------------------------------------------------
+
+    @property
+    def follows_curriculum(self) -> bool:
+        """Whether the lists come from the curriculum's checkpoints rather than from the final ones."""
+        return bool(self.config["curriculum"]) and self.config["curriculum_rule"] != "none"
+
+    def target_lists(self, teachers: TeacherPool, k: int) -> TargetLists:
+        """Lists of `k` items for a method to learn, following the curriculum where the settings ask for one."""
+        return TargetLists(teachers, self.config, k, self.n_items, follow=self.follows_curriculum)
+
+    @property
+    def current_lists(self) -> TargetLists:
+        """The lists of a method that has learnt from its teachers."""
+        assert self.lists is not None, "learn_from comes first"
+        return self.lists
+
+    def ranking(self, k: int) -> Tensor:
+        """[U, k] int32 on the CPU: what the student would recommend now, outside the training items."""
+        return top_unobserved(self, self.history, k, max_block_mb=self.config["max_block_mb"])
 
     def scores(self, users: Tensor) -> Tensor:
         """[B, n_items] the student's scores of all items for `users` [B], with gradients."""
@@ -135,6 +166,22 @@ class DistilledRecommender(GeneralRecommender):
         self._forget_evaluation()
         return self.backbone.predict(Interaction(pairs)).view(items.shape)
 
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """(users [U, d], items [I, d]) of the student, with gradients; of a graph model those that its scores come from.
+
+        Raises:
+            UserError: the student has no table of each.
+        """
+        self._forget_evaluation()
+        if set(EVALUATION_CACHES) <= set(vars(self.backbone)):  # RecBole's graph models
+            users, items = self.backbone.forward()[:2]
+            return users, items
+        tables = [getattr(self.backbone, name, None) for name in ("user_embedding", "item_embedding")]
+        if not all(isinstance(table, nn.Embedding) for table in tables):
+            name = type(self.backbone).__name__
+            raise UserError(f"student: {name} has no table of user and item embeddings; choose MF, ML or LightGCN")
+        return tables[0].weight, tables[1].weight  # type: ignore[union-attr]
+
     @cached_property
     def _proposal(self) -> Tensor:
         """[n_items] float64: with what probability each item is drawn for the tail."""
@@ -146,6 +193,8 @@ class DistilledRecommender(GeneralRecommender):
 
     def check_trainable(self) -> None:
         """Raise a UserError where the scores do not depend on every parameter: no loss over them can train the model."""
+        if not self.base_loss_weight and not self.distillation_weight:
+            raise UserError("distillation_weight: 0 and base_loss_weight: 0 leave nothing to learn; raise one of them")
         name = type(self.backbone).__name__
         with torch.random.fork_rng(), torch.enable_grad():
             scores = self.scores(self.history.active_users[:8])
@@ -163,16 +212,26 @@ class DistilledRecommender(GeneralRecommender):
 
     def calculate_loss(self, interaction: Interaction) -> Tensor | tuple[Tensor, Tensor]:
         """The distillation loss, and before it the weighted base loss where that has a weight."""
-        distillation = self.distillation_loss(self._batch(interaction))
-        if not self.base_loss_weight:
-            return distillation
-        base = self.backbone.calculate_loss(interaction)
-        return self.base_loss_weight * (torch.stack(base).sum() if isinstance(base, tuple) else base), distillation
+        losses = []
+        if self.base_loss_weight:
+            base = self.backbone.calculate_loss(interaction)
+            losses.append(self.base_loss_weight * (torch.stack(base).sum() if isinstance(base, tuple) else base))
+        if self.distillation_weight:
+            losses.append(self.distillation_weight * self.distillation_loss(self._batch(interaction)))
+        return losses[0] if len(losses) == 1 else (losses[0], losses[1])
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """As ever; what an evaluation of other parameters left behind is dropped."""
         self._forget_evaluation()
         return super().load_state_dict(*args, **kwargs)
+
+    def served_state(self) -> dict[str, Tensor]:
+        """The parameters of the saved student: the backbone's."""
+        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("auxiliary.")}
+
+    def load_served_state(self, state: Mapping[str, Tensor]) -> None:
+        """The backbone's parameters from `served_state`."""
+        self.load_state_dict({**self.state_dict(), **state})
 
     def predict(self, interaction: Interaction) -> Tensor:
         return self.backbone.predict(interaction)

@@ -11,7 +11,8 @@ from recbole.trainer import Trainer
 from recbole.utils import set_color
 
 from recbole_hetcomp.errors import UserError
-from recbole_hetcomp.model.student import RANKED, DistilledRecommender
+from recbole_hetcomp.model.student import DistilledRecommender
+from recbole_hetcomp.model.target_lists import RANKED
 from recbole_hetcomp.teachers.ranking import top_unobserved
 from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.checkpoint import load_checkpoint, plain_config, plain_state, save_checkpoint
@@ -57,6 +58,12 @@ class DistillationTrainer(Trainer):
             ) from error
         self.logger.info(set_color("Resuming", "blue") + f": epoch {self.start_epoch}, from {path}")
 
+    def fit(self, *arguments: Any, **settings: Any) -> Any:
+        """As RecBole's; at the end the student is what is served, without what only its training needed."""
+        result = super().fit(*arguments, **settings)
+        self.model.auxiliary = torch.nn.ModuleDict()
+        return result
+
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["state_dict"])
         self.model.load_distillation_state(state["distillation"])
@@ -74,6 +81,7 @@ class DistillationTrainer(Trainer):
                 self.model.generator.set_state(self.progress["method_random"].cpu())
                 self.progress = {}
             self._save_progress(epoch_idx, batches)
+        self.model.on_epoch_start(epoch_idx)
         parallel.own_randomness(self.config["seed"], epoch_idx)
         loss = loss_func or parallel.loss_of_all(self.model)
         return super()._train_epoch(batches, epoch_idx, loss_func=loss, show_progress=show_progress)
@@ -122,6 +130,7 @@ class DistillationTrainer(Trainer):
         path = kwargs.get("saved_model_file", self.saved_model_file)
         state = {
             **plain_state(self.model),
+            "state_dict": self.model.served_state(),
             "config": plain_config(self.config),
             "epoch": epoch,
             "cur_step": self.cur_step,
@@ -137,7 +146,7 @@ class DistillationTrainer(Trainer):
         if load_best_model:
             parallel.wait()  # for the first process, which may still be writing it
             path = model_file or self.saved_model_file
-            self.model.load_state_dict(load_checkpoint(path, map_location=self.device)["state_dict"])
+            self.model.load_served_state(load_checkpoint(path, map_location=self.device)["state_dict"])
             self.logger.info(f"Loading model structure and parameters from {path}")
         if not parallel.is_first():
             return parallel.from_first(None)

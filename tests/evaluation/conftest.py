@@ -7,35 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 
 from recbole_hetcomp.split import Split
-from recbole_hetcomp.teachers import Teacher, TeacherPool, Trajectory
-from recbole_hetcomp.teachers.ranking import top_of_block
-
-DEPTH, N_STAGES = 20, 2
-
-
-@pytest.fixture
-def list_pool(split: Split) -> Callable[[int], TeacherPool]:
-    """`list_pool(n)`: a pool of n teachers with random lists outside the training items."""
-
-    def make(n_teachers: int) -> TeacherPool:
-        generator = torch.Generator().manual_seed(n_teachers)
-        users = split.history.active_users
-        teachers = []
-        for index in range(n_teachers):
-            items = torch.zeros(N_STAGES, split.whole.user_num, DEPTH, dtype=torch.int32)
-            for stage in range(N_STAGES):
-                scores = torch.rand(len(users), split.whole.item_num, generator=generator)
-                items[stage, users] = top_of_block(scores, split.history.padded(users), DEPTH).int()
-            deviations = 30 * torch.rand(items.shape, generator=generator)
-            made = Trajectory.from_lists(items, rank_std=deviations, dataset_fingerprint=split.fingerprint)
-            teachers.append(Teacher(f"lists {index}", made))
-        return TeacherPool(teachers)
-
-    return make
 
 
 @pytest.fixture

@@ -73,9 +73,9 @@ def student_lists(model: HetCompStudent) -> Tensor:
 
 def finish(model: HetCompStudent) -> None:
     """Put every pair at the last stage, as a finished curriculum leaves it."""
-    state = model.curriculum.state_dict()
-    state["stage"] = torch.full_like(state["stage"], model.curriculum.n_stages - 1)
-    model.load_distillation_state({"curriculum": state})
+    state = model.lists.curriculum.state_dict()
+    state["stage"] = torch.full_like(state["stage"], model.lists.curriculum.n_stages - 1)
+    model.load_distillation_state({"lists": state})
 
 
 # --- the ensemble of a user's stages, from the formulas -------------------------------------------------------------
@@ -105,14 +105,14 @@ def test_targets_and_observed_equal_the_formulas(make_config, split):
     pool = pool_of(split)
     model = build(make_config, split, pool)
     for user in split.history.active_users.tolist():
-        assert model.targets[user].tolist() == slow_targets(pool, [0, 0], user, 20)
+        assert model.lists.targets[user].tolist() == slow_targets(pool, [0, 0], user, 20)
         observed = slow_observed(pool, user, 5)
         assert model.observed[user].tolist() == observed + [0] * (5 - len(observed))
 
 
 def test_padding_and_training_items_are_never_among_the_targets(make_config, split):
     model = build(make_config, split)
-    for lists in (model.targets, model.final):
+    for lists in (model.lists.targets, model.lists.final):
         for user in split.history.active_users.tolist():
             listed = [item for item in lists[user].tolist() if item]
             assert len(listed) == len(set(listed)) >= 20
@@ -122,7 +122,7 @@ def test_padding_and_training_items_are_never_among_the_targets(make_config, spl
     absent = torch.ones(model.n_users, dtype=torch.bool)
     absent[split.history.active_users] = False
     assert absent.sum() >= 2  # the padding user, and one without interactions
-    assert not model.targets[absent].any()
+    assert not model.lists.targets[absent].any()
     assert not model.observed[absent].any()
 
 
@@ -146,13 +146,13 @@ def slow_loss(model: HetCompStudent, split, user: int, fine: bool, depths=(0.5, 
         row = model.full_sort_predict(Interaction({"user_id": torch.tensor([user])})).double()
     clamp = model.config["score_clamp"] or math.inf
     scores = [max(-clamp, min(clamp, score)) for score in row.tolist()]
-    targets = [item for item in model.targets[user].tolist() if item]
+    targets = [item for item in model.lists.targets[user].tolist() if item]
     observed = [item for item in model.observed[user].tolist() if item]
     history = set(split.history.padded(torch.tensor([user]))[0].tolist())
     if not fine:
         tail = slow_mass(scores, history | set(targets))
         return sum(math.log(math.exp(scores[i]) + math.exp(tail)) - scores[i] for i in observed + targets)
-    lists = [targets[: max(1, int(model.targets.size(1) * depth))] for depth in depths]
+    lists = [targets[: max(1, int(model.lists.targets.size(1) * depth))] for depth in depths]
     tails = [slow_mass(scores, history | set(part)) for part in lists]
     loss = slow_plackett_luce(scores, observed, tails[0])
     return loss + sum(w * slow_plackett_luce(scores, part, tail) for w, part, tail in zip(weights, lists, tails))
@@ -177,7 +177,7 @@ def test_loss_of_a_preset_equals_the_authors_formulas(make_config, split, preset
     overrides["weight_decay"] = float(overrides["weight_decay"])
     pool = pool_of(split, 4)
     model = build(make_config, split, pool, **{**overrides, "curriculum_period": 10, "eval_step": 10})
-    assert (model.targets.size(1), model.observed.size(1)) == (100, 10 if preset == "official" else 100)
+    assert (model.lists.targets.size(1), model.observed.size(1)) == (100, 10 if preset == "official" else 100)
     assert not model.settled or not model.config["patience_from_switch"]
     if fine:
         finish(model)
@@ -222,7 +222,7 @@ def test_an_item_that_is_only_padding_in_short_lists_changes_no_loss(make_config
     trajectory = pool.teachers[0].trajectory
     trajectory.items[:, :, 12:] = 0  # lists of 12, although 20 targets are asked for
     model = build(make_config, split, pool, transfer="overall", loss_reduction="sum")
-    assert (model.targets[3] > 0).sum() == 12
+    assert (model.lists.targets[3] > 0).sum() == 12
     loss = model.calculate_loss(Interaction({"user_id": torch.tensor([3])})).item()
     assert loss == pytest.approx(0.01 * slow_loss(model, split, 3, False), rel=1e-5)
 
@@ -234,20 +234,20 @@ def test_only_users_who_moved_on_get_new_targets(make_config, split):
     pool = pool_of(split)
     model = build(make_config, split, pool, curriculum_rule="submission", curriculum_alpha=1.0, curriculum_decay=1.0)
     model.on_validation(student_lists(model), 1)
-    before = model.targets.clone()
+    before = model.lists.targets.clone()
     taught = pool.teachers[0].trajectory
     lists = student_lists(model)
     nearer = [3, 17, 40]
     lists[nearer, :DEPTH] = taught.items[1, nearer]  # these students reach the first teacher's second checkpoint
     model.on_validation(lists, 2)
-    stage = model.curriculum.stage
+    stage = model.lists.curriculum.stage
     assert stage[0, nearer].tolist() == [1, 1, 1]
     for user in split.history.active_users.tolist():
         expected = slow_targets(pool, stage[:, user].tolist(), user, 20)
-        assert model.targets[user].tolist() == expected
+        assert model.lists.targets[user].tolist() == expected
         moved = bool(stage[:, user].any())
         assert moved == (user in nearer)
-        assert moved == (model.targets[user].tolist() != before[user].tolist())
+        assert moved == (model.lists.targets[user].tolist() != before[user].tolist())
 
 
 @pytest.mark.parametrize("rule", [*RULES, "none"])
@@ -257,8 +257,8 @@ def test_at_the_last_stage_targets_are_the_final_ensembles(make_config, split, r
     if rule != "none":
         finish(model)
     for user in split.history.active_users.tolist():
-        assert model.targets[user].tolist() == slow_targets(pool, [STAGES - 1] * 2, user, 20)
-    assert torch.equal(model.targets, model.final[:, :20])
+        assert model.lists.targets[user].tolist() == slow_targets(pool, [STAGES - 1] * 2, user, 20)
+    assert torch.equal(model.lists.targets, model.lists.final[:, :20])
     assert model.fine
     assert model.settled
 
@@ -273,7 +273,7 @@ def test_loss_switches_when_the_curriculum_ends_and_never_back(make_config, spli
             for parameter in model.parameters():
                 parameter.add_(torch.randn(parameter.shape, generator=generator))
         model.on_validation(student_lists(model), epoch)
-        last = bool((model.curriculum.stage == STAGES - 1).double().mean(1).round(decimals=2).eq(1).all())
+        last = bool((model.lists.curriculum.stage == STAGES - 1).double().mean(1).round(decimals=2).eq(1).all())
         assert model.fine == model.settled == last
         assert not (switched and not model.fine)
         switched = model.fine
@@ -302,9 +302,9 @@ def test_no_check_is_made_between_the_periods(make_config, split):
     model = build(make_config, split, curriculum_period=4, eval_step=2)
     for epoch in (2, 6, 10):
         model.on_validation(student_lists(model), epoch)
-        assert not model.curriculum.started
+        assert not model.lists.curriculum.started
     model.on_validation(student_lists(model), 12)
-    assert model.curriculum.started
+    assert model.lists.curriculum.started
 
 
 def test_patience_counts_from_the_start_where_that_is_asked_for(make_config, split):
@@ -323,7 +323,7 @@ def test_log_line_tells_stage_distance_and_loss(make_config, split):
     model = build(make_config, split)
     lists = student_lists(model)
     active = split.history.active_users
-    distance = discrepancy(lists[active], model.final[active], k=50, relevance=model.config["discrepancy"]).mean()
+    distance = discrepancy(lists[active], model.lists.final[active], k=50, relevance=model.config["discrepancy"]).mean()
     assert model.on_validation(lists, 1) == f"stage 0.00/2, D@50 {distance:.2f}, overall loss"
 
 
@@ -334,18 +334,18 @@ def test_state_round_trip_brings_back_curriculum_and_targets(make_config, split)
         model.on_validation(student_lists(model).flip(1), epoch) if epoch == 2 else model.on_validation(
             student_lists(model), epoch
         )
-    assert model.curriculum.stage.any()
+    assert model.lists.curriculum.stage.any()
     state = model.distillation_state()
     again = build(make_config, split, pool)
-    assert not torch.equal(again.targets, model.targets)
+    assert not torch.equal(again.lists.targets, model.lists.targets)
     again.load_distillation_state(state)
-    assert torch.equal(again.targets, model.targets)
+    assert torch.equal(again.lists.targets, model.lists.targets)
     for name in ("stage", "reference", "waited", "listed"):
-        assert torch.equal(getattr(again.curriculum, name), getattr(model.curriculum, name))
+        assert torch.equal(getattr(again.lists.curriculum, name), getattr(model.lists.curriculum, name))
     lists = student_lists(model)
     model.on_validation(lists, 4)
     again.on_validation(lists, 4)
-    assert torch.equal(again.targets, model.targets)
+    assert torch.equal(again.lists.targets, model.lists.targets)
 
 
 # --- settings -------------------------------------------------------------------------------------------------------
@@ -407,8 +407,8 @@ def test_student_comes_near_the_ensemble__which_plain_training_does_not(make_con
     plain = trained(build(make_config, split, pool, embedding_size=16).backbone, lambda: loader, 30)
 
     def distance(model) -> float:
-        return discrepancy(top_unobserved(model, split.history, 50)[ids], distilled.final[ids], k=50).mean().item()
+        return discrepancy(top_unobserved(model, split.history, 50)[ids], distilled.lists.final[ids], k=50).mean().item()
 
-    assert distilled.curriculum.finished
+    assert distilled.lists.curriculum.finished
     assert distance(plain) > 0.3
     assert distance(distilled) < 0.5 * distance(plain)

@@ -80,8 +80,8 @@ class Run:
 
     def outcome(self) -> dict[str, Any]:
         state = {f"parameter {name}": value for name, value in self.model.state_dict().items()}
-        curriculum = {f"curriculum {name}": value for name, value in self.model.curriculum.state_dict().items()}
-        loss = {"targets": self.model.targets, "best": self.best, "cur_step": self.trainer.cur_step}
+        curriculum = {f"curriculum {name}": value for name, value in self.model.lists.curriculum.state_dict().items()}
+        loss = {"targets": self.model.lists.targets, "best": self.best, "cur_step": self.trainer.cur_step}
         test = self.trainer.evaluate(self.loaders.test, load_best_model=True)
         return {**state, **curriculum, **loss, "test": dict(test)}
 
@@ -150,7 +150,7 @@ def test_patience_begins_at_the_switch__or_at_the_start(make_config, split, monk
     class Course:
         """A curriculum that ends after epoch 7 whatever the student does."""
 
-        finished, k, stage, n_stages, mean_stage = False, 50, run.model.curriculum.stage, 2, 0.0
+        finished, k, stage, n_stages, mean_stage = False, 50, run.model.lists.curriculum.stage, 2, 0.0
 
         def due(self, epoch: int) -> bool:
             self.finished = epoch >= switch
@@ -159,7 +159,7 @@ def test_patience_begins_at_the_switch__or_at_the_start(make_config, split, monk
         def state_dict(self) -> dict[str, Any]:
             return {}
 
-    run.model.curriculum = Course()
+    run.model.lists.curriculum = Course()
     scores = iter([0.9] + [0.1] * 40)
     validate = DistillationTrainer.__mro__[1]._valid_epoch
     monkeypatch.setattr(

@@ -1,8 +1,8 @@
 """ML: metric learning as a student. CML's distances, stretched so that a softmax over the catalogue can be sharp.
 
 Source: Hsieh et al., "Collaborative Metric Learning", WWW 2017, https://doi.org/10.1145/3038912.3052639. HetComp publishes
-no scoring for its metric-learning student. The same group's ConCF (Kang et al., WWW 2022) code has a factor of 10; the default
-here, 20, is chosen on validation parts of ml-100k.
+no scoring for its metric-learning student. The same group's ConCF (Kang et al., WWW 2022) code has a factor of 10; the
+default here, 20, is chosen on validation parts of ml-100k.
 """
 
 from __future__ import annotations

@@ -1,0 +1,116 @@
+"""The list that each user learns from the teachers: the ensemble's, at the checkpoints that the curriculum has reached.
+
+Without a curriculum it is the final ensemble's, and with a single teacher that teacher's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from logging import getLogger
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.knowledge import RELEVANCES, RULES, Curriculum, discrepancy
+from recbole_hetcomp.teachers.ensemble import IMPORTANCES, Ensemble
+from recbole_hetcomp.teachers.pool import TeacherPool
+
+CURRICULA = (*RULES, "none")
+RANKED = 50  # items of the student that a method sees after a validation
+
+
+class TargetLists:
+    """Every user's current list.
+
+    Args:
+        pool: the teachers
+        config: settings of the importance, of the discrepancy and of the curriculum
+        k: length of the lists
+        n_items: of the catalogue, padding included
+        follow: whether a curriculum leads through the checkpoints; otherwise the last ones count from the start
+
+    Attributes:
+        targets: [U, k] int32 on the student's device, best first, 0 = none left
+        final: [U, discrepancy_k] int32, the final ensemble's, on the CPU
+    """
+
+    def __init__(self, pool: TeacherPool, config: Any, k: int, n_items: int, *, follow: bool) -> None:
+        self.ensemble = Ensemble.from_config(pool, config)
+        self.device, self.relevance = config["device"], config["discrepancy"]
+        self.patient = bool(config["patience_from_switch"])
+        self.curriculum = Curriculum(
+            len(pool),
+            pool.n_users,
+            pool.n_stages if follow else 1,
+            alpha=config["curriculum_alpha"],
+            decay=config["curriculum_decay"],
+            period=config["curriculum_period"],
+            rule=config["curriculum_rule"] if follow else "official",
+            max_dwell=config["curriculum_max_dwell"],
+            k=config["discrepancy_k"],
+            temperature=config["importance_temperature"],
+            relevance=config["discrepancy"],
+        )
+        if k >= n_items:
+            getLogger().warning(f"lists of {k} items are asked for, and there are {n_items - 1}; they end with them")
+        self.final = self.ensemble.topk(config["discrepancy_k"], self._stages(last=True))
+        self.targets = self.ensemble.topk(k, self._stages()).to(self.device)
+
+    def advance(self, student_topk: Tensor, epoch: int) -> None:
+        """One DKC check where one is due, and new lists for the users who moved.
+
+        Args:
+            student_topk: [U, RANKED] the student's best items outside the training items
+            epoch: epochs trained
+        """
+        if self.curriculum.due(epoch) and not self.curriculum.finished:
+            teacher_topk = self.ensemble.items[..., : self.curriculum.k]
+            moved = self.curriculum.advance(student_topk, teacher_topk, epoch).any(0).nonzero().squeeze(1)
+            if len(moved):
+                targets = self.ensemble.topk(self.targets.size(1), self.curriculum.stage[:, moved], moved)
+                self.targets[moved.to(self.device)] = targets.to(self.device)
+
+    @property
+    def settled(self) -> bool:
+        """Whether early stopping may count."""
+        return self.curriculum.finished or not self.patient
+
+    def state_line(self, student_topk: Tensor, users: Tensor) -> str:
+        """For the log: the mean stage, and how far the student is from the final ensemble over `users`."""
+        depth = self.final.size(1)
+        distance = discrepancy(student_topk[users], self.final[users], k=depth, relevance=self.relevance).mean()
+        return f"stage {self.curriculum.mean_stage:.2f}/{self.curriculum.n_stages - 1}, D@{depth} {distance:.2f}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes during training."""
+        return self.curriculum.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        self.curriculum.load_state_dict(state)
+        self.targets = self.ensemble.topk(self.targets.size(1), self._stages()).to(self.device)
+
+    def _stages(self, last: bool = False) -> Tensor:
+        """[X, U] the checkpoint of each teacher for each user."""
+        stage = self.curriculum.stage.long()
+        static = self.curriculum.n_stages == 1
+        return torch.full_like(stage, self.ensemble.items.size(1) - 1) if last or static else stage
+
+
+def check_target_lists(config: Any, *, follow: bool) -> None:
+    """Raise a UserError for settings of the lists that are out of range."""
+    choices = {"curriculum_rule": CURRICULA, "importance": tuple(IMPORTANCES), "discrepancy": RELEVANCES}
+    for key, allowed in choices.items():
+        if config[key] not in allowed:
+            raise UserError(f"{key}: {config[key]!r} is none of {', '.join(allowed)}")
+    if config["discrepancy_k"] > RANKED:
+        raise UserError(
+            f"discrepancy_k: {config['discrepancy_k']} is more than the {RANKED} items that are looked at; lower it"
+        )
+    if follow and (config["eval_step"] < 1 or config["curriculum_period"] % config["eval_step"]):
+        raise UserError(
+            f"curriculum_period: {config['curriculum_period']} is no multiple of eval_step ({config['eval_step']}); "
+            "the curriculum moves after a validation, so make it one"
+        )

@@ -1,0 +1,84 @@
+"""Several teachers as one, for methods that learn from one: its scores, and embeddings whose products are those scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from logging import getLogger
+
+import torch
+from torch import Tensor
+
+from recbole_hetcomp.history import users_per_block
+from recbole_hetcomp.knowledge.spectral import spectral_factors
+from recbole_hetcomp.teachers.ensemble import teacher_weights
+from recbole_hetcomp.teachers.pool import TeacherPool
+
+POWER_ITERATIONS = 2
+
+
+class SingleTeacher:
+    """A pool as one teacher.
+
+    One teacher is itself. Of several, a user's scores are standardised over the items, teacher by teacher, and averaged with
+    the teachers' weights: their scales have nothing in common.
+
+    Args:
+        pool: teachers that are models, not lists alone
+        weighting: a teacher counts by (its validation score / the best one's) ** weighting
+        max_block_mb: MiB of scores held at once
+        seed: of the random start of the factors
+    """
+
+    def __init__(self, pool: TeacherPool, *, weighting: float, max_block_mb: float, seed: int) -> None:
+        self.pool, self.max_block_mb, self.seed = pool, max_block_mb, seed
+        weights = teacher_weights(pool, weighting)
+        self.weights = weights / weights.sum()
+
+    @torch.no_grad()
+    def scores(self, users: Tensor) -> Tensor:
+        """[B, n_items] float32 for `users` [B]; the padding item's column means nothing."""
+        if len(self.pool) == 1:
+            return self.pool.teachers[0].scores(users).float()
+        return sum(
+            weight * standardised(teacher.scores(users).float())
+            for weight, teacher in zip(self.weights.tolist(), self.pool.teachers)
+        )
+
+    def scores_of(self, items: Tensor) -> Tensor:
+        """[U, n] float32 on the CPU: the scores of each user's `items` [U, n], a block of users at a time; 0 for id 0."""
+        found = torch.zeros(items.shape)
+        for users in self._blocks(items.size(0)):
+            listed = items[users].long()
+            found[users] = self.scores(users).cpu().gather(1, listed.cpu()).masked_fill(listed.cpu() == 0, 0.0)
+        return found
+
+    def embeddings(self, rank: int) -> tuple[Tensor, Tensor]:
+        """(users [U, d], items [I, d]) float32: its own, or `rank` spectral factors of its scores; the log says which."""
+        if len(self.pool) == 1:
+            own = self.pool.teachers[0].embeddings()
+            if own is not None:
+                getLogger().info(f"{self.pool.teachers[0].name}: its own embeddings of size {own[0].size(1)}")
+                return own[0].float(), own[1].float()
+        names = ", ".join(teacher.name for teacher in self.pool.teachers)
+        getLogger().info(f"{names}: no embeddings of their own; {rank} spectral factors of the scores stand for them")
+        n_items = int(self.scores(torch.arange(1, 2)).size(1))
+        device = self.scores(torch.arange(1, 2)).device
+        generator = torch.Generator(device).manual_seed(self.seed)
+        return spectral_factors(self._rows, n_items, rank, generator, POWER_ITERATIONS)
+
+    def _rows(self) -> Iterator[Tensor]:
+        """The score matrix in blocks of rows; the padding user's row and the padding item's column are 0."""
+        for users in self._blocks(self.pool.n_users):
+            block = self.scores(users.clamp(min=1))
+            block[:, 0] = 0.0
+            yield block.masked_fill((users == 0)[:, None].to(block.device), 0.0)
+
+    def _blocks(self, n_users: int) -> Iterator[Tensor]:
+        yield from torch.arange(n_users).split(users_per_block(self.scores(torch.arange(1, 2)).size(1), self.max_block_mb))
+
+
+def standardised(scores: Tensor) -> Tensor:
+    """[B, I] with mean 0 and standard deviation 1 in every row, the padding item's column aside."""
+    of_items = scores[:, 1:]
+    deviation, mean = torch.std_mean(of_items, dim=1, keepdim=True)
+    return (scores - mean) / deviation.clamp(min=torch.finfo(scores.dtype).tiny)
