@@ -119,8 +119,9 @@ class Config(RecBoleConfig):
 
     def unknown_keys(self, keys: Iterable[str] | None = None) -> dict[str, str]:
         """Those of `keys`, by default of the keys given, that nothing reads, each with the nearest known one."""
+        given = self.external_config_dict if keys is None else keys
         known = set(self.internal_config_dict) | READ_BY_RECBOLE | {key for keys in self.parameters.values() for key in keys}
-        return {key: close_matches(key, known) for key in keys or self.external_config_dict if key not in known}
+        return {key: close_matches(key, known) for key in given if key not in known}
 
     def warn_of_unknown_keys(self, config_dict: str = "the configuration dict") -> list[str]:
         """Log one line for every key given that nothing reads, with the nearest known one and where it came from.

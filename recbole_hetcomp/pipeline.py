@@ -173,7 +173,7 @@ def _fit_and_test(trainer: Any, config: Config, loaders: Loaders, saved: bool) -
         best_score, best_result = trainer.fit(
             loaders.train, loaders.valid, saved=saved, show_progress=config["show_progress"]
         )
-    except ValueError as error:
+    except (FloatingPointError, ValueError) as error:
         if is_nan(error):
             raise UserError(f"{config.model} cannot be trained: {error}; lower its learning_rate") from error
         raise

@@ -152,8 +152,12 @@ def _check_dataset_files(config: Config) -> None:
                 f"dataset {name!r}: there is no file {str(file)!r}; put RecBole's atomic files there, "
                 "or set --data_path to the folder that holds the dataset's folder"
             )
-        with file.open(encoding="utf-8") as lines:
-            header, first_row = next(lines, "").strip(), next(lines, "").strip()
+        encoding = config["encoding"] or "utf-8"
+        try:
+            with file.open(encoding=encoding) as lines:
+                header, first_row = next(lines, "").strip(), next(lines, "").strip()
+        except (UnicodeDecodeError, LookupError) as error:
+            raise UserError(f"encoding: {encoding!r} does not read {str(file)!r} ({error}); set the file's") from error
         if not header or not first_row:
             raise UserError(f"dataset {name!r}: {str(file)!r} holds no interaction; it needs a header and rows")
         _check_columns(config, file, [column.partition(":")[0] for column in header.split(config["field_separator"])])
@@ -164,11 +168,11 @@ def _check_columns(config: Config, file: Path, columns: list[str]) -> None:
     load = config["load_col"]
     chosen = "*" if load is None else load.get("inter", []) if isinstance(load, dict) else None
     loaded = columns if chosen == "*" else chosen
-    if not isinstance(loaded, list):
+    if not isinstance(loaded, (list, tuple, set)):
         raise UserError(f"load_col: {load!r} is no dict of lists; write {{'inter': ['user_id', 'item_id']}}")
-    unknown = [column for column in loaded if column not in columns]
-    if unknown:
-        raise UserError(f"load_col: {str(file)!r} has no column {unknown[0]!r}, it has {', '.join(columns)}")
+    unknown = [str(column) for column in loaded if column not in columns]
+    if unknown:  # as RecBole has it: files of one dataset need not have the same columns
+        getLogger().warning(f"load_col: {file.name} has no column {', '.join(unknown)}, it has {', '.join(columns)}")
     for key in ("USER_ID_FIELD", "ITEM_ID_FIELD"):
         if config[key] not in columns:
             raise UserError(f"{key}: {str(file)!r} has no column {config[key]!r}, it has {', '.join(columns)}")

@@ -74,15 +74,17 @@ def tune(
 def _search_space(path: Path, config: Config) -> dict[str, dict[str, Any]]:
     """The lines `name kind values` of a file as kind -> name -> values. RecBole would evaluate the values as code."""
     space: dict[str, dict[str, Any]] = {}
-    for line in filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())):
+    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    for line in filter(None, lines):
         name, kind, text = [*line.split(maxsplit=2), "", ""][:3]
         try:
             values = ast.literal_eval(text)
         except (ValueError, SyntaxError):
             values = None
-        if not isinstance(values, (list, tuple)) or len(values) != KINDS.get(kind, len(values)) or not values:
+        numbers = kind not in KINDS or all(isinstance(value, (int, float)) for value in values or ())
+        if not isinstance(values, (list, tuple)) or len(values) != KINDS.get(kind, len(values)) or not values or not numbers:
             raise UserError(f"params_file: {line!r} is not like `dropout uniform 0,1` or `size choice [8,16]`")
-        for key, near in config.unknown_keys([name]).items():
+        for key, near in config.unknown_keys([] if config.given(name) else [name]).items():
             raise UserError(f"params_file: there is no setting {key!r}{near or '; correct its name'}")
         if kind not in (*KINDS, "choice"):
             raise UserError(f"params_file: {kind!r} in {line!r} is none of choice, {', '.join(KINDS)}")

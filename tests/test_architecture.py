@@ -85,6 +85,7 @@ MAY_IMPORT = {
         "teachers.recorder",
         "teachers.trajectory",
         "trainer.checkpoint",
+        "trainer.parallel",
     },
     "evaluation": {"config", "history", "knowledge", "split", "teachers"},
     "pipeline": {"config", "errors", "evaluation", "model", "registry", "settings", "split", "teachers", "trainer"},

@@ -160,7 +160,6 @@ def test_id_fields_that_the_file_does_not_have_are_named_with_those_it_has(make_
 @pytest.mark.parametrize(
     ("load_col", "sentence"),
     [
-        ({"inter": ["user_id", "item_id", "colour"]}, "no column 'colour'"),
         ({"inter": ["user_id"]}, "leaves 'item_id' out"),
         ({"user": ["user_id"]}, "leaves 'user_id' out"),
         ({"inter": "user_id"}, "no dict of lists"),
@@ -174,6 +173,20 @@ def test_columns_that_cannot_be_loaded_are_named(make_config, load_col, sentence
 
 def test_all_columns_may_be_asked_for(make_config) -> None:
     assert make_split(make_config("BPR", load_col={"inter": "*"})).fingerprint
+
+
+def test_a_column_that_a_file_lacks_is_passed_over_with_a_warning_as_recbole_does(make_config, caplog) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert make_split(make_config("BPR", load_col={"inter": ("user_id", "item_id", "colour")})).fingerprint
+    assert "no column colour" in caplog.text
+
+
+def test_a_file_in_another_encoding_is_read_by_it_or_named(make_config) -> None:
+    path = Path(make_config("BPR")["data_path"]) / "toy.inter"
+    path.write_bytes(path.read_text(encoding="utf-8").replace("u3\t", "ü3\t").encode("latin-1"))
+    assert make_split(make_config("BPR", encoding="latin-1", load_col={"inter": "*"})).whole.token2id("user_id", "ü3")
+    with pytest.raises(UserError, match=r"encoding: 'utf-8' does not read|cannot be loaded"):
+        make_split(make_config("BPR"))
 
 
 def test_cutoffs_beyond_the_catalogue_are_shortened_with_one_warning(make_config, split, caplog) -> None:

@@ -31,7 +31,7 @@ def draw_without_replacement(log_weights: Tensor, k: int, generator: torch.Gener
 
 
 def draw_by_rank(lists: Tensor, k: int, temperature: float, generator: torch.Generator) -> Tensor:
-    """[B, k] int64: k items of each list, drawn by exp(-rank / temperature), in the order of the list, 0-padded at the end.
+    """[B, min(k, n)] int64: k items of each list, drawn by exp(-rank / temperature), in its order, 0-padded at the end.
 
     Args:
         lists: [B, n] integer item ids, best first, 0 = no item

@@ -58,4 +58,4 @@ def log_mass(scores: Tensor, excluded: Tensor) -> Tensor:
     floor = log_floor(scores)
     columns = torch.cat([excluded.long(), excluded.new_zeros(len(excluded), 1, dtype=torch.long)], 1)
     mass = scores.scatter(1, columns, floor).logsumexp(1)
-    return torch.where(mass > floor / 2, mass, -torch.inf)
+    return torch.where(mass <= floor / 2, -torch.inf, mass)  # NaN stays NaN, for the trainer to see

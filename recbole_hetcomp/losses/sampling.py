@@ -45,7 +45,7 @@ class Sampled:
         floor = log_floor(scores)
         weighted = (scores - self.log_q).masked_fill(in_same_row(drawn, excluded) | (drawn == 0), floor)
         mass = weighted.logsumexp(1)
-        return torch.where(mass > floor / 2, mass - math.log(len(self.items)), -torch.inf)
+        return torch.where(mass <= floor / 2, -torch.inf, mass - math.log(len(self.items)))
 
 
 def draw(q: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,8 @@
 
 For a student whose scores are inner products (and squared distances are, of vectors longer by two), the softmax over all
 items is a sum over blocks of items: forward keeps a running sum a user, backward computes each block anew (where there are
-several) and turns it into the gradients of user and item vectors at once. Memory is that of a block, whatever the catalogue.
+several) and turns it into the gradients of user and item vectors at once. Beside the vectors and their gradients, memory is
+that of a block and of a copy of the items' vectors.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from torch.nn.functional import embedding
 
 from recbole_hetcomp.losses.catalogue import ShortList
 
-BLOCK_BYTES = 2**20  # of scores: small enough to stay in a processor's cache between the passes over it
+# Of scores: on a CPU small enough to stay in its cache between the passes over it, elsewhere worth a kernel's launch
+BLOCK_BYTES = (2**20, 2**27)
 SAMPLE = 256  # items among which a row's largest score is looked for
 SAFE_SUM = (1e-25, 1e25)  # within these a sum of exp(score - base) has lost nothing, whatever the base
 Block = tuple[int, int, int, int]  # first item, end; first excluded place, end
@@ -44,21 +46,23 @@ def squared_distance_vectors(users: Tensor, items: Tensor, scale: float = 1.0) -
     return Vectors(torch.cat(of_users, 1), torch.cat(of_items, 1))
 
 
-def log_mass(users: Tensor, items: Tensor, excluded: Tensor, *, block_bytes: int = BLOCK_BYTES) -> Tensor:
+def log_mass(users: Tensor, items: Tensor, excluded: Tensor, *, block_bytes: int | None = None) -> Tensor:
     """log sum exp(<u, i>) over the catalogue without `excluded` and item 0, in blocks of items.
 
     Args:
         users: [B, d] float
         items: [I, d] float
         excluded: [B, n] integer item ids, repeats allowed, 0 = padding
-        block_bytes: of the scores held at once
+        block_bytes: of the scores held at once; None = what suits the device
 
     Returns:
-        [B]; -inf where nothing is left, with a gradient of 0. float32 where the vectors are of lower precision
+        [B]; -inf where nothing is left, with a gradient of 0; NaN or inf where a score is. float32 where the vectors are of
+        lower precision
     """
     if users.dtype in (torch.float16, torch.bfloat16):
         users, items = users.float(), items.float()
-    return _LogMass.apply(users, items, excluded, block_bytes)
+    with torch.autocast(users.device.type, enabled=False):  # its products, too, accumulate in the vectors' own precision
+        return _LogMass.apply(users, items, excluded, block_bytes or BLOCK_BYTES[users.device.type != "cpu"])
 
 
 class _Places:
@@ -100,12 +104,18 @@ class _LogMass(torch.autograd.Function):
             total, kept = _sum_of_exp(users, with_one, base, places, blocks)
         ctx.save_for_backward(users, with_one, base, total)
         ctx.places, ctx.blocks, ctx.kept = places, blocks, kept
-        return torch.where(total > 0, total.log() + base, -torch.inf)
+        return torch.where(total == 0, -torch.inf, total.log() + base)
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.autocast(gradient.device.type, enabled=False):
+            return _LogMass._gradients(ctx, gradient)
+
+    @staticmethod
+    def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         users, with_one, base, total = ctx.saved_tensors
-        factor = torch.where(total > 0, gradient / total, 0.0)[:, None]  # no mass, no gradient
+        factor = torch.where(total == 0, 0.0, gradient / total)[:, None]  # no mass, no gradient
         of_users, of_items = torch.zeros_like(users), torch.empty_like(with_one[:, :-1])
         weighted, reduced = users * factor, torch.cat([users, -base[:, None]], 1)
         for block in ctx.blocks:

@@ -42,10 +42,14 @@ def read_lists(path: Path, split: Split) -> Trajectory:
         trajectory = Trajectory.load(path)
         if trajectory.dataset_fingerprint not in ("", split.fingerprint):
             raise UserError(f"teachers: {str(path)!r} was made on another dataset or split; make it anew on this one")
-        if trajectory.items.size(1) != split.whole.user_num or int(trajectory.items.max()) >= split.whole.item_num:
+        ids = torch.cat([trajectory.items.flatten(), trajectory.observed.flatten(), torch.zeros(1, dtype=torch.int32)])
+        in_range = int(ids.min()) >= 0 and int(ids.max()) < split.whole.item_num
+        if trajectory.items.size(1) != split.whole.user_num or not in_range:
             raise UserError(f"teachers: {str(path)!r} has other users or items than this dataset; make it anew on this one")
-        _check_rows(trajectory.items, path)
+        _check_rows(trajectory, path, split.history)
         unobserved = _without_training_items(trajectory, path, split.history)
+        if not unobserved.items.any():
+            raise UserError(f"teachers: {str(path)!r} lists nothing but training items; list others")
         return replace(unobserved, dataset_fingerprint=split.fingerprint, config_fingerprint=content)
     lists = _lists(_table(path), path, split)
     fingerprints = {"dataset_fingerprint": split.fingerprint, "config_fingerprint": content}
@@ -104,16 +108,21 @@ def _lists(table: pd.DataFrame, path: Path, split: Split) -> torch.Tensor:
     return torch.from_numpy(lists)
 
 
-def _check_rows(items: torch.Tensor, path: Path) -> None:
-    """Raise a UserError for lists [E, U, L] that no teacher could have."""
+def _check_rows(trajectory: Trajectory, path: Path, history: History) -> None:
+    """Raise a UserError for lists and ranks that no teacher could have."""
+    items, observed, deviation = trajectory.items, trajectory.observed, trajectory.rank_std
+    if not items.any():
+        raise UserError(f"teachers: {str(path)!r} lists no item at all; fill it or leave it out")
+    if not deviation.isfinite().all() or (deviation < 0).any():
+        raise UserError(f"teachers: {str(path)!r} has a rank_std below 0 or not finite; mend it, or leave rank_std out")
+    if not ((observed == 0) | history.contains(torch.arange(len(observed))[:, None], observed)).all():
+        raise UserError(f"teachers: {str(path)!r} observes an item outside its user's training items; leave it out")
     by_id = items.sort(dim=-1).values
     twice = ((by_id[..., 1:] == by_id[..., :-1]) & (by_id[..., 1:] > 0)).any(-1).any(0).nonzero()
     if len(twice):
         raise UserError(f"teachers: {str(path)!r} lists an item twice for user {int(twice[0])}; list it once")
     if items[:, 0].any():
         raise UserError(f"teachers: {str(path)!r} has a list in row 0, the padding user's; leave that row 0")
-    if not items.any():
-        raise UserError(f"teachers: {str(path)!r} lists no item at all; fill it or leave it out")
 
 
 def _without_training_items(trajectory: Trajectory, path: Path, history: History) -> Trajectory:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
 from recbole.utils import ModelType, init_logger, init_seed
 
 from recbole_hetcomp.config import Config, derive
@@ -23,6 +24,7 @@ from recbole_hetcomp.teachers.pool import Teacher, TeacherPool
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, ranked_history, top_unobserved
 from recbole_hetcomp.teachers.recorder import CHECKPOINT_RULES, Recorder, Selection, Snapshots, recording_trainer
 from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH, Trajectory
+from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 BACKENDS = ("loky", "ray")  # of joblib
@@ -76,12 +78,14 @@ def _train_side_by_side(config: Config, split: Split, names: Sequence[str]) -> N
     """
     missing = [name for name in names if not _folder(config, split, name).is_dir()]
     workers = min(config["teacher_workers"], len(missing))
-    if workers < 2:
+    if workers < 2 or not parallel.is_first():
         return
     backend = config["teacher_backend"]
     threads = {"inner_max_num_threads": max(1, torch.get_num_threads() // workers)} if backend == "loky" else {}
     with parallel_config(backend=backend, n_jobs=workers, **threads):
         failures = Parallel()(delayed(_train_in_worker)(config, split, name) for name in missing)
+    if backend == "loky":
+        get_reusable_executor().shutdown()  # idle workers would hold on to their memory
     for failure in filter(None, failures):
         raise failure
 

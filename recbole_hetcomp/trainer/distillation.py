@@ -81,6 +81,7 @@ class DistillationTrainer(Trainer):
                 self.model.generator.set_state(self.progress["method_random"].cpu())
                 self.progress = {}
             self._save_progress(epoch_idx, batches)
+        parallel.align_generator(self.model.generator)
         self.model.on_epoch_start(epoch_idx)
         parallel.own_randomness(self.config["seed"], epoch_idx)
         loss = loss_func or parallel.loss_of_all(self.model)

@@ -53,15 +53,15 @@ def join(rank: int, world_size: int, local_rank: int, ip: str, port: int) -> Non
     try:
         store = dist.TCPStore(ip, port, world_size, rank == 0, timeout=MEETING)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=WAITING)
+        if torch.cuda.is_available():
+            torch.cuda.set_device(local_rank)
+            _groups["cuda"] = dist.new_group(backend="nccl")
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise UserError(
             f"port: the {world_size} processes did not meet at {ip}:{port} ({reason}); correct --ip, --port, "
             "--world_size and --group_offset"
         ) from error
-    if torch.cuda.is_available():
-        torch.cuda.set_device(local_rank)
-        _groups["cuda"] = dist.new_group(backend="nccl")
 
 
 def rank() -> int:
@@ -93,7 +93,8 @@ def _together() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise DesertedError(
-            f"nproc: process {rank()} of {world_size()} has lost the others; the output of the one that failed says why"
+            f"nproc: process {rank()} of {world_size()} has lost the others ({str(error).splitlines()[0]}); the output of "
+            "the one that failed says why"
         ) from error
 
 
@@ -186,6 +187,12 @@ def align(model: nn.Module) -> None:
             raise UserError(f"student: its {name} needs whole batches, which several processes split; use --nproc=1")
     for tensor in model.state_dict().values():
         _broadcast(tensor)
+
+
+def align_generator(generator: torch.Generator) -> None:
+    """Give the first process's state of `generator` to all: what is drawn for all users is the same everywhere."""
+    if _several():
+        generator.set_state(_broadcast(generator.get_state()))
 
 
 def own_randomness(seed: int, epoch: int) -> None:

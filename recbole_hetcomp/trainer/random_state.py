@@ -30,4 +30,5 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
     np.random.set_state((algorithm, keys.cpu().numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"].cpu())
     if torch.cuda.is_available() and state["cuda"]:
-        torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
+        for device, part in zip(range(torch.cuda.device_count()), state["cuda"]):  # there may be fewer or more than then
+            torch.cuda.set_rng_state(part.cpu(), device)

@@ -131,6 +131,27 @@ def test_half_precision_vectors_accumulate_in_float32() -> None:
     torch.testing.assert_close(low, log_mass(users.bfloat16().float(), items.bfloat16().float(), history))
 
 
+@pytest.mark.parametrize("block_bytes", [400, 2**21])
+def test_autocast_changes_nothing(block_bytes: int) -> None:
+    users, items, _, _, history = problem(torch.float32)
+    plain = log_mass(users, items, history, block_bytes=block_bytes)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = log_mass(users, items, history, block_bytes=block_bytes)
+        found = gradients(cast, users, items)
+    assert torch.equal(cast, plain)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, gradients(plain, users, items)))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_score_that_is_no_number_is_not_hidden(value: float) -> None:
+    users, items, targets, observed, history = problem(torch.float32)
+    spoilt = items.detach().clone()
+    spoilt[60] = value
+    lists = [part * (part != 60) for part in (targets, observed, history)]
+    for scores in (Vectors(users, spoilt), Dense(users @ spoilt.T)):
+        assert not overall_ranking_loss(scores, *lists).isfinite().all()
+
+
 def test_gradients_do_not_depend_on_the_threads() -> None:
     """The same bits every time, with several threads at work: an interrupted training must end as an uninterrupted one."""
     users, items, targets, observed, history = problem(torch.float32, n_items=2000, n_users=200, size=8)

@@ -193,6 +193,27 @@ def test_a_trajectory_file_of_other_data_is_refused(split, change, sentence) -> 
         read_lists(saved(split, **change), split)
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"observed": torch.full((62, 2), 10**6)}, "other users or items"),
+        ({"observed": torch.ones(62, 2)}, "observes an item outside"),
+        ({"rank_std": torch.full((62, 2), -1.0)}, "rank_std below 0"),
+        ({"rank_std": torch.full((62, 2), torch.nan)}, "rank_std below 0"),
+    ],
+)
+def test_the_other_tensors_of_a_trajectory_file_are_checked_too(split, changes, sentence) -> None:
+    items = torch.tensor([[0, 0], *[[1, 2]] * 61])
+    Trajectory.from_lists(items, dataset_fingerprint=split.fingerprint, **changes).save("mine.safetensors")
+    with pytest.raises(UserError, match=sentence):
+        read_lists(Path("mine.safetensors"), split)
+
+
+def test_a_trajectory_file_of_training_items_alone_is_refused(split) -> None:
+    with pytest.raises(UserError, match="nothing but training items"):
+        read_lists(saved(split, split.history.padded(torch.arange(62))), split)
+
+
 def test_a_trajectory_file_that_names_no_split_goes_with_teachers_of_this_one(split) -> None:
     read = read_lists(saved(split, fingerprint=""), split)
     own = Trajectory.from_lists(read.items, dataset_fingerprint=split.fingerprint)
