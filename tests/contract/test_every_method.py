@@ -1,0 +1,131 @@
+"""What holds of every distilled model: found by discovery, so that a new method is covered the day it is added."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.model.student import DistilledRecommender
+from recbole_hetcomp.quick_start import load_student, run_hetcomp
+from recbole_hetcomp.registry import get_model, properties_dir
+from recbole_hetcomp.trainer.distillation import DistillationTrainer
+
+METHODS = [
+    path.stem
+    for path in sorted(properties_dir().glob("model/*.yaml"))
+    if issubclass(get_model(path.stem), DistilledRecommender)  # type: ignore[arg-type]
+]
+TRAINING = {
+    "epochs": 4,
+    "eval_step": 1,
+    "stopping_step": 10,
+    "train_batch_size": 128,
+    "learning_rate": 0.01,
+    "weight_decay": 0.0,
+}
+TEACHERS = {"one": ["LightGCN"], "three kinds": ["BPR", "NeuMF", "MultiVAE"], "without embeddings": ["EASE"]}
+
+
+@pytest.fixture
+def run(settings):
+    """`run(model, **settings)`: RecBole's result of a short run on `toy`, without the student alone."""
+
+    def start(model: str, **changes: Any) -> dict[str, Any]:
+        config = {**settings, **TRAINING, "curriculum_period": 1, "without_distillation": False, **changes}
+        config["teacher_config"] = {"all": {"epochs": 2, "embedding_size": 8, "train_batch_size": 256, "eval_step": 1}}
+        return run_hetcomp(model, "toy", config_dict=config, arguments=(), compare=False)
+
+    return start
+
+
+def state_of(result: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix("backbone."): tensor for name, tensor in result["model"].state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("teachers", TEACHERS)
+@pytest.mark.parametrize("method", METHODS)
+def test_it_trains_from_any_teachers_and_leaves_them_as_they_are(run, method, teachers) -> None:
+    first = run(method, teachers=TEACHERS[teachers])
+    before = digests(Path("saved") / "trained")
+    assert before
+    again = run(method, teachers=TEACHERS[teachers])  # finds them
+    assert digests(Path("saved") / "trained") == before
+    assert same(state_of(first), state_of(again))
+    assert all(tensor.isfinite().all() for tensor in state_of(first).values())
+    assert 0 < first["test_result"]["recall@10"] <= 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_without_its_weight_it_is_plain_training_bit_for_bit(run, method) -> None:
+    switched_off = run(method, distillation_weight=0.0, base_loss_weight=1.0, user_batches=False)
+    assert same(state_of(switched_off), state_of(run("MF")))
+    weight = {} if run(method)["model"].base_loss_weight == 0 else {"distillation_weight": 1.0}
+    assert not same(state_of(run(method, **weight)), state_of(switched_off))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_saved_student_is_the_backbone_and_serves_without_teachers(run, method, make_model) -> None:
+    result = run(method)
+    saved = torch.load(result["checkpoint"], weights_only=True)["state_dict"]
+    assert {name.removeprefix("backbone.") for name in saved} == set(make_model("MF").state_dict())
+    assert all(name.startswith("backbone.") for name in saved)
+    assert sum(tensor.numel() for tensor in result["model"].parameters()) == sum(tensor.numel() for tensor in saved.values())
+    _, served, _ = load_student(result["checkpoint"], arguments=())
+    users = result["model"].history.active_users
+    assert torch.equal(served.scores(users), result["model"].scores(users))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(run, method, monkeypatch) -> None:
+    whole = run(method, checkpoint_dir="whole")
+    train_epoch = DistillationTrainer._train_epoch
+
+    def interrupted(trainer: Any, data: Any, epoch: int, **settings: Any) -> Any:
+        loss = train_epoch(trainer, data, epoch, **settings)
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return loss
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DistillationTrainer, "_train_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(method)
+    assert list(Path("saved").glob("*.progress"))
+    assert same(state_of(run(method)), state_of(whole))
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if get_model(name).needs.scores])  # type: ignore[attr-defined]
+def test_lists_alone_are_refused_before_training_where_scores_are_needed(run, method, split) -> None:
+    tokens = (split.whole.field2id_token[field] for field in ("user_id", "item_id"))
+    users, items = (list(map(str, part))[1:] for part in tokens)
+    rows = [f"{user}\t{item}\t{rank}" for user in users for rank, item in enumerate(items)]
+    Path("lists.tsv").write_text("user\titem\trank\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=f"{method} needs a teacher's scores"):
+        run(method, teachers=["lists.tsv"])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_candidate_is_padding_or_a_training_item(run, method, monkeypatch) -> None:
+    asked = []
+    pair_scores = DistilledRecommender.pair_scores
+
+    def watched(model: Any, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        asked.append(bool(model.history.contains(users[:, None].cpu(), items.cpu()).any()))
+        return pair_scores(model, users, items)
+
+    monkeypatch.setattr(DistilledRecommender, "pair_scores", watched)
+    run(method, epochs=2)
+    assert not any(asked)
