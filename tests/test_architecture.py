@@ -52,6 +52,7 @@ MAY_IMPORT = {
         "knowledge",
         "losses",
         "model.student",
+        "registry",
         "teachers.pool",
         "teachers.trajectory",
     },

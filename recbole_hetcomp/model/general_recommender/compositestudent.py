@@ -1,0 +1,87 @@
+"""CompositeStudent: several distillation methods at once, each with its weight, on one student with one base loss.
+
+Source: DE and RRD were published together as DE-RRD (Kang et al., CIKM 2020, https://arxiv.org/abs/2012.04357); any others
+can be summed in the same way.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from recbole.data.dataset import Dataset
+from torch import Tensor
+
+from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.registry import get_model, properties_of
+from recbole_hetcomp.teachers.pool import Needs, TeacherPool
+
+
+class CompositeStudent(DistilledRecommender):
+    """L = L_base + sum over methods of weight * L_method, all on the same student.
+
+    `methods` names them without "Student": {'DE': 0.01, 'RRD': 0.1}. A method's settings are those of its own yaml file,
+    unless the user gives others. `distillation_weight` multiplies the whole sum.
+    """
+
+    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(config, dataset)
+        with torch.random.fork_rng():  # each builds a student, which the shared one replaces
+            self.parts = {name: self._part(name, dataset) for name in _checked(config["methods"])}
+        needs = [part.needs for part in self.parts.values()]
+        self.needs = Needs(*(any(getattr(one, name) for one in needs) for name in Needs.__dataclass_fields__))
+
+    def _part(self, name: str, dataset: Dataset) -> DistilledRecommender:
+        method: Any = get_model(f"{name}Student")
+        if not issubclass(method, DistilledRecommender) or issubclass(method, CompositeStudent):
+            raise UserError(f"methods: {name!r} is no single distillation method; name others, such as RRD")
+        path = properties_of(f"{name}Student")
+        own = copy.copy(self.config)
+        defaults = self.config.read_yaml(path) if path is not None else {}
+        own.final_config_dict = {**self.config.final_config_dict, **defaults, **self.config.external_config_dict}
+        part = method(own, dataset)
+        part.backbone, part.history = self.backbone, self.history
+        return part
+
+    def learn_from(self, teachers: TeacherPool) -> None:
+        for name, part in self.parts.items():
+            part.learn_from(teachers)
+            self.auxiliary[name] = part.auxiliary
+
+    def distillation_loss(self, batch: Batch) -> Tensor:
+        weights = self.config["methods"]
+        return torch.stack([weights[name] * part.distillation_loss(batch) for name, part in self.parts.items()]).sum()
+
+    def on_epoch_start(self, epoch: int) -> None:
+        for part in self.parts.values():
+            part.on_epoch_start(epoch)
+
+    def on_validation(self, student_topk: Tensor, epoch: int) -> str:
+        lines = {name: part.on_validation(student_topk, epoch) for name, part in self.parts.items()}
+        return "; ".join(f"{name}: {line}" for name, line in lines.items() if line)
+
+    @property
+    def settled(self) -> bool:
+        return all(part.settled for part in self.parts.values())
+
+    def distillation_state(self) -> dict[str, Any]:
+        return {
+            name: {"state": part.distillation_state(), "generator": part.generator.get_state()}
+            for name, part in self.parts.items()
+        }
+
+    def load_distillation_state(self, state: Mapping[str, Any]) -> None:
+        for name, part in self.parts.items():
+            part.load_distillation_state(state[name]["state"])
+            part.generator.set_state(state[name]["generator"].cpu())
+
+
+def _checked(methods: Any) -> Mapping[str, float]:
+    """Raise a UserError for anything but names with weights."""
+    fits = isinstance(methods, Mapping) and methods and all(isinstance(weight, (int, float)) for weight in methods.values())
+    if not fits:
+        raise UserError(f"methods: {methods!r} is not of the form {{'DE': 0.01, 'RRD': 0.1}}")
+    return methods

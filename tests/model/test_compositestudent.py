@@ -1,0 +1,54 @@
+"""A composite is the weighted sum of its methods, on one student."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.model.student import Batch
+
+SMALL = {"list_depth": 20, "n_interesting": 6, "n_uninteresting": 9, "sampled": False, "n_targets": 10, "n_observed": 3}
+
+
+def learnt(make_model, pool, name: str, **settings):
+    model = make_model(name, **{**SMALL, **settings})
+    model.learn_from(pool)
+    model.on_epoch_start(0)
+    return model
+
+
+def test_its_loss_is_the_weighted_sum_of_its_methods(make_model, list_pool) -> None:
+    pool = list_pool(2)
+    weights = {"RRD": 0.5, "HetComp": 3.0}
+    composite = learnt(make_model, pool, "CompositeStudent", methods=weights)
+    batch = Batch(composite.history.active_users[:10], None)
+    expected = 0.0
+    for name, weight in weights.items():
+        alone = learnt(make_model, pool, f"{name}Student")
+        alone.load_state_dict(composite.state_dict())
+        expected += weight * alone.distillation_loss(batch).item()
+    assert composite.distillation_loss(batch).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_all_methods_teach_the_one_student_and_none_brings_another(make_model, list_pool) -> None:
+    composite = learnt(make_model, list_pool(2), "CompositeStudent", methods={"RRD": 1.0, "HetComp": 1.0})
+    assert set(composite.state_dict()) == {f"backbone.{name}" for name in make_model("MF").state_dict()}
+    assert all(torch.equal(a, b) for a, b in zip(composite.backbone.parameters(), make_model("MF").parameters()))
+    composite.distillation_loss(Batch(composite.history.active_users[:10], None)).backward()
+    assert all(parameter.grad is not None for parameter in composite.backbone.parameters())
+
+
+@pytest.mark.parametrize(
+    ("methods", "sentence"),
+    [
+        ({}, "not of the form"),
+        ("RRD", "not of the form"),
+        ({"RRD": "much"}, "not of the form"),
+        ({"RRX": 1.0}, "RRXStudent"),
+        ({"Composite": 1.0}, "no single distillation method"),
+    ],
+)
+def test_what_names_no_methods_with_weights_is_one_sentence(make_model, methods, sentence) -> None:
+    with pytest.raises(UserError, match=sentence):
+        make_model("CompositeStudent", methods=methods)
