@@ -49,10 +49,12 @@ MAY_IMPORT = {
     },
     "model.general_recommender": {
         "errors",
+        "history",
         "knowledge",
         "losses",
         "model.student",
         "teachers.pool",
+        "teachers.single",
         "teachers.trajectory",
     },
     "config": {"errors", "model.student", "registry"},
