@@ -76,6 +76,17 @@ def test_the_loss_equals_a_loop(student, guide, rest_mass) -> None:
     assert model.distillation_loss(Batch(users, None)).item() == pytest.approx(total / len(users), rel=1e-4)
 
 
+def test_what_a_teachers_model_draws_when_it_is_built_is_no_part_of_the_training(student) -> None:
+    """It is built at the first epoch's start, or after a resume at another's: both have to train alike."""
+    model, table = student()
+    del model.teacher.pool.teachers[0].model
+    model.teacher.pool.teachers[0].load = lambda: torch.rand(3) is not None and Table(table)
+    state = torch.get_rng_state()
+    model.items = torch.zeros(0)
+    model.on_epoch_start(1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 @pytest.mark.parametrize("guide", ["student", "teacher", "catalogue"])
 def test_a_student_that_scores_as_its_teacher_up_to_a_constant_has_nothing_to_learn(student, guide) -> None:
     model, _ = student(guide=guide)
