@@ -49,11 +49,13 @@ MAY_IMPORT = {
     },
     "model.general_recommender": {
         "errors",
+        "history",
         "knowledge",
         "losses",
         "model.student",
         "registry",
         "teachers.pool",
+        "teachers.single",
         "teachers.trajectory",
     },
     "config": {"errors", "model.student", "registry"},

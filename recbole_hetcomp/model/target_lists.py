@@ -72,6 +72,12 @@ class TargetLists:
                 targets = self.ensemble.topk(self.targets.size(1), self.curriculum.stage[:, moved], moved)
                 self.targets[moved.to(self.device)] = targets.to(self.device)
 
+    def of_teachers(self, k: int) -> Tensor:
+        """[X, U, k'] int32 on the CPU: each teacher's own list, k' <= k, at the checkpoint that counts for each user."""
+        stages = self._stages()
+        teachers, users = torch.arange(stages.size(0))[:, None], torch.arange(stages.size(1))
+        return self.ensemble.items[..., :k][teachers, stages, users]
+
     @property
     def settled(self) -> bool:
         """Whether early stopping may count."""

@@ -37,12 +37,13 @@ class SingleTeacher:
     @torch.no_grad()
     def scores(self, users: Tensor) -> Tensor:
         """[B, n_items] float32 for `users` [B]; the padding item's column means nothing."""
-        if len(self.pool) == 1:
-            return self.pool.teachers[0].scores(users).float()
-        return sum(
-            weight * standardised(teacher.scores(users).float())
-            for weight, teacher in zip(self.weights.tolist(), self.pool.teachers)
-        )
+        with torch.random.fork_rng():  # a model that is built at first use draws numbers, in the midst of a training
+            if len(self.pool) == 1:
+                return self.pool.teachers[0].scores(users).float()
+            return sum(
+                weight * standardised(teacher.scores(users).float())
+                for weight, teacher in zip(self.weights.tolist(), self.pool.teachers)
+            )
 
     def scores_of(self, items: Tensor) -> Tensor:
         """[U, n] float32 on the CPU: the scores of each user's `items` [U, n], a block of users at a time; 0 for id 0."""

@@ -1,0 +1,113 @@
+"""MTDStudent: several teachers' lists at once, each with a weight: all the same, learned, or learned for each user.
+
+Source: one of the methods that Kang et al., "Distillation from Heterogeneous Models for Top-K Recommendation", WWW 2023,
+https://arxiv.org/abs/2303.01130, compare with. How its weights are learned is not published there; what stands here is ours.
+"""
+
+from __future__ import annotations
+
+import torch
+from recbole.data.dataset import Dataset
+from torch import Tensor, nn
+
+from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.knowledge.sorted_rows import in_same_row
+from recbole_hetcomp.losses import plackett_luce_loss
+from recbole_hetcomp.losses.plackett_luce import log_floor
+from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.teachers.pool import Needs, TeacherPool
+
+WEIGHTS = ("uniform", "global", "user")
+
+
+class MTDStudent(DistilledRecommender):
+    """L = L_base + weight * mean over users of sum over m of a_m PL(list of teacher m; tail) - entropy_weight * H(a).
+
+    The tail of a teacher's list is the log-mass of all unobserved items that are not in it. The weights a are 1/M, or a
+    softmax of numbers that are learned with the student, of all users together or of each user. The entropy H keeps them
+    from the one teacher that is easiest to follow: the best weights are proportional to exp(-PL_m / entropy_weight).
+    """
+
+    needs = Needs(trajectories=True)
+
+    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(config, dataset)
+        self.learned_lists = torch.zeros(0)  # [U, M, K] int32, each teacher's
+        if config["list_weights"] not in WEIGHTS:
+            raise UserError(f"list_weights: {config['list_weights']!r} is none of {', '.join(WEIGHTS)}")
+        if config["entropy_weight"] < 0:
+            raise UserError(f"entropy_weight: {config['entropy_weight']!r} must be a number of at least 0")
+
+    def learn_from(self, teachers: TeacherPool) -> None:
+        self.lists = self.target_lists(teachers, self.config["n_ranked"])
+        if self.config["list_weights"] != "uniform":
+            rows = self.n_users if self.config["list_weights"] == "user" else 1
+            start = torch.zeros(rows, len(teachers), device=self.device)
+            self.auxiliary["list_weights"] = nn.Embedding.from_pretrained(start, freeze=False)
+        self._take_lists()
+
+    def on_epoch_start(self, epoch: int) -> None:
+        if self.follows_curriculum:
+            self._take_lists()
+
+    def distillation_loss(self, batch: Batch) -> Tensor:
+        items = self.learned_lists[batch.users]
+        of_all = items.flatten(1)  # [B, M * K], with repeats
+        history = self.history.padded(batch.users).to(items.device)
+        catalogue = self.catalogue(batch.users)
+        least = catalogue.log_mass(torch.cat([history, of_all], 1))
+        scores = catalogue.listed(of_all).scores.view(items.shape)
+        losses = plackett_luce_loss(scores.flatten(0, 1), tails(scores, items, least).flatten(), (items > 0).flatten(0, 1))
+        losses = losses.view(items.shape[:2])
+        if self.config["list_weights"] == "uniform":
+            return losses.mean(1).mean()
+        return weighted_loss(losses, self._logits(batch.users), self.config["entropy_weight"]).mean()
+
+    def on_validation(self, student_topk: Tensor, epoch: int) -> str:
+        line = super().on_validation(student_topk, epoch)
+        if self.config["list_weights"] == "uniform":
+            return line
+        weights = self._logits(self.history.active_users.to(self.device)).detach().softmax(1).mean(0)
+        return f"{line}, weights {' '.join(f'{weight:.3f}' for weight in weights.tolist())}"
+
+    def _logits(self, users: Tensor) -> Tensor:
+        """[B, M], or [1, M] where all users' are the same."""
+        rows = users if self.config["list_weights"] == "user" else users.new_zeros(1)
+        return self.auxiliary["list_weights"](rows)
+
+    def _take_lists(self) -> None:
+        of_teachers = self.current_lists.of_teachers(self.config["n_ranked"])
+        self.learned_lists = of_teachers.transpose(0, 1).contiguous().to(self.device)
+
+
+def tails(scores: Tensor, items: Tensor, least: Tensor) -> Tensor:
+    """[B, M]: for each list the log-mass of what is below it: `least`, and the items of the other lists that it lacks.
+
+    So one pass over the catalogue serves all lists. log(e^least + sum of e^s_i over the union of the lists without list m).
+
+    Args:
+        scores: [B, M, K] float, of `items`
+        items: [B, M, K] integer item ids, each once in a list, 0 = padding
+        least: [B], log-mass of what is in no list; -inf = none
+    """
+    floor = log_floor(least)  # finite, so that no gradient is NaN
+    known = [in_same_row(items[:, m], items[:, :m].flatten(1)) for m in range(items.size(1))]
+    counted = (~torch.stack(known, 1) & (items > 0)).flatten(1)  # [B, M * K]: an item once, where it comes first
+    every, of_all = items.flatten(1), scores.flatten(1).to(least.dtype)
+    found = []
+    for m in range(items.size(1)):
+        lacking = counted & ~in_same_row(every, items[:, m])
+        found.append(torch.logaddexp(least.clamp(min=floor), of_all.masked_fill(~lacking, floor).logsumexp(1)))
+    return torch.stack(found, 1)
+
+
+def weighted_loss(losses: Tensor, logits: Tensor, entropy_weight: float) -> Tensor:
+    """[B]: sum over m of a_m loss_m + entropy_weight * sum over m of a_m log a_m, a = softmax(logits).
+
+    Args:
+        losses: [B, M], one for each teacher
+        logits: [B, M] or [1, M]
+        entropy_weight: how far the weights are kept from a single teacher; 0: not at all
+    """
+    log_weights = logits.log_softmax(1)
+    return (log_weights.exp() * (losses + entropy_weight * log_weights)).sum(1)

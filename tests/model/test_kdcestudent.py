@@ -1,0 +1,144 @@
+"""KD-CE: its loss against a loop for each guide, its zero, and that it brings the student nearer to the teacher."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.model.general_recommender.kdcestudent import soft_label_loss, tempered
+from recbole_hetcomp.model.student import Batch
+from recbole_hetcomp.quick_start import run_hetcomp
+
+TEMPERATURE = 0.7
+
+
+class Table:
+    """A teacher's model that knows its scores by heart."""
+
+    device, USER_ID = torch.device("cpu"), "user_id"
+
+    def __init__(self, scores) -> None:
+        self.scores = scores
+
+    def full_sort_predict(self, users):
+        return self.scores[users["user_id"]]
+
+
+@pytest.fixture
+def student(make_model, list_pool):
+    """`student(**settings)`: a KDCEStudent that has learnt from a teacher with random scores."""
+
+    def make(**settings):
+        model = make_model("KDCEStudent", **{"n_soft_labels": 7, "temperature": TEMPERATURE, **settings})
+        scores = torch.randn(model.n_users, model.n_items, generator=torch.Generator().manual_seed(4))
+        pool = list_pool(1)
+        pool.teachers[0].load = lambda: Table(scores)
+        model.learn_from(pool)
+        model.on_epoch_start(0)
+        return model, scores
+
+    return make
+
+
+def cross_entropy(soft: list[float], scores: list[float]) -> float:
+    p, q = ([math.exp(x) / math.fsum(map(math.exp, part)) for x in part] for part in (soft, scores))
+    return -math.fsum(a * math.log(b) for a, b in zip(p, q))
+
+
+def log_sum(values: list[float]) -> float:
+    return math.log(math.fsum(map(math.exp, values)))
+
+
+@pytest.mark.parametrize("rest_mass", [None, 0.25])
+@pytest.mark.parametrize("guide", ["student", "teacher", "catalogue"])
+def test_the_loss_equals_a_loop(student, guide, rest_mass) -> None:
+    model, table = student(guide=guide, rest_mass=rest_mass)
+    users = model.history.active_users[:12]
+    total = 0.0
+    for user, own in zip(users.tolist(), model.scores(users).double().tolist()):
+        trained = model.history.padded(torch.tensor([user]))[0].tolist()
+        free = [item for item in range(1, model.n_items) if item not in trained]
+        ranked = sorted(free, key=lambda item: -own[item])[:7]
+        items = ranked if guide == "student" else [item for item in model.lists.targets[user].tolist() if item]
+        teacher, scores = (
+            [row[i] / TEMPERATURE for i in range(model.n_items)] for row in (table[user].double().tolist(), own)
+        )
+        soft, found = ([row[item] for item in items] for row in (teacher, scores))
+        if guide == "catalogue":
+            rest = [item for item in free if item not in items]
+            odds = None if rest_mass is None else math.log(rest_mass / (1 - rest_mass))
+            soft.append(log_sum([teacher[item] for item in rest]) if odds is None else log_sum(soft) + odds)
+            found.append(log_sum([scores[item] for item in rest]))
+        total += cross_entropy(soft, found)
+    assert model.distillation_loss(Batch(users, None)).item() == pytest.approx(total / len(users), rel=1e-4)
+
+
+def test_what_a_teachers_model_draws_when_it_is_built_is_no_part_of_the_training(student) -> None:
+    """It is built at the first epoch's start, or after a resume at another's: both have to train alike."""
+    model, table = student()
+    del model.teacher.pool.teachers[0].model
+    model.teacher.pool.teachers[0].load = lambda: torch.rand(3) is not None and Table(table)
+    state = torch.get_rng_state()
+    model.items = torch.zeros(0)
+    model.on_epoch_start(1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("guide", ["student", "teacher", "catalogue"])
+def test_a_student_that_scores_as_its_teacher_up_to_a_constant_has_nothing_to_learn(student, guide) -> None:
+    model, _ = student(guide=guide)
+    users = torch.arange(model.n_users)
+    table = Table(model.scores(users).detach() + torch.randn(len(users), 1))
+    model.teacher.pool.teachers[0].model = table
+    for expected_zero in (True, False):
+        model.items = torch.zeros(0)
+        model.on_epoch_start(0)
+        model.zero_grad()
+        model.distillation_loss(Batch(model.history.active_users, None)).backward()
+        largest = max(float(parameter.grad.abs().max()) for parameter in model.backbone.parameters())
+        assert (largest < 1e-7) == expected_zero
+        table.scores = table.scores + torch.randn_like(table.scores)
+
+
+def test_padding_and_impossible_items_add_nothing() -> None:
+    scores = torch.tensor([[1.0, -2.0, 80.0], [3.0, 4.0, 5.0]], requires_grad=True)
+    soft = torch.tensor([[0.5, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    present = torch.tensor([[True, True, False], [False] * 3])
+    loss = soft_label_loss(scores, soft, present)
+    assert loss.tolist() == pytest.approx([cross_entropy([0.5, 1.0], [1.0, -2.0]), 0.0])
+    loss.sum().backward()
+    assert scores.grad[0, 2] == 0
+    assert not scores.grad[1].any()
+    all_on_one = soft_label_loss(scores[:1], torch.tensor([[0.0, -torch.inf, 0.0]]), present[:1])
+    assert all_on_one.item() == pytest.approx(log_sum([1.0, -2.0]) - 1.0)
+
+
+@pytest.mark.parametrize("given", [{}, {"student": "DL"}, {"student": "NeuMF"}, {"student": "NeuMF", "tail_samples": 9}])
+def test_a_tempered_catalogue_has_the_scores_divided(make_model, given) -> None:
+    model = make_model("KDCEStudent", mf_embedding_size=8, mlp_embedding_size=8, mlp_hidden_size=[8], **given)
+    users, nothing, items = torch.tensor([3, 5]), torch.zeros(2, 0, dtype=torch.int64), torch.tensor([[4, 9], [1, 30]])
+    found = tempered(model.catalogue(users), 2.0)
+    assert torch.allclose(found.listed(items).scores, model.scores(users).gather(1, items) / 2, atol=1e-6)
+    if "tail_samples" not in given:
+        assert torch.allclose(found.log_mass(nothing), (model.scores(users)[:, 1:] / 2).logsumexp(1), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "given", [{"guide": "both"}, {"temperature": 0}, {"rest_mass": 1.0}, {"guide": "student", "curriculum": True}]
+)
+def test_settings_out_of_range_are_named(make_model, given) -> None:
+    with pytest.raises(UserError, match=f"^{next(iter(given))}: "):
+        make_model("KDCEStudent", **given)
+
+
+def test_learning_brings_the_student_nearer_to_the_list_than_plain_training_does(settings) -> None:
+    fast = {"epochs": 30, "eval_step": 30, "learning_rate": 0.05, "train_batch_size": 256, "without_distillation": False}
+    fidelity = {}
+    for weight in (0.0, 1.0):
+        config = {**settings, **fast, "distillation_weight": weight, "guide": "catalogue", "n_soft_labels": 20}
+        rows = run_hetcomp("KDCEStudent", "toy", config_dict=config, arguments=())["comparison"]
+        fidelity[weight] = next(row["fidelity"] for row in rows if row["role"] == "student")
+    assert fidelity[1.0] > fidelity[0.0] + 0.1
