@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "teachers.pool": {"errors", "teachers.ranking", "teachers.trajectory"},
     "teachers.ensemble": {"history", "knowledge", "teachers.pool"},
     "teachers.single": {"history", "knowledge", "teachers.ensemble", "teachers.pool"},
+    "teachers.item_lists": {"history", "teachers.ranking", "teachers.single"},
     "teachers": {"teachers.pool", "teachers.trajectory"},
     "model.target_lists": {"errors", "knowledge", "teachers.ensemble", "teachers.pool"},
     "model.student": {
@@ -54,6 +55,7 @@ MAY_IMPORT = {
         "losses",
         "model.student",
         "registry",
+        "teachers.item_lists",
         "teachers.pool",
         "teachers.single",
         "teachers.trajectory",

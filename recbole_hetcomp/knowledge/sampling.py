@@ -6,6 +6,8 @@ Source: the rank-weighted draw is that of Kang et al., "DE-RRD", CIKM 2020; with
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -47,7 +49,14 @@ def draw_by_rank(lists: Tensor, k: int, temperature: float, generator: torch.Gen
     return drawn.gather(1, by_presence)
 
 
-def draw_outside(excluded: Tensor, n: int, n_items: int, generator: torch.Generator, rounds: int = 16) -> Tensor:
+def draw_outside(
+    excluded: Tensor,
+    n: int,
+    n_items: int,
+    generator: torch.Generator,
+    rounds: int = 16,
+    refused: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """[B, n] int64: items 1 to n_items - 1, drawn uniformly with replacement, none of them in the same row of `excluded`.
 
     By rejection: what falls among the excluded is drawn again. A row that excludes (nearly) all items keeps 0 where `rounds`
@@ -59,11 +68,14 @@ def draw_outside(excluded: Tensor, n: int, n_items: int, generator: torch.Genera
         n_items: item ids end before it
         generator: of the device of `excluded`
         rounds: draws for a place at most
+        refused: ids [B, n] -> bool [B, n], what else is not to be drawn; for exclusions too many to be laid out in rows
     """
     drawn = torch.zeros(len(excluded), n, dtype=torch.int64, device=excluded.device)
     for _ in range(rounds):
         fresh = torch.randint(1, n_items, drawn.shape, generator=generator, device=excluded.device)
         accepted = ~in_same_row(fresh, excluded)
+        if refused is not None:
+            accepted &= ~refused(fresh)
         drawn = torch.where((drawn == 0) & accepted, fresh, drawn)
         if (drawn > 0).all():
             break

@@ -56,6 +56,12 @@ def test_a_row_that_leaves_nothing_keeps_padding() -> None:
     assert not draw_outside(torch.arange(1, 6)[None], 4, 6, generator()).any()
 
 
+def test_what_is_refused_is_never_drawn() -> None:
+    excluded = torch.tensor([[1, 2], [3, 0]])
+    drawn = draw_outside(excluded, 5_000, 8, generator(), rounds=99, refused=lambda items: items % 2 == 0)
+    assert [row.unique().tolist() for row in drawn] == [[3, 5, 7], [1, 5, 7]]
+
+
 def test_equal_seeds_give_equal_draws() -> None:
     lists = torch.arange(1, 51).expand(6, -1)
     assert torch.equal(draw_by_rank(lists, 5, 10.0, generator(3)), draw_by_rank(lists, 5, 10.0, generator(3)))

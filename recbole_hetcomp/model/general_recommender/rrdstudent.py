@@ -6,15 +6,48 @@ https://arxiv.org/abs/2012.04357.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from recbole_hetcomp.history import History
 from recbole_hetcomp.knowledge.sampling import draw_by_rank, draw_outside
 from recbole_hetcomp.losses import plackett_luce_loss
 from recbole_hetcomp.model.student import Batch, DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
-USERS_PER_BLOCK = 2**14  # users whose uninteresting items are drawn at once
+ROWS_PER_BLOCK = 2**14  # users whose uninteresting items are drawn at once
+
+
+def draw_uninteresting(lists: Tensor, history: History, rows: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """[U, n] int64: for each of `rows` items drawn uniformly from outside its list and its history, 0 in other rows.
+
+    Args:
+        lists: [U, k] integer item ids, 0 = no item, on the CPU
+        history: the training items of U users
+        rows: [B] int64, the users
+        n: draws with replacement a user
+        generator: on the CPU
+    """
+    others = torch.zeros(len(lists), n, dtype=torch.int64)
+    for block in rows.split(ROWS_PER_BLOCK):
+        in_training = partial(history.contains, block[:, None])
+        others[block] = draw_outside(lists[block], n, history.n_items, generator, refused=in_training)
+    return others
+
+
+def relaxed_ranking_loss(scores: Tensor, ranked: Tensor, others: Tensor) -> Tensor:
+    """[B]: PL(s_1 .. s_n; log sum over j of exp(s'_j)), the ranked items in their order above all the others.
+
+    Args:
+        scores: [B, n + m] of the ranked items, then of the others
+        ranked: [B, n] integer ids, best first, 0 = none
+        others: [B, m] integer ids, 0 = none
+    """
+    of_ranked, of_others = scores.split([ranked.size(1), others.size(1)], 1)
+    tail = of_others.masked_fill(others == 0, -torch.inf).logsumexp(1)
+    return plackett_luce_loss(of_ranked, tail, ranked > 0)
 
 
 class RRDStudent(DistilledRecommender):
@@ -36,21 +69,17 @@ class RRDStudent(DistilledRecommender):
             return
         lists = self.current_lists.targets.cpu()
         drawn = draw_by_rank(lists, self.config["n_interesting"], self.config["sampling_temperature"], self.generator)
-        others = torch.zeros(len(lists), self.config["n_uninteresting"], dtype=torch.int64)
-        for users in self.history.active_users.split(USERS_PER_BLOCK):
-            taken = torch.cat([self.history.padded(users), lists[users].long()], 1)
-            others[users] = draw_outside(taken, others.size(1), self.n_items, self.generator)
+        n_others = self.config["n_uninteresting"]
+        others = draw_uninteresting(lists, self.history, self.history.active_users, n_others, self.generator)
         self.interesting, self.uninteresting = drawn.to(self.device), others.to(self.device)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
         if self.config["sampled"]:
             ranked, others = self.interesting[batch.users], self.uninteresting[batch.users]
-            both = self.pair_scores(batch.users, torch.cat([ranked, others], 1))
-            scores, below = both.split([ranked.size(1), others.size(1)], 1)
-            tail = below.masked_fill(others == 0, -torch.inf).logsumexp(1)
-        else:
-            ranked = self.current_lists.targets[batch.users, : self.config["n_interesting"]]
-            catalogue = self.catalogue(batch.users)
-            history = self.history.padded(batch.users).to(ranked.device)
-            scores, tail = catalogue.listed(ranked).scores, catalogue.log_mass(torch.cat([history, ranked], 1))
-        return plackett_luce_loss(scores, tail, ranked > 0).mean()
+            scores = self.pair_scores(batch.users, torch.cat([ranked, others], 1))
+            return relaxed_ranking_loss(scores, ranked, others).mean()
+        ranked = self.current_lists.targets[batch.users, : self.config["n_interesting"]]
+        catalogue = self.catalogue(batch.users)
+        history = self.history.padded(batch.users).to(ranked.device)
+        tail = catalogue.log_mass(torch.cat([history, ranked], 1))
+        return plackett_luce_loss(catalogue.listed(ranked).scores, tail, ranked > 0).mean()

@@ -1,0 +1,80 @@
+"""IRRRDStudent: relaxed ranking distillation from both sides; each user's items, and each item's users, in their order.
+
+Source: Kang, Hwang, Kweon, Yu, "Item-side Ranking Regularized Distillation for Recommender System", Information Sciences
+580, 2021, https://doi.org/10.1016/j.ins.2021.08.060.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from recbole_hetcomp.knowledge.sampling import draw_by_rank
+from recbole_hetcomp.model.general_recommender.rrdstudent import RRDStudent, draw_uninteresting, relaxed_ranking_loss
+from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.teachers.item_lists import by_item, top_users
+from recbole_hetcomp.teachers.pool import Needs, TeacherPool
+from recbole_hetcomp.teachers.single import SingleTeacher
+
+
+def scores_of_users(model: DistilledRecommender, items: Tensor, users: Tensor) -> Tensor:
+    """[N, n] the student's scores of `users` [N, n] for `items` [N], with gradients: `pair_scores` from the item side."""
+    return model.pair_scores(users.reshape(-1), items.repeat_interleave(users.size(1))[:, None]).view(users.shape)
+
+
+def some_of(ids: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """[min(N, n)] of `ids` [N], drawn uniformly without replacement where there are more than n.
+
+    Args:
+        generator: on the CPU
+    """
+    if len(ids) <= n:
+        return ids
+    return ids[torch.randperm(len(ids), generator=generator)[:n].to(ids.device)]
+
+
+class IRRRDStudent(RRDStudent):
+    """L = L_base + weight * (L_RRD + item_weight * mean over items of PL(scores of drawn top users; log-mass of others)).
+
+    The items are those that the batch's users have drawn, `items_per_batch` of them at most. An item's list are the users
+    for whom the teacher scores it highest and who do not have it in training; the draws are those of the user side with
+    users and items in each other's place. The item lists come from the final teachers, whatever the curriculum does.
+    """
+
+    needs = Needs(trajectories=True, scores=True)
+
+    def learn_from(self, teachers: TeacherPool) -> None:
+        super().learn_from(teachers)
+        config = self.config
+        weighting, block = config["teacher_weighting"], config["max_block_mb"]
+        teacher = SingleTeacher(teachers, weighting=weighting, max_block_mb=block, seed=config["seed"])
+        self.item_lists = top_users(teacher, self.history, config["item_list_depth"])  # [I, item_list_depth] on the CPU
+        self.item_history = by_item(self.history)
+        # [I, n_interesting_users], [I, n_uninteresting_users] int64
+        self.interesting_users = self.uninteresting_users = torch.zeros(0)
+
+    def on_epoch_start(self, epoch: int) -> None:
+        super().on_epoch_start(epoch)
+        temperature, n_others = self.config["item_sampling_temperature"], self.config["n_uninteresting_users"]
+        drawn = draw_by_rank(self.item_lists, self.config["n_interesting_users"], temperature, self.generator)
+        items = torch.arange(1, self.n_items)
+        others = draw_uninteresting(self.item_lists, self.item_history, items, n_others, self.generator)
+        self.interesting_users, self.uninteresting_users = drawn.to(self.device), others.to(self.device)
+
+    def distillation_loss(self, batch: Batch) -> Tensor:
+        items = some_of(self.items_of(batch.users), self.config["items_per_batch"], self.generator)
+        return super().distillation_loss(batch) + self.config["item_weight"] * self.item_side_loss(items)
+
+    def items_of(self, users: Tensor) -> Tensor:
+        """[N] int64, each once: what the user side draws on for `users` [B]."""
+        if self.config["sampled"]:
+            items = torch.cat([self.interesting[users], self.uninteresting[users]], 1).unique()
+        else:
+            items = self.current_lists.targets[users, : self.config["n_interesting"]].unique().long()
+        return items[items > 0]
+
+    def item_side_loss(self, items: Tensor) -> Tensor:
+        """The mean over `items` [N] of the list loss over their drawn users; 0 where there are none."""
+        ranked, others = self.interesting_users[items], self.uninteresting_users[items]
+        scores = scores_of_users(self, items, torch.cat([ranked, others], 1))
+        return relaxed_ranking_loss(scores, ranked, others).sum() / max(len(items), 1)

@@ -1,0 +1,49 @@
+"""The item side of a teacher: for each item the users whom it would suit best, of those who do not have it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from recbole_hetcomp.history import History
+from recbole_hetcomp.teachers.ranking import blocks
+from recbole_hetcomp.teachers.single import SingleTeacher
+
+
+def by_item(history: History) -> History:
+    """The same pairs the other way round: items in the place of users, each with its training users."""
+    return History(history.items, history.pairs // history.n_items, history.n_items, history.n_users)
+
+
+@torch.no_grad()
+def top_users(teacher: SingleTeacher, history: History, k: int) -> Tensor:
+    """[n_items, k] int32 on the CPU: each item's best users, best first, 0 = none left; equal scores in any order.
+
+    Users who have the item in training are no candidates, nor are those without training items, of whom the teacher knows
+    nothing. Scores are taken a block of users at a time and merged into the best so far: memory for n_items x 2k and a
+    block, never for users x items.
+
+    Args:
+        teacher: scores users' rows; `max_block_mb` of them at once
+        history: the training items
+        k: length of the lists
+    """
+    best: Tensor | None = None  # [k', n_items] float, best first
+    users = torch.zeros(0)  # [k', n_items] int64, whose scores these are
+    for block in blocks(history.active_users, history.n_items, teacher.max_block_mb):
+        scores = teacher.scores(block)
+        scores = scores.scatter(1, history.padded(block).to(scores.device), -torch.inf)
+        top, rows = scores.topk(min(k, len(block)), dim=0)
+        who = block.to(scores.device)[rows]
+        if best is None:
+            best, users = top, who
+        else:
+            merged = torch.cat([best, top])
+            best, places = merged.topk(min(k, len(merged)), dim=0)
+            users = torch.cat([users, who]).gather(0, places)
+    if best is None:
+        return torch.zeros(history.n_items, k, dtype=torch.int32)
+    lists = users.masked_fill(best == -torch.inf, 0).T.int().cpu()
+    lists[0] = 0
+    return pad(lists, (0, k - lists.size(1)))

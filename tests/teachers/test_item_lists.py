@@ -1,0 +1,56 @@
+"""Item-side lists: against a dense argsort, in blocks of any size."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from recbole_hetcomp.history import History
+from recbole_hetcomp.teachers.item_lists import by_item, top_users
+
+N_USERS, N_ITEMS = 23, 31
+
+
+@pytest.fixture
+def history() -> History:
+    """Users 1 to 20 have items, 21 and 22 none; item 30 is every such user's."""
+    generator = torch.Generator().manual_seed(0)
+    users = torch.arange(1, 21).repeat_interleave(6)
+    items = torch.randint(1, N_ITEMS, users.shape, generator=generator)
+    everybody = torch.arange(1, 21)
+    return History(torch.cat([users, everybody]), torch.cat([items, torch.full_like(everybody, 30)]), N_USERS, N_ITEMS)
+
+
+def with_scores(scores: torch.Tensor, max_block_mb: float) -> SimpleNamespace:
+    asked: list[int] = []
+
+    def of(users: torch.Tensor) -> torch.Tensor:
+        asked.append(len(users))
+        return scores[users]
+
+    return SimpleNamespace(scores=of, max_block_mb=max_block_mb, asked=asked)
+
+
+@pytest.mark.parametrize("k", [1, 5, 40])
+@pytest.mark.parametrize("users_at_once", [1, 3, 100])
+def test_the_lists_equal_a_dense_argsort(history: History, k: int, users_at_once: int) -> None:
+    scores = torch.randn(N_USERS, N_ITEMS, generator=torch.Generator().manual_seed(1))
+    teacher = with_scores(scores, users_at_once * 4 * N_ITEMS / 2**20)
+    lists = top_users(teacher, history, k)
+    assert max(teacher.asked) <= users_at_once
+    assert lists.shape == (N_ITEMS, k)
+    assert not lists[0].any()
+    assert not lists[30].any()  # everybody has it
+    for item in range(1, N_ITEMS):
+        order = scores[:, item].argsort(descending=True).tolist()
+        free = [u for u in order if u in history.active_users.tolist() and item not in history.padded(torch.tensor([u]))]
+        assert lists[item].tolist() == (free + [0] * k)[:k]
+
+
+def test_pairs_are_the_same_from_both_sides(history: History) -> None:
+    other = by_item(history)
+    users, items = torch.meshgrid(torch.arange(1, N_USERS), torch.arange(1, N_ITEMS), indexing="ij")
+    assert torch.equal(history.contains(users, items), other.contains(items, users))
+    assert (other.n_users, other.n_items) == (N_ITEMS, N_USERS)
