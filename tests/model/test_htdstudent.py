@@ -16,7 +16,7 @@ def test_the_loss_is_put_together_from_topologies_and_groups(learnt, batch, betw
     loss = model.distillation_loss(batch).item()
     model.generator.manual_seed(5)
     sides = model.sides(batch)
-    gaps = torch.cat([model.projected(side) - side.teacher for side in sides]).double()
+    gaps = torch.cat([model.projected(side) - side.teacher for side in sides]).double().detach()
     nearest = [(side.teacher @ model.auxiliary[side.name].gate.weight.T).argmax(1) for side in sides]
     groups = torch.cat([nearest[0], nearest[1] + 3])
     student, teacher = torch.cat([s.student for s in sides]).double(), torch.cat([s.teacher for s in sides]).double()
