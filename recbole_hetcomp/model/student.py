@@ -101,6 +101,10 @@ class DistilledRecommender(GeneralRecommender):
         self.lists.advance(student_topk, epoch)
         return self.lists.state_line(student_topk, self.history.active_users)
 
+    def finish_training(self) -> None:
+        """Leave what is served alone: at the end of training."""
+        self.auxiliary = nn.ModuleDict()
+
     @property
     def sums_over_users(self) -> bool:
         """Whether `distillation_loss` is a sum over the users of a batch instead; several processes add up their parts."""

@@ -61,7 +61,7 @@ class DistillationTrainer(Trainer):
     def fit(self, *arguments: Any, **settings: Any) -> Any:
         """As RecBole's; at the end the student is what is served, without what only its training needed."""
         result = super().fit(*arguments, **settings)
-        self.model.auxiliary = torch.nn.ModuleDict()
+        self.model.finish_training()
         return result
 
     def _restore(self, state: Mapping[str, Any]) -> None:

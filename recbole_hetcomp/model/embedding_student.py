@@ -1,0 +1,81 @@
+"""A student that learns from its teachers' vectors: what all such methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.teachers.pool import Needs, TeacherPool
+from recbole_hetcomp.teachers.single import SingleTeacher
+
+
+@dataclass(frozen=True)
+class Side:
+    """The users or the items of a batch, in the student and in the teacher.
+
+    Attributes:
+        name: user or item
+        ids: [n] int64, each once
+        student: [n, d] with gradients
+        teacher: [n, D] without
+    """
+
+    name: str
+    ids: Tensor
+    student: Tensor
+    teacher: Tensor
+
+
+class EmbeddingStudent(DistilledRecommender):
+    """Takes vectors from one teacher, or spectral factors of several; a subclass says what is learnt of them."""
+
+    needs = Needs(scores=True)
+
+    def learn_from(self, teachers: TeacherPool) -> None:
+        single = SingleTeacher(
+            teachers,
+            weighting=self.config["teacher_weighting"],
+            max_block_mb=self.config["max_block_mb"],
+            seed=self.config["seed"],
+        )
+        users, items = single.embeddings(self.config["teacher_rank"])
+        self.teacher = {"user": users.to(self.device), "item": items.to(self.device)}
+        with torch.no_grad():
+            width = self.embeddings()[0].size(1)
+        with torch.random.fork_rng():  # the same modules in every process of a training
+            torch.manual_seed(int(self.config["seed"]))
+            self.auxiliary.update(self.auxiliary_modules(width, users.size(1)))
+        self.auxiliary.to(self.device)
+
+    def auxiliary_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
+        """What is trained beside the student, whose vectors have `width` numbers and the teacher's `target`."""
+        return {}
+
+    def one_of(self, key: str, *choices: str) -> str:
+        """The setting `key`; a UserError where it is none of `choices`."""
+        if self.config[key] not in choices:
+            raise UserError(f"{key}: {self.config[key]!r} is none of {', '.join(choices)}")
+        return str(self.config[key])
+
+    def sides(self, batch: Batch) -> list[Side]:
+        """The batch's users and its items."""
+        own = dict(zip(("user", "item"), self.embeddings()))
+        ids = {"user": batch.users, "item": self._items(batch)}
+        return [Side(name, ids[name], own[name][ids[name]], self.teacher[name][ids[name]]) for name in own]
+
+    def _items(self, batch: Batch) -> Tensor:
+        """[N] the batch's items; a batch of users comes without, and as many are drawn."""
+        if batch.items is not None:
+            return batch.items
+        drawn = torch.randint(1, self.n_items, (len(batch.users),), generator=self.generator)
+        return drawn.unique().to(batch.users.device)
+
+
+def squared_distance(x: Tensor, y: Tensor) -> Tensor:
+    """[n, D], [n, D] -> [n]: |x - y|^2."""
+    return (x - y).square().sum(1)

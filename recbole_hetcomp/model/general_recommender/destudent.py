@@ -1,0 +1,47 @@
+"""DEStudent: distillation experts; which of several projectors makes up the teacher's vector is chosen entity by entity.
+
+Source: Kang, Hwang, Kweon, Yu, "DE-RRD: A Knowledge Distillation Framework for Recommender System", CIKM 2020,
+https://arxiv.org/abs/2012.04357.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from recbole_hetcomp.model.embedding_student import EmbeddingStudent, Side, squared_distance
+from recbole_hetcomp.model.projectors import Experts, annealed, gumbel_softmax
+from recbole_hetcomp.model.student import Batch
+
+
+class DEStudent(EmbeddingStudent):
+    """L = L_base + weight * (mean over users |t_u - sum_e z_e f_e(p_u)|^2 + the same over items).
+
+    z = softmax((log c + Gumbel noise) / temperature) with c = softmax(W t_u); the temperature falls from epoch to epoch.
+    """
+
+    epoch = 0
+
+    def auxiliary_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
+        return {name: Experts(width, target, self.config["n_experts"]) for name in ("user", "item")}
+
+    def on_epoch_start(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    @property
+    def temperature(self) -> float:
+        """Of the gate in this epoch."""
+        ends = self.config["gate_temperature"], self.config["gate_temperature_end"]
+        return annealed(*ends, self.epoch, self.config["annealing_epochs"])
+
+    def projected(self, side: Side) -> Tensor:
+        """[n, D]: the experts' mixture for the vectors of a side."""
+        experts: Experts = self.auxiliary[side.name]  # type: ignore[assignment]
+        weights = gumbel_softmax(experts.gate_logits(side.teacher), self.temperature, self.generator)
+        return experts(side.student, weights)
+
+    def distillation_loss(self, batch: Batch) -> Tensor:
+        losses = [squared_distance(self.projected(side), side.teacher).mean() for side in self.sides(batch)]
+        return torch.stack(losses).sum()

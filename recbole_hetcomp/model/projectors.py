@@ -1,0 +1,75 @@
+"""Maps from the student's vectors to the teacher's: they are trained beside the student and left out of what is served.
+
+Source: the experts and their gate are those of Kang, Hwang, Kweon, Yu, "DE-RRD", CIKM 2020, https://arxiv.org/abs/2012.04357.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+
+from recbole_hetcomp.knowledge.sampling import gumbel
+
+
+def projector(width: int, target: int, hidden_ratio: float) -> nn.Module:
+    """[n, width] -> [n, target]: one hidden layer of `hidden_ratio` x width units with ReLU; ratio 0: an affine map."""
+    hidden = round(hidden_ratio * width)
+    if not hidden:
+        return nn.Linear(width, target)
+    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, target))
+
+
+class Experts(nn.Module):
+    """E maps f_e: [n, d] -> [n, D], each Linear-ReLU-Linear, and a gate on the teacher's vector that mixes them.
+
+    Args:
+        width: d
+        target: D
+        n_experts: E
+    """
+
+    def __init__(self, width: int, target: int, n_experts: int) -> None:
+        super().__init__()
+        hidden = max(1, width // 2 if width == target else (width + target) // 2)
+        self.first = nn.Parameter(_uniform(n_experts, width, hidden, fan_in=width))
+        self.first_bias = nn.Parameter(_uniform(n_experts, hidden, fan_in=width))
+        self.second = nn.Parameter(_uniform(n_experts, hidden, target, fan_in=hidden))
+        self.second_bias = nn.Parameter(_uniform(n_experts, target, fan_in=hidden))
+        self.gate = nn.Linear(target, n_experts, bias=False)
+
+    def forward(self, rows: Tensor, weights: Tensor) -> Tensor:
+        """[n, D]: sum over e of weights_e f_e(x) for the rows x [n, d] and weights [n, E].
+
+        The weights go in before the second layer, so that no [n, E, D] tensor is needed.
+        """
+        hidden = (torch.einsum("nd,edh->neh", rows, self.first) + self.first_bias).relu()
+        return torch.einsum("neh,ehk->nk", hidden * weights[..., None], self.second) + weights @ self.second_bias
+
+    def gate_logits(self, teacher: Tensor) -> Tensor:
+        """[n, E]: log softmax(W t) for the teacher's rows t [n, D]."""
+        return log_softmax(self.gate(teacher), dim=1)
+
+
+def gumbel_softmax(log_weights: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """[n, E]: softmax((log c + Gumbel noise) / temperature); near one-hot draws of c at a temperature near 0.
+
+    Args:
+        log_weights: [n, E], log c
+        temperature: above 0
+        generator: of the noise, on any device
+    """
+    noise = gumbel(tuple(log_weights.shape), generator).to(log_weights)
+    return ((log_weights + noise) / temperature).softmax(1)
+
+
+def annealed(start: float, end: float, epoch: int, n_epochs: int) -> float:
+    """start (end / start)^(epoch / n_epochs), and `end` after `n_epochs`."""
+    return start * (end / start) ** min(epoch / n_epochs, 1.0)
+
+
+def _uniform(*shape: int, fan_in: int) -> Tensor:
+    """As torch initialises a linear layer: uniform within 1 / sqrt(fan_in)."""
+    return torch.empty(shape).uniform_(-1, 1) / math.sqrt(fan_in)

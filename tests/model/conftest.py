@@ -1,0 +1,83 @@
+"""Students that learn from vectors: built, trained, and how much of the teacher's vectors is in theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.quick_start import run_hetcomp
+
+
+@pytest.fixture
+def learnt(make_model, trained_pool) -> Callable[..., Any]:
+    """`learnt(name, *teachers, **settings)`: a student of four numbers a vector that has learnt from teachers (BPR)."""
+
+    def make(name: str, *teachers: str, **overrides: Any) -> Any:
+        model = make_model(name, **{"embedding_size": 4, "teacher_rank": 8, **overrides})
+        with torch.no_grad():
+            for table in model.embeddings():
+                table.mul_(30)  # vectors of a size at which nonlinear maps differ from linear ones
+        model.learn_from(trained_pool(*(teachers or ("BPR",))))
+        model.on_epoch_start(0)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """A dozen users and a score of items."""
+    return Batch(torch.arange(3, 15), torch.arange(5, 25))
+
+
+@pytest.fixture
+def after_training(settings) -> Callable[..., DistilledRecommender]:
+    """`after_training(name, weight, **settings)`: the student of BPR after a short training at that distillation weight."""
+
+    def train(name: str, weight: float, **overrides: Any) -> DistilledRecommender:
+        fast = {"epochs": 20, "eval_step": 20, "learning_rate": 0.02, "embedding_size": 4, "teacher_rank": 8}
+        config = {**settings, **fast, "teachers": ["BPR"], "distillation_weight": weight, **overrides}
+        return run_hetcomp(name, "toy", config_dict=config, arguments=(), saved=False, compare=False)["model"]
+
+    return train
+
+
+def unexplained(student: Tensor, teacher: Tensor) -> float:
+    """The part of the teacher's rows [n, D] that no affine map of the student's rows [n, d] explains."""
+    inputs = torch.cat([student, torch.ones(len(student), 1)], 1).double()
+    residual = teacher.double() - inputs @ torch.linalg.lstsq(inputs, teacher.double()).solution
+    return float(residual.square().sum() / (teacher - teacher.mean(0)).square().sum())
+
+
+@pytest.fixture
+def missed() -> Callable[[Any], float]:
+    """`missed(model)`: the part of the teacher's user vectors that no affine map of the student's explains."""
+
+    def measure(model: Any) -> float:
+        active = model.history.active_users
+        return unexplained(model.embeddings()[0].detach()[active], model.teacher["user"][active])
+
+    return measure
+
+
+@pytest.fixture
+def train_alone() -> Callable[..., float]:
+    """`train_alone(model, steps)`: the loss over all users and items after `steps` steps of Adam on it alone."""
+
+    def train(model: Any, steps: int, rate: float = 0.05) -> float:
+        everything = Batch(torch.arange(1, model.n_users), torch.arange(1, model.n_items))
+        optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            model.distillation_loss(everything).backward()
+            optimizer.step()
+            schedule.step()
+        return model.distillation_loss(everything).item()
+
+    return train
