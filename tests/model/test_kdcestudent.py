@@ -82,7 +82,7 @@ def test_what_a_teachers_model_draws_when_it_is_built_is_no_part_of_the_training
     del model.teacher.pool.teachers[0].model
     model.teacher.pool.teachers[0].load = lambda: torch.rand(3) is not None and Table(table)
     state = torch.get_rng_state()
-    model.items = torch.zeros(0)
+    model.items = model.items[:0]
     model.on_epoch_start(1)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -94,7 +94,7 @@ def test_a_student_that_scores_as_its_teacher_up_to_a_constant_has_nothing_to_le
     table = Table(model.scores(users).detach() + torch.randn(len(users), 1))
     model.teacher.pool.teachers[0].model = table
     for expected_zero in (True, False):
-        model.items = torch.zeros(0)
+        model.items = model.items[:0]
         model.on_epoch_start(0)
         model.zero_grad()
         model.distillation_loss(Batch(model.history.active_users, None)).backward()
@@ -138,7 +138,7 @@ def test_learning_brings_the_student_nearer_to_the_list_than_plain_training_does
     fast = {"epochs": 30, "eval_step": 30, "learning_rate": 0.05, "train_batch_size": 256, "without_distillation": False}
     fidelity = {}
     for weight in (0.0, 1.0):
-        config = {**settings, **fast, "distillation_weight": weight, "guide": "catalogue", "n_soft_labels": 20}
+        config = {**settings, **fast, "distillation_weight": weight, "n_soft_labels": 20}
         rows = run_hetcomp("KDCEStudent", "toy", config_dict=config, arguments=())["comparison"]
         fidelity[weight] = next(row["fidelity"] for row in rows if row["role"] == "student")
-    assert fidelity[1.0] > fidelity[0.0] + 0.1
+    assert fidelity[1.0] > fidelity[0.0] + 0.2

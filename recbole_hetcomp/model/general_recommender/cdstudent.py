@@ -34,8 +34,9 @@ class CDStudent(DistilledRecommender):
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
         self.guide = str(config["guide"])
-        self.ranked = self.soft = torch.zeros(0)  # [U, list_depth] int32 and float32 on the CPU: a ranking, its soft labels
-        self.items = self.labels = torch.zeros(0)  # [U, n_drawn] int64 and float32: what is drawn of them
+        self.ranked = torch.zeros(0, dtype=torch.int32)  # [U, list_depth] on the CPU: what is drawn from
+        self.soft = torch.zeros(0)  # of that shape: its soft labels
+        self.items = self.labels = torch.zeros(0)  # [U, n_drawn] int64 and float32: what is drawn
         if self.guide not in GUIDES:
             raise UserError(f"guide: {self.guide!r} is none of {', '.join(GUIDES)}")
         if self.guide == "student" and self.follows_curriculum:

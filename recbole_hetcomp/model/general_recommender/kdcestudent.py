@@ -39,7 +39,8 @@ class KDCEStudent(DistilledRecommender):
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
         self.guide, self.temperature = str(config["guide"]), float(config["temperature"])
-        self.items = self.soft = torch.zeros(0)  # [U, K] int32, and their scores / temperature; the rest's, if any, last
+        self.items = torch.zeros(0, dtype=torch.int32, device=self.device)  # [U, K], C or its listed part
+        self.soft = torch.zeros(0)  # [U, K] float32, or [U, K + 1] with the rest: the teacher's scores / temperature
         if self.guide not in GUIDES:
             raise UserError(f"guide: {self.guide!r} is none of {', '.join(GUIDES)}")
         if self.guide == "student" and self.follows_curriculum:
