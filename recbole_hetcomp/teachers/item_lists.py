@@ -1,6 +1,11 @@
-"""The item side of a teacher: for each item the users whom it would suit best, of those who do not have it."""
+"""Lists that take a teacher's scores, as no trajectory holds them: each item's best users, and users' best items by group.
+
+No user is in the list of an item of its training set, nor the other way round.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -31,9 +36,7 @@ def top_users(teacher: SingleTeacher, history: History, k: int) -> Tensor:
     """
     best: Tensor | None = None  # [k', n_items] float, best first
     users = torch.zeros(0)  # [k', n_items] int64, whose scores these are
-    for block in blocks(history.active_users, history.n_items, teacher.max_block_mb):
-        scores = teacher.scores(block)
-        scores = scores.scatter(1, history.padded(block).to(scores.device), -torch.inf)
+    for block, scores in _unobserved_scores(teacher, history):
         top, rows = scores.topk(min(k, len(block)), dim=0)
         who = block.to(scores.device)[rows]
         if best is None:
@@ -47,3 +50,29 @@ def top_users(teacher: SingleTeacher, history: History, k: int) -> Tensor:
     lists = users.masked_fill(best == -torch.inf, 0).T.int().cpu()
     lists[0] = 0
     return pad(lists, (0, k - lists.size(1)))
+
+
+@torch.no_grad()
+def top_items_of_groups(teacher: SingleTeacher, history: History, groups: list[Tensor], k: int) -> list[Tensor]:
+    """Of each group [n_users, k'] int32 on the CPU, k' = min(k, its size): each user's best items in it; 0 = none left.
+
+    Args:
+        teacher: scores users' rows; `max_block_mb` of them at once
+        history: the training items; users without any have rows of 0
+        groups: int64 item ids of each group, none of them 0
+        k: length of the lists
+    """
+    lists = [torch.zeros(history.n_users, min(k, len(group)), dtype=torch.int32) for group in groups]
+    for block, scores in _unobserved_scores(teacher, history):
+        for group, listed in zip(groups, lists):
+            columns = group.to(scores.device)
+            best, places = scores[:, columns].topk(listed.size(1), dim=1)
+            listed[block] = columns[places].masked_fill(best == -torch.inf, 0).int().cpu()
+    return lists
+
+
+def _unobserved_scores(teacher: SingleTeacher, history: History) -> Iterator[tuple[Tensor, Tensor]]:
+    """(users [B], their scores [B, n_items], -inf for training items) for all users with training items."""
+    for users in blocks(history.active_users, history.n_items, teacher.max_block_mb):
+        scores = teacher.scores(users)
+        yield users, scores.scatter(1, history.padded(users).to(scores.device), -torch.inf)

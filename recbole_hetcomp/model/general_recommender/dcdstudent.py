@@ -69,13 +69,11 @@ class DCDStudent(DistilledRecommender):
     needs = Needs(trajectories=True, scores=True)
 
     def learn_from(self, teachers: TeacherPool) -> None:
-        config = self.config
-        self.lists = self.target_lists(teachers, config["list_depth"])
+        self.lists = self.target_lists(teachers, self.config["list_depth"])
         self.item_lists = torch.zeros(self.n_items, 0, dtype=torch.int32)  # [I, item_list_depth] on the CPU
-        if config["item_weight"]:
-            weighting, block = config["teacher_weighting"], config["max_block_mb"]
-            teacher = SingleTeacher(teachers, weighting=weighting, max_block_mb=block, seed=config["seed"])
-            self.item_lists = top_users(teacher, self.history, config["item_list_depth"])
+        if self.config["item_weight"]:
+            teacher = SingleTeacher.from_config(teachers, self.config)
+            self.item_lists = top_users(teacher, self.history, self.config["item_list_depth"])
         self.lags: dict[str, Tensor] = {}  # of the "users'" [U, k] and the "items'" lists [I, k]; empty = to be found
 
     def on_epoch_start(self, epoch: int) -> None:

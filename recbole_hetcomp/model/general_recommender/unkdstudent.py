@@ -10,12 +10,11 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid, pad
+from torch.nn.functional import logsigmoid
 
-from recbole_hetcomp.history import History
 from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.teachers.item_lists import top_items_of_groups
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
-from recbole_hetcomp.teachers.ranking import blocks, top_of_block
 from recbole_hetcomp.teachers.single import SingleTeacher
 
 ROUNDS = 16  # draws for a pair at most
@@ -114,27 +113,6 @@ def pairwise_loss(scores: Tensor, present: Tensor) -> Tensor:
     return terms.sum(1) / present.sum(1).clamp(min=1)
 
 
-@torch.no_grad()
-def group_lists(teacher: SingleTeacher, history: History, groups: list[Tensor], k: int) -> list[Tensor]:
-    """Of each group [U, k'] int32 on the CPU, k' = min(k, its size): each user's best unobserved items in it, best first.
-
-    Args:
-        teacher: scores users' rows; `max_block_mb` of them at once
-        history: the training items; users without any have rows of 0
-        groups: item ids of each group
-        k: length of the lists
-    """
-    lists = [torch.zeros(history.n_users, min(k, len(group)), dtype=torch.int32) for group in groups]
-    for users in blocks(history.active_users, history.n_items, teacher.max_block_mb):
-        scores = teacher.scores(users)
-        scores = scores.scatter(1, history.padded(users).to(scores.device), -torch.inf)
-        for group, listed in zip(groups, lists):
-            columns = pad(group, (1, 0)).to(scores.device)  # `top_of_block` takes column 0 for padding
-            best = top_of_block(scores[:, columns], columns[:0].expand(len(users), 0), listed.size(1))
-            listed[users] = columns[best].int().cpu()
-    return lists
-
-
 class UnKDStudent(DistilledRecommender):
     """L = L_base + weight * mean over users, and over a user's pairs, of -log sigmoid(s_better - s_worse).
 
@@ -147,11 +125,10 @@ class UnKDStudent(DistilledRecommender):
 
     def learn_from(self, teachers: TeacherPool) -> None:
         config = self.config
-        weighting, block = config["teacher_weighting"], config["max_block_mb"]
-        teacher = SingleTeacher(teachers, weighting=weighting, max_block_mb=block, seed=config["seed"])
+        teacher = SingleTeacher.from_config(teachers, config)
         popularity = torch.bincount(self.history.items, minlength=self.n_items)
         self.groups = equal_mass_groups(popularity, config["n_groups"])
-        self.group_lists = group_lists(teacher, self.history, self.groups, config["group_depth"])
+        self.group_lists = top_items_of_groups(teacher, self.history, self.groups, config["group_depth"])
         self.n_pairs = pairs_of_groups(popularity, self.groups, config["n_pairs"], config["share_exponent"])
         self.better = self.worse = torch.zeros(0)  # [U, pairs of all groups] int64, 0 = no pair
 
