@@ -26,28 +26,23 @@ def top_users(teacher: SingleTeacher, history: History, k: int) -> Tensor:
     """[n_items, k] int32 on the CPU: each item's best users, best first, 0 = none left; equal scores in any order.
 
     Users who have the item in training are no candidates, nor are those without training items, of whom the teacher knows
-    nothing. Scores are taken a block of users at a time and merged into the best so far: memory for n_items x 2k and a
-    block, never for users x items.
+    nothing. Scores are taken a block of users at a time and merged into the best so far: memory for n_items x (k + the
+    users of a block), never for users x items.
 
     Args:
         teacher: scores users' rows; `max_block_mb` of them at once
         history: the training items
         k: length of the lists
     """
-    best: Tensor | None = None  # [k', n_items] float, best first
-    users = torch.zeros(0)  # [k', n_items] int64, whose scores these are
+    best = torch.zeros(history.n_items, 0)  # [n_items, k'] float, in any order
+    users = torch.zeros(history.n_items, 0, dtype=torch.int32)  # whose scores these are
     for block, scores in _unobserved_scores(teacher, history):
-        top, rows = scores.topk(min(k, len(block)), dim=0)
-        who = block.to(scores.device)[rows]
-        if best is None:
-            best, users = top, who
-        else:
-            merged = torch.cat([best, top])
-            best, places = merged.topk(min(k, len(merged)), dim=0)
-            users = torch.cat([users, who]).gather(0, places)
-    if best is None:
-        return torch.zeros(history.n_items, k, dtype=torch.int32)
-    lists = users.masked_fill(best == -torch.inf, 0).T.int().cpu()
+        best, users = best.to(scores.device), users.to(scores.device)
+        together = torch.cat([best, scores.T], 1)
+        best, places = together.topk(min(k, together.size(1)), dim=1, sorted=False)
+        users = torch.cat([users, block.int().to(scores.device).expand(len(users), -1)], 1).gather(1, places)
+    order = best.argsort(dim=1, descending=True)
+    lists = users.masked_fill(best == -torch.inf, 0).gather(1, order).cpu()
     lists[0] = 0
     return pad(lists, (0, k - lists.size(1)))
 
