@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.knowledge.sorted_rows import in_same_row
+from recbole_hetcomp.knowledge.sorted_rows import in_sorted_row, sorted_rows
 
 
 def gumbel(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -71,9 +71,10 @@ def draw_outside(
         refused: ids [B, n] -> bool [B, n], what else is not to be drawn; for exclusions too many to be laid out in rows
     """
     drawn = torch.zeros(len(excluded), n, dtype=torch.int64, device=excluded.device)
+    ascending = sorted_rows(excluded.long())
     for _ in range(rounds):
         fresh = torch.randint(1, n_items, drawn.shape, generator=generator, device=excluded.device)
-        accepted = ~in_same_row(fresh, excluded)
+        accepted = ~in_sorted_row(fresh, ascending)
         if refused is not None:
             accepted &= ~refused(fresh)
         drawn = torch.where((drawn == 0) & accepted, fresh, drawn)

@@ -20,8 +20,12 @@ def sorted_rows(keys: Tensor) -> Tensor:
 
 def in_same_row(items: Tensor, rows: Tensor) -> Tensor:
     """bool [B, n]: whether each of `items` [B, n] is anywhere in the same row of `rows` [B, m], both integer."""
-    if not rows.size(1):
+    return in_sorted_row(items, sorted_rows(rows.long()))
+
+
+def in_sorted_row(items: Tensor, ascending: Tensor) -> Tensor:
+    """`in_same_row` of rows that `sorted_rows` has sorted already, as int64."""
+    if not ascending.size(1):
         return torch.zeros_like(items, dtype=torch.bool)
-    ascending = sorted_rows(rows.long())
-    slot = torch.searchsorted(ascending, items.long().contiguous()).clamp_(max=rows.size(1) - 1)
+    slot = torch.searchsorted(ascending, items.long().contiguous()).clamp_(max=ascending.size(1) - 1)
     return ascending.gather(1, slot) == items

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from logging import getLogger
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +34,11 @@ class SingleTeacher:
         self.pool, self.max_block_mb, self.seed = pool, max_block_mb, seed
         weights = teacher_weights(pool, weighting)
         self.weights = weights / weights.sum()
+
+    @classmethod
+    def from_config(cls, pool: TeacherPool, config: Any) -> SingleTeacher:
+        """The pool as one teacher, weighted as `config` asks for."""
+        return cls(pool, weighting=config["teacher_weighting"], max_block_mb=config["max_block_mb"], seed=config["seed"])
 
     @torch.no_grad()
     def scores(self, users: Tensor) -> Tensor:

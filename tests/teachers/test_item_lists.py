@@ -1,4 +1,4 @@
-"""Item-side lists: against a dense argsort, in blocks of any size."""
+"""Lists from scores, of items and of groups: against a dense argsort, in blocks of any size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recbole_hetcomp.history import History
-from recbole_hetcomp.teachers.item_lists import by_item, top_users
+from recbole_hetcomp.teachers.item_lists import by_item, top_items_of_groups, top_users
 
 N_USERS, N_ITEMS = 23, 31
 
@@ -47,6 +47,20 @@ def test_the_lists_equal_a_dense_argsort(history: History, k: int, users_at_once
         order = scores[:, item].argsort(descending=True).tolist()
         free = [u for u in order if u in history.active_users.tolist() and item not in history.padded(torch.tensor([u]))]
         assert lists[item].tolist() == (free + [0] * k)[:k]
+
+
+@pytest.mark.parametrize("users_at_once", [1, 100])
+def test_the_lists_of_groups_equal_a_dense_argsort(history: History, users_at_once: int) -> None:
+    scores = torch.randn(N_USERS, N_ITEMS, generator=torch.Generator().manual_seed(1))
+    groups = [torch.tensor([30, 2, 9]), torch.arange(10, 25)]
+    lists = top_items_of_groups(with_scores(scores, users_at_once * 4 * N_ITEMS / 2**20), history, groups, 8)
+    assert [table.shape for table in lists] == [(N_USERS, 3), (N_USERS, 8)]
+    assert not any(table[user].any() for table in lists for user in (0, 21, 22))
+    for user in history.active_users.tolist():
+        trained = history.padded(torch.tensor([user]))[0].tolist()
+        for group, table in zip(groups, lists):
+            free = sorted(set(group.tolist()) - set(trained), key=lambda item: -scores[user, item].item())
+            assert table[user].tolist() == (free + [0] * 8)[: table.size(1)]
 
 
 def test_pairs_are_the_same_from_both_sides(history: History) -> None:

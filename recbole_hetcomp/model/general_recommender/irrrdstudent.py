@@ -45,10 +45,8 @@ class IRRRDStudent(RRDStudent):
 
     def learn_from(self, teachers: TeacherPool) -> None:
         super().learn_from(teachers)
-        config = self.config
-        weighting, block = config["teacher_weighting"], config["max_block_mb"]
-        teacher = SingleTeacher(teachers, weighting=weighting, max_block_mb=block, seed=config["seed"])
-        self.item_lists = top_users(teacher, self.history, config["item_list_depth"])  # [I, item_list_depth] on the CPU
+        teacher = SingleTeacher.from_config(teachers, self.config)
+        self.item_lists = top_users(teacher, self.history, self.config["item_list_depth"])  # [I, item_list_depth], CPU
         self.item_history = by_item(self.history)
         # [I, n_interesting_users], [I, n_uninteresting_users] int64
         self.interesting_users = self.uninteresting_users = torch.zeros(0)
