@@ -88,7 +88,8 @@ class EmbedDistillStudent(EmbeddingStudent):
 
     def candidates(self, users: Tensor) -> Tensor:
         """[B, 1 + n_top + n_random] int64, 0 = none left: a training item, items of the teacher's list, and others."""
-        config, history, listed = self.config, self.history.padded(users), self.current_lists.targets.cpu()[users]
+        config, history = self.config, self.history.padded(users)
+        listed = self.current_lists.targets[users.to(self.device)].cpu()
         positive = draw_by_rank(history, 1, math.inf, self.generator)
         top = draw_by_rank(listed, config["n_top"], config["sampling_temperature"], self.generator)
         others = draw_outside(torch.cat([history, listed.long()], 1), config["n_random"], self.n_items, self.generator)
