@@ -65,10 +65,10 @@ class EmbeddingStudent(DistilledRecommender):
     def sides(self, batch: Batch) -> list[Side]:
         """The batch's users and its items."""
         own = dict(zip(("user", "item"), self.embeddings()))
-        ids = {"user": batch.users, "item": self._items(batch)}
+        ids = {"user": batch.users, "item": self.items_of(batch)}
         return [Side(name, ids[name], own[name][ids[name]], self.teacher[name][ids[name]]) for name in own]
 
-    def _items(self, batch: Batch) -> Tensor:
+    def items_of(self, batch: Batch) -> Tensor:
         """[N] the batch's items; a batch of users comes without, and as many are drawn."""
         if batch.items is not None:
             return batch.items

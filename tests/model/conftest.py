@@ -72,7 +72,7 @@ def train_alone() -> Callable[..., float]:
     def train(model: Any, steps: int, rate: float = 0.05) -> float:
         everything = Batch(torch.arange(1, model.n_users), torch.arange(1, model.n_items))
         optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
         for _ in range(steps):
             optimizer.zero_grad()
             model.distillation_loss(everything).backward()
