@@ -124,10 +124,10 @@ def test_the_item_side_alone_teaches_the_items_best_users(student) -> None:
 
 
 def test_learning_brings_the_student_nearer_to_the_list_than_plain_training_does(settings) -> None:
-    fast = {"epochs": 30, "eval_step": 30, "learning_rate": 0.05, "train_batch_size": 256, "without_distillation": False}
+    fast = {"epochs": 20, "eval_step": 20, "learning_rate": 0.05, "teachers": ["EASE"], "without_distillation": False}
     fidelity = {}
     for weight in (0.0, 1.0):
         config = {**settings, **fast, **SMALL, "distillation_weight": weight}
         rows = run_hetcomp("IRRRDStudent", "toy", config_dict=config, arguments=())["comparison"]
         fidelity[weight] = next(row["fidelity"] for row in rows if row["role"] == "student")
-    assert fidelity[1.0] > fidelity[0.0] + 0.1
+    assert fidelity[1.0] > fidelity[0.0] + 0.1, fidelity
