@@ -42,10 +42,8 @@ class FreqDStudent(EmbeddingStudent):
         return {name: projector(width, target, self.config["hidden_ratio"]) for name in ("user", "item")}
 
     def distillation_loss(self, batch: Batch) -> Tensor:
-        ids, settings = (
-            {"user": batch.users, "item": self.items_of(batch)},
-            (self.config["neighbour_share"], self.config["edge_keep"]),
-        )
+        ids = {"user": batch.users, "item": self.items_of(batch)}
+        settings = self.config["neighbour_share"], self.config["edge_keep"]
         found = {name: self.graphs[name].low_pass(ids[name].cpu(), *settings, self.generator) for name in ids}
         nodes = {name: near.to(self.device) for name, (near, _) in found.items()}
         losses = []
