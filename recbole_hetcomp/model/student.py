@@ -199,6 +199,10 @@ class DistilledRecommender(GeneralRecommender):
         """Raise a UserError where the scores do not depend on every parameter: no loss over them can train the model."""
         if not self.base_loss_weight and not self.distillation_weight:
             raise UserError("distillation_weight: 0 and base_loss_weight: 0 leave nothing to learn; raise one of them")
+        if self.follows_curriculum and not self.needs.trajectories:
+            raise UserError(
+                f"curriculum: True, and {type(self).__name__} learns no lists that could follow one; leave it out"
+            )
         name = type(self.backbone).__name__
         with torch.random.fork_rng(), torch.enable_grad():
             scores = self.scores(self.history.active_users[:8])

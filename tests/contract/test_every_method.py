@@ -117,6 +117,15 @@ def test_lists_alone_are_refused_before_training_where_scores_are_needed(run, me
         run(method, teachers=["lists.tsv"])
 
 
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "CompositeStudent"])
+def test_the_curriculum_leads_methods_that_learn_lists_and_is_refused_by_the_others(run, method) -> None:
+    if not get_model(method).needs.trajectories and method != "DERRDStudent":  # type: ignore[attr-defined]
+        with pytest.raises(UserError, match="curriculum: True"):
+            run(method, curriculum=True)
+    else:
+        assert run(method, curriculum=True, guide="teacher")["test_result"]  # the guide of methods that have one
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_no_candidate_is_padding_or_a_training_item(run, method, monkeypatch) -> None:
     asked = []
