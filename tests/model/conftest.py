@@ -1,4 +1,4 @@
-"""Students that learn from vectors: built, trained, and how much of the teacher's vectors is in theirs."""
+"""Students that learn from scores or from vectors: built, trained, and how much of the teacher's is in theirs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,40 @@ from torch import Tensor
 
 from recbole_hetcomp.model.student import Batch, DistilledRecommender
 from recbole_hetcomp.quick_start import run_hetcomp
+
+
+class ScoreTable:
+    """A teacher's model that knows its scores by heart."""
+
+    device, USER_ID = torch.device("cpu"), "user_id"
+
+    def __init__(self, scores: Tensor) -> None:
+        self.scores = scores
+
+    def full_sort_predict(self, users: Any) -> Tensor:
+        return self.scores[users["user_id"]]
+
+
+@pytest.fixture
+def score_table() -> type[ScoreTable]:
+    """The class of a teacher's model that is a table of scores."""
+    return ScoreTable
+
+
+@pytest.fixture
+def from_scores(make_model, list_pool) -> Callable[..., tuple[Any, Tensor]]:
+    """`from_scores(name, **settings)`: a student that has learnt from a teacher with random scores, and these."""
+
+    def make(name: str, **overrides: Any) -> tuple[Any, Tensor]:
+        model = make_model(name, **overrides)
+        scores = torch.randn(model.n_users, model.n_items, generator=torch.Generator().manual_seed(4))
+        pool = list_pool(1)
+        pool.teachers[0].load = lambda: ScoreTable(scores)
+        model.learn_from(pool)
+        model.on_epoch_start(0)
+        return model, scores
+
+    return make
 
 
 @pytest.fixture

@@ -13,30 +13,12 @@ from recbole_hetcomp.model.student import Batch
 from recbole_hetcomp.quick_start import run_hetcomp
 
 
-class Table:
-    """A teacher's model that knows its scores by heart."""
-
-    device, USER_ID = torch.device("cpu"), "user_id"
-
-    def __init__(self, scores) -> None:
-        self.scores = scores
-
-    def full_sort_predict(self, users):
-        return self.scores[users["user_id"]]
-
-
 @pytest.fixture
-def student(make_model, list_pool):
+def student(from_scores):
     """`student(**settings)`: a CDStudent that has learnt from a teacher with random scores."""
 
     def make(**settings):
-        model = make_model("CDStudent", **{"list_depth": 20, "n_drawn": 6, "label_shift": 0.3, **settings})
-        scores = torch.randn(model.n_users, model.n_items, generator=torch.Generator().manual_seed(4))
-        pool = list_pool(1)
-        pool.teachers[0].load = lambda: Table(scores)
-        model.learn_from(pool)
-        model.on_epoch_start(0)
-        return model, scores
+        return from_scores("CDStudent", **{"list_depth": 20, "n_drawn": 6, "label_shift": 0.3, **settings})
 
     return make
 

@@ -15,30 +15,12 @@ from recbole_hetcomp.quick_start import run_hetcomp
 TEMPERATURE = 0.7
 
 
-class Table:
-    """A teacher's model that knows its scores by heart."""
-
-    device, USER_ID = torch.device("cpu"), "user_id"
-
-    def __init__(self, scores) -> None:
-        self.scores = scores
-
-    def full_sort_predict(self, users):
-        return self.scores[users["user_id"]]
-
-
 @pytest.fixture
-def student(make_model, list_pool):
+def student(from_scores):
     """`student(**settings)`: a KDCEStudent that has learnt from a teacher with random scores."""
 
     def make(**settings):
-        model = make_model("KDCEStudent", **{"n_soft_labels": 7, "temperature": TEMPERATURE, **settings})
-        scores = torch.randn(model.n_users, model.n_items, generator=torch.Generator().manual_seed(4))
-        pool = list_pool(1)
-        pool.teachers[0].load = lambda: Table(scores)
-        model.learn_from(pool)
-        model.on_epoch_start(0)
-        return model, scores
+        return from_scores("KDCEStudent", **{"n_soft_labels": 7, "temperature": TEMPERATURE, **settings})
 
     return make
 
@@ -76,11 +58,11 @@ def test_the_loss_equals_a_loop(student, guide, rest_mass) -> None:
     assert model.distillation_loss(Batch(users, None)).item() == pytest.approx(total / len(users), rel=1e-4)
 
 
-def test_what_a_teachers_model_draws_when_it_is_built_is_no_part_of_the_training(student) -> None:
+def test_what_a_teachers_model_draws_when_it_is_built_is_no_part_of_the_training(student, score_table) -> None:
     """It is built at the first epoch's start, or after a resume at another's: both have to train alike."""
     model, table = student()
     del model.teacher.pool.teachers[0].model
-    model.teacher.pool.teachers[0].load = lambda: torch.rand(3) is not None and Table(table)
+    model.teacher.pool.teachers[0].load = lambda: torch.rand(3) is not None and score_table(table)
     state = torch.get_rng_state()
     model.items = model.items[:0]
     model.on_epoch_start(1)
@@ -88,10 +70,10 @@ def test_what_a_teachers_model_draws_when_it_is_built_is_no_part_of_the_training
 
 
 @pytest.mark.parametrize("guide", ["student", "teacher", "catalogue"])
-def test_a_student_that_scores_as_its_teacher_up_to_a_constant_has_nothing_to_learn(student, guide) -> None:
+def test_a_student_that_scores_as_its_teacher_up_to_a_constant_has_nothing_to_learn(student, score_table, guide) -> None:
     model, _ = student(guide=guide)
     users = torch.arange(model.n_users)
-    table = Table(model.scores(users).detach() + torch.randn(len(users), 1))
+    table = score_table(model.scores(users).detach() + torch.randn(len(users), 1))
     model.teacher.pool.teachers[0].model = table
     for expected_zero in (True, False):
         model.items = model.items[:0]

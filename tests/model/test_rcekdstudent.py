@@ -15,31 +15,13 @@ from recbole_hetcomp.quick_start import run_hetcomp
 K, L, DEPTH, TEMPERATURE = 6, 8, 15, 0.7
 
 
-class Table:
-    """A teacher's model that knows its scores by heart."""
-
-    device, USER_ID = torch.device("cpu"), "user_id"
-
-    def __init__(self, scores) -> None:
-        self.scores = scores
-
-    def full_sort_predict(self, users):
-        return self.scores[users["user_id"]]
-
-
 @pytest.fixture
-def student(make_model, list_pool):
+def student(from_scores):
     """`student(**settings)`: an RCEKDStudent that has learnt from a teacher with random scores."""
 
     def make(**settings):
         small = {"n_ranked": K, "n_sampled": L, "sample_depth": DEPTH, "temperature": TEMPERATURE, "overlap_weight": 3.0}
-        model = make_model("RCEKDStudent", **{**small, **settings})
-        scores = torch.randn(model.n_users, model.n_items, generator=torch.Generator().manual_seed(4))
-        pool = list_pool(1)
-        pool.teachers[0].load = lambda: Table(scores)
-        model.learn_from(pool)
-        model.on_epoch_start(0)
-        return model, scores
+        return from_scores("RCEKDStudent", **{**small, **settings})
 
     return make
 
@@ -101,10 +83,10 @@ def test_items_above_many_of_the_teachers_are_drawn_rather() -> None:
     assert sampling_log_weights(many, many, 1.0)[0, [0, 50, 51, 99]].tolist() == [51.0, 51.0, 50.0, 2.0]
 
 
-def test_a_student_that_scores_as_its_teacher_up_to_a_constant_has_nothing_to_learn(student) -> None:
+def test_a_student_that_scores_as_its_teacher_up_to_a_constant_has_nothing_to_learn(student, score_table) -> None:
     model, _ = student()
     users = torch.arange(model.n_users)
-    model.teacher.pool.teachers[0].model = Table(model.scores(users).detach() + torch.randn(len(users), 1))
+    model.teacher.pool.teachers[0].model = score_table(model.scores(users).detach() + torch.randn(len(users), 1))
     model.on_epoch_start(1)
     model.distillation_loss(Batch(model.history.active_users, None)).backward()
     assert max(float(parameter.grad.abs().max()) for parameter in model.backbone.parameters()) < 1e-6
