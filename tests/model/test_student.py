@@ -13,7 +13,7 @@ from recbole_hetcomp.model.student import Batch, DistilledRecommender
 from recbole_hetcomp.trainer.checkpoint import plain_state
 
 BACKBONES = ["MF", "ML", "DL", "BPR", "LightGCN", "NeuMF"]
-SMALL = {"mf_embedding_size": 8, "mlp_embedding_size": 8, "mlp_hidden_size": [8], "dropout_prob": 0.0}
+SMALL = {"mf_embedding_size": 8, "mlp_embedding_size": 8, "mlp_hidden_size": [8], "dropout_prob": 0.0, "curriculum": False}
 
 
 class SumOfSquares(DistilledRecommender):
