@@ -81,8 +81,9 @@ def _search_space(path: Path, config: Config) -> dict[str, dict[str, Any]]:
             values = ast.literal_eval(text)
         except (ValueError, SyntaxError):
             values = None
-        numbers = kind not in KINDS or all(isinstance(value, (int, float)) for value in values or ())
-        if not isinstance(values, (list, tuple)) or len(values) != KINDS.get(kind, len(values)) or not values or not numbers:
+        values = values if isinstance(values, (list, tuple)) else ()
+        numbers = kind not in KINDS or all(isinstance(value, (int, float)) for value in values)
+        if not values or len(values) != KINDS.get(kind, len(values)) or not numbers:
             raise UserError(f"params_file: {line!r} is not like `dropout uniform 0,1` or `size choice [8,16]`")
         for key, near in config.unknown_keys([] if config.given(name) else [name]).items():
             raise UserError(f"params_file: there is no setting {key!r}{near or '; correct its name'}")
