@@ -102,7 +102,7 @@ class Config(RecBoleConfig):
         if issubclass(model_class, DistilledRecommender):
             distillation = properties_dir() / "distillation.yaml"
             student = self.external_config_dict.get("student") or self.read_yaml(distillation)["student"]
-            own += [properties_of(str(student)), distillation]
+            own += [properties_of(str(student)), properties_dir() / "teacher" / f"{student}.yaml", distillation]
         own.append(properties_dir() / "model" / f"{model}.yaml")
         for path in own:
             if path is not None and path.is_file():

@@ -13,6 +13,7 @@ from recbole.utils import InputType
 
 from recbole_hetcomp.config import Config, derive
 from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.registry import properties_dir
 
 
 def yaml_file(name: str, **values) -> str:
@@ -54,14 +55,26 @@ def test_our_model_yaml_wins_over_the_settings_of_all_distilled_models(make_conf
 
 @pytest.mark.parametrize("source", ["file", "dict", "arguments"])
 def test_students_own_recbole_yaml_is_read__wherever_the_student_is_named(settings, source) -> None:
-    files = [yaml_file("student.yaml", student="LightGCN")] if source == "file" else None
-    given = {**settings, **({"student": "LightGCN"} if source == "dict" else {})}
-    arguments = ["--student=LightGCN"] if source == "arguments" else []
+    files = [yaml_file("student.yaml", student="SimpleX")] if source == "file" else None
+    given = {**settings, **({"student": "SimpleX"} if source == "dict" else {})}
+    arguments = ["--student=SimpleX"] if source == "arguments" else []
     config = Config("HetCompStudent", "toy", files, given, arguments)
-    theirs = recbole_yaml("LightGCN")
-    assert config["n_layers"] == theirs["n_layers"]
-    assert config["reg_weight"] == pytest.approx(float(theirs["reg_weight"]))
+    theirs = recbole_yaml("SimpleX")
+    assert (config["history_len"], config["margin"]) == (theirs["history_len"], theirs["margin"])
     assert config["embedding_size"] == settings["embedding_size"]  # given, so neither yaml's
+
+
+@pytest.mark.parametrize("student", ["MF", "ML", "LightGCN"])
+def test_a_student_with_a_method_is_trained_as_it_is_alone__unless_the_method_says_otherwise(make_config, student) -> None:
+    keys = {"learning_rate", "weight_decay", "stopping_step"}
+    path = properties_dir() / "teacher" / f"{student}.yaml"
+    tuned = make_config("RRDStudent").read_yaml(path)
+    method = Config("RRDStudent", "toy", config_dict={"data_path": ".", "student": student}, arguments=())
+    for key in keys & tuned.keys():
+        assert method[key] == tuned[key]
+    assert method["embedding_size"] == 8
+    hetcomp = Config("HetCompStudent", "toy", config_dict={"data_path": ".", "student": student}, arguments=())
+    assert (hetcomp["learning_rate"], hetcomp["train_batch_size"]) == (0.02, 64)
 
 
 def test_settings_of_a_student_that_was_not_chosen_are_not_there(make_config) -> None:
