@@ -16,7 +16,7 @@ TESTS = Path(__file__).parent
 MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 METHODS = sorted(path for path in (PACKAGE / "model" / "general_recommender").glob("*.py") if path.stem != "__init__")
 
-PURE = {"numpy", "torch", "typing", "collections", "dataclasses", "functools", "math", "__future__"}
+PURE = {"numpy", "scipy", "torch", "typing", "collections", "dataclasses", "functools", "math", "__future__"}
 # module or room -> the modules and rooms of this package that it may import; from top to bottom, as the data flow
 MAY_IMPORT = {
     "": {"compat"},
@@ -214,7 +214,7 @@ def test_every_row_of_the_table_has_modules_and_every_edge_is_used():
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.split("/")[0] in ("knowledge", "losses")])
-def test_the_papers_mathematics_needs_torch_and_numpy_alone(path):
+def test_the_papers_mathematics_needs_torch_numpy_and_scipy_alone(path):
     for name, _ in imports(MODULES[path]):
         assert name.split(".")[0] in PURE or own(name) is not None, f"{path} imports {name}"
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Optional, Union
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.knowledge.discrepancy import check_relevance, discrepancy
+from recbole_hetcomp.knowledge.discrepancy import PAIRS, check_relevance, discrepancy
 
 Pairs = tuple[Tensor, Tensor]  # teachers [N], users [N]
 
@@ -193,6 +193,10 @@ class Curriculum:
 
     def _distance_to_next(self, student_topk: Tensor, teacher_topk: Tensor, pairs: Pairs) -> Tensor:
         """[N]: the student's discrepancy from the checkpoint after each pair's current one, at most the last."""
+        parts = zip(*(part.split(PAIRS) for part in pairs))
+        return torch.cat([self._distances(student_topk, teacher_topk, part) for part in parts])
+
+    def _distances(self, student_topk: Tensor, teacher_topk: Tensor, pairs: Pairs) -> Tensor:
         teachers, users = pairs
         following = (self.stage[pairs].long() + 1).clamp(max=self.n_stages - 1)
         lists = teacher_topk[tuple(part.to(teacher_topk.device) for part in (teachers, following, users))]  # [N, K']

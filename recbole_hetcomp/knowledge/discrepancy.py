@@ -6,10 +6,11 @@ from typing import Optional
 
 import torch
 from torch import Tensor
-
-from recbole_hetcomp.knowledge.sorted_rows import sorted_rows
+from torch.nn.functional import pad
 
 RELEVANCES = ("position", "graded")
+PAIRS = 2**13  # lists compared at a time
+TABLE = 2**21  # (user, item) places of the table in which ranks are looked up: what a processor's cache holds
 
 
 def discrepancy(
@@ -47,18 +48,24 @@ def discrepancy(
     """
     check_relevance(relevance)
     depth = min(k, student_topk.size(-1), teacher_topk.size(-1))
-    student, teacher = student_topk[..., :depth], teacher_topk[..., :depth]
-    ranks, found = ranks_within(student, teacher)
-    gain, discount = _gain_and_discount(depth, temperature, student.device)
-    gained = gain if relevance == "position" else gain[ranks]
-    reached = (gained * discount * found).sum(-1)
-    n_listed = (teacher > 0).sum(-1, keepdim=True)
-    listed = torch.arange(depth, device=student.device) < n_listed  # [..., U, depth]
-    ideal = (gain * discount * listed).sum(-1)  # the same products and order as a perfect `reached`, hence exactly 0
-    ndcg = torch.where(n_listed.squeeze(-1) > 0, reached / ideal, 0.0)
+    leading = torch.broadcast_shapes(student_topk.shape[:-1], teacher_topk.shape[:-1])
+    lists = (part[..., :depth].expand(*leading, -1).reshape(-1, depth) for part in (student_topk, teacher_topk))
+    worth = _worth(depth, temperature, relevance).to(student_topk.device)
+    ndcg = torch.cat([_ndcg(*block, worth) for block in zip(*(part.split(PAIRS) for part in lists))]).view(leading)
     if decimals is not None:
         ndcg = ndcg.round(decimals=decimals)
     return (1.0 - ndcg).clamp(0.0, 1.0).float()
+
+
+def _ndcg(student: Tensor, teacher: Tensor, worth: Tensor) -> Tensor:
+    """[N] float64 of lists [N, K], by the `worth` [K, K + 1] of a place at a position; 0 where the teacher lists nothing."""
+    depth = student.size(-1)
+    # A perfect list has the first ranks at their own positions: the same numbers and order as in `reached`, hence exactly 1.
+    ideal = worth.diagonal(1).expand(depth + 1, -1).tril(-1).sum(1)  # [K + 1], by how many items the teacher lists
+    cells = places_within(student, teacher) + torch.arange(0, worth.numel(), depth + 1, device=worth.device).int()
+    reached = worth.view(-1).index_select(0, cells.view(-1)).view(cells.shape).sum(-1)
+    n_listed = (teacher > 0).sum(-1)
+    return torch.where(n_listed > 0, reached / ideal[n_listed], 0.0)
 
 
 def position_weights(k: int, temperature: float = 10.0) -> Tensor:
@@ -66,24 +73,28 @@ def position_weights(k: int, temperature: float = 10.0) -> Tensor:
 
     Source: Kang et al., HetComp, WWW 2023, the authors' code: (2 ** exp(-j / temperature) - 1) / log2(j + 2).
     """
-    gain, discount = _gain_and_discount(k, temperature, torch.device("cpu"))
-    return gain * discount
+    return _worth(k, temperature, "position").diagonal(1)
 
 
-def ranks_within(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the student's items stand in the teacher's list: rank [..., K] int64 and found [..., K] bool.
+def places_within(student: Tensor, teacher: Tensor) -> Tensor:
+    """Where the student's items [N, K] stand in the teacher's lists [N, K']: [N, K] int16, 1 = first, 0 = not there.
 
-    By binary search in the sorted list, so that memory stays at the size of the lists; the rank of an item that is not
-    found means nothing.
+    Looked up in a table of all items, a few lists at a time.
     """
-    leading = torch.broadcast_shapes(student.shape[:-1], teacher.shape[:-1])
-    bits = teacher.size(-1).bit_length()
-    listed = (teacher.long() << bits) | torch.arange(teacher.size(-1), device=teacher.device)  # by id, then by rank
-    listed = sorted_rows(listed.expand(*leading, -1))
-    student = student.long().expand(*leading, -1)
-    slot = torch.searchsorted(listed, (student << bits).contiguous()).clamp_(max=max(teacher.size(-1) - 1, 0))
-    nearest = listed.gather(-1, slot)
-    return nearest & (2**bits - 1), (nearest >> bits == student) & (student > 0)
+    if not student.numel() or not teacher.numel():
+        return torch.zeros(student.shape, dtype=torch.int16, device=student.device)
+    n_items = int(torch.maximum(student.max(), teacher.max())) + 1
+    rows = min(max(1, TABLE // n_items), len(student))
+    table = torch.zeros(rows, n_items, dtype=torch.int16, device=student.device)
+    ranks = torch.arange(1, teacher.size(1) + 1, dtype=torch.int16, device=student.device).expand(rows, -1)
+    places = []
+    for ours, theirs in zip(student.split(rows), teacher.split(rows)):
+        ours, theirs, part = ours.long(), theirs.long(), table[: len(ours)]
+        part.scatter_(1, theirs, ranks[: len(ours)])
+        part[:, 0] = 0  # no item
+        places.append(part.gather(1, ours))
+        part.scatter_(1, theirs, 0)
+    return torch.cat(places)
 
 
 def check_relevance(relevance: str) -> None:
@@ -92,6 +103,9 @@ def check_relevance(relevance: str) -> None:
         raise ValueError(f"relevance {relevance!r} is none of {', '.join(RELEVANCES)}")
 
 
-def _gain_and_discount(k: int, temperature: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    ranks = torch.arange(k, dtype=torch.float64, device=device)
-    return torch.exp2(torch.exp(-ranks / temperature)) - 1.0, 1.0 / torch.log2(ranks + 2.0)
+def _worth(k: int, temperature: float, relevance: str) -> Tensor:
+    """[k, k + 1] float64: what the student's item at each position counts, by its place in the teacher's list, 0 = not there."""
+    ranks = torch.arange(k, dtype=torch.float64)
+    gain, discount = torch.exp2(torch.exp(-ranks / temperature)) - 1.0, 1.0 / torch.log2(ranks + 2.0)
+    worth = (discount[:, None] * gain) if relevance == "graded" else (discount * gain)[:, None].expand(k, k)
+    return pad(worth, (1, 0))

@@ -153,6 +153,14 @@ def test_items_without_importance_and_item_zero_are_no_candidates() -> None:
     assert total.tolist() == [[0.5, 0.25, 0.0, 0.0]]
 
 
+def test_what_is_no_item_is_not_summed_up_either() -> None:
+    items = torch.zeros(1, 2, 200, dtype=torch.int64)  # 200 times no item would be a sum of 200
+    items[0, 1, 0] = 5
+    best, total = ensemble_topk(items, torch.ones(1, 1, 200), 2)
+    assert best.tolist() == [[0, 0], [5, 0]]
+    assert total.tolist() == [[0.0, 0.0], [1.0, 0.0]]
+
+
 def test_an_item_that_a_teacher_lists_twice_counts_twice() -> None:
     items = torch.full((1, 1, 9), 7)
     items[0, 0, 4] = 3
@@ -237,9 +245,10 @@ def test_observed_ranking_keeps_even_the_last_of_a_long_history() -> None:
 @pytest.mark.parametrize(
     ("items", "importance", "sentence"),
     [
-        (torch.full((1, 1, 2), 2**24), torch.ones(1, 1, 2), "item ids reach"),
-        (torch.ones(1, 1, 2, dtype=torch.int64), torch.full((1, 1, 2), 4.0), "not below 4"),
-        (torch.arange(1, 2**13).view(1, 1, -1) % 2 + 1, torch.full((1, 1, 2**13 - 1), 3.9), "too many"),
+        (torch.full((1, 1, 2), 2**24), torch.ones(1, 1, 2), "item ids are"),
+        (torch.tensor([[[3, -1]]]), torch.ones(1, 1, 2), "item ids are -1 to 3"),
+        (torch.tensor([[[3, 5]]]), torch.full((1, 1, 2), 128.0), "sums below 128"),
+        (torch.ones(33, 1, 1, dtype=torch.int64), torch.full((33, 1, 1), 3.9), "sum up to 129"),
     ],
 )
 def test_what_cannot_be_counted_exactly_is_refused(items: Tensor, importance: Tensor, sentence: str) -> None:
