@@ -77,7 +77,7 @@ def recommend(model: Any, dataset: Dataset, users: Sequence[str], k: int = 10) -
         user token -> [(item token, score)], best first
 
     Raises:
-        UserError: a user is not in the dataset.
+        UserError: a user is not in the dataset, or the model scores items NaN.
     """
     known = dataset.field2token_id[dataset.uid_field]
     for user in users:
@@ -86,7 +86,10 @@ def recommend(model: Any, dataset: Dataset, users: Sequence[str], k: int = 10) -
     ids = torch.tensor([known[user] for user in users])
     history = History.of(dataset)
     scores = full_scores(model, ids).float().cpu()
-    items = top_of_block(scores, history.padded(ids), min(k, dataset.item_num - 1))
+    try:
+        items = top_of_block(scores, history.padded(ids), min(k, dataset.item_num - 1))
+    except FloatingPointError as error:
+        raise UserError(f"checkpoint: {type(model).__name__} is broken, {error}; train it anew") from error
     tokens = dataset.field2id_token[dataset.iid_field]
     return {
         user: [(str(tokens[item]), float(scores[row, item])) for item in items[row].tolist() if item]

@@ -49,9 +49,11 @@ def discrepancy(
     check_relevance(relevance)
     depth = min(k, student_topk.size(-1), teacher_topk.size(-1))
     leading = torch.broadcast_shapes(student_topk.shape[:-1], teacher_topk.shape[:-1])
-    lists = (part[..., :depth].expand(*leading, -1).reshape(-1, depth) for part in (student_topk, teacher_topk))
+    students, teachers = (
+        part[..., :depth].expand(*leading, -1).reshape(-1, depth).split(PAIRS) for part in (student_topk, teacher_topk)
+    )
     worth = _worth(depth, temperature, relevance).to(student_topk.device)
-    ndcg = torch.cat([_ndcg(*block, worth) for block in zip(*(part.split(PAIRS) for part in lists))]).view(leading)
+    ndcg = torch.cat([_ndcg(student, teacher, worth) for student, teacher in zip(students, teachers)]).view(leading)
     if decimals is not None:
         ndcg = ndcg.round(decimals=decimals)
     return (1.0 - ndcg).clamp(0.0, 1.0).float()
@@ -104,7 +106,7 @@ def check_relevance(relevance: str) -> None:
 
 
 def _worth(k: int, temperature: float, relevance: str) -> Tensor:
-    """[k, k + 1] float64: what the student's item at each position counts, by its place in the teacher's list, 0 = not there."""
+    """[k, k + 1] float64: what an item at each position counts, by its place in the teacher's list, 0 = not there."""
     ranks = torch.arange(k, dtype=torch.float64)
     gain, discount = torch.exp2(torch.exp(-ranks / temperature)) - 1.0, 1.0 / torch.log2(ranks + 2.0)
     worth = (discount[:, None] * gain) if relevance == "graded" else (discount * gain)[:, None].expand(k, k)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from recbole_hetcomp.history import History, users_per_block
 
+GROUP = 16  # columns whose maximum stands for them
 PAIRS_AT_ONCE = 2**18  # (user, item) pairs scored at once for models that cannot score a user's whole row
 
 
@@ -60,7 +61,7 @@ def top_unobserved(
     training items, those of all others. The global random state is left as it was.
 
     Raises:
-        FloatingPointError: the model scores an item NaN.
+        FloatingPointError: the model scores an item NaN, outside the training items.
     """
     top = torch.zeros(history.n_users, min(k, history.n_items - 1), dtype=torch.int32)
     was_training = model.training
@@ -69,19 +70,42 @@ def top_unobserved(
         parts = list(blocks(history.active_users if users is None else users, history.n_items, max_block_mb))
         for block in tqdm(parts, ncols=100, desc=set_color(f"{progress or '':<12}", "pink"), disable=progress is None):
             scores = full_scores(model, block).float()
-            if scores.isnan().any():
-                raise FloatingPointError("it scores some items NaN")
             top[block] = top_of_block(scores, history.padded(block).to(scores.device), top.size(1)).int().cpu()
     model.train(was_training)
     return torch.nn.functional.pad(top, (0, k - top.size(1)))
 
 
 def top_of_block(scores: Tensor, excluded: Tensor, k: int) -> Tensor:
-    """[B, k] the columns of the largest `scores` [B, I], never column 0 nor those in `excluded` [B, H]; 0 = none left."""
+    """[B, k] the columns of the largest `scores` [B, I], never column 0 nor those in `excluded` [B, H]; 0 = none left.
+
+    Raises:
+        FloatingPointError: a score that is not excluded is NaN.
+    """
     scores = scores.scatter(1, excluded, -torch.inf)
     scores[:, 0] = -torch.inf
-    best, items = scores.topk(k, dim=1)
+    best, items = largest(scores, k)
+    if best[:, :1].isnan().any():  # NaN comes first
+        raise FloatingPointError("it scores some items NaN")
     return items.masked_fill(best == -torch.inf, 0)
+
+
+def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`scores.topk(k)` of rows [B, I], by way of the maxima of groups of columns: the best k are in the best k groups.
+
+    Which of equal scores at the end of the list comes in may differ.
+    """
+    n_groups = scores.size(1) // GROUP
+    if n_groups <= k:
+        return scores.topk(k, dim=1)
+    whole = n_groups * GROUP
+    groups = (
+        scores[:, :whole].view(len(scores), GROUP, n_groups).amax(1).topk(k, dim=1).indices
+    )  # column c: group c % n_groups
+    columns = (groups[:, None] + torch.arange(0, whole, n_groups, device=scores.device)[:, None]).flatten(1)
+    rest = torch.arange(whole, scores.size(1), device=scores.device).expand(len(scores), -1)
+    columns = torch.cat([columns, rest], 1)
+    best, places = scores.gather(1, columns).topk(k, dim=1)
+    return best, columns.gather(1, places)
 
 
 @torch.no_grad()

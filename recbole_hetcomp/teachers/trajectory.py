@@ -30,6 +30,7 @@ TENSORS = {
     "epochs": (torch.int32, 1),
     "valid_scores": (torch.float32, 1),
 }
+SHORT = 2**16  # ids below it are written in two bytes, as int16 whose sign bit is a digit
 OBSERVED_DEPTH = 100  # training items that a teacher ranks for each user; the deepest that any published setting reads
 STRINGS = ("teacher", "dataset_fingerprint", "config_fingerprint")
 
@@ -133,6 +134,8 @@ class Trajectory:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, under a temporary name first, so that no half file ever bears the real one.
 
+        Ids below 2^16 take two bytes there (int16), others four (int32); `load` reads both.
+
         Raises:
             OSError: no permission, or the disk is full; nothing is left behind.
         """
@@ -141,7 +144,9 @@ class Trajectory:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         os.close(handle)
         try:
-            save_tensors({name: getattr(self, name).contiguous() for name in TENSORS}, temporary, metadata)
+            tensors = {name: getattr(self, name) for name in TENSORS}
+            tensors.update({name: _packed(tensors[name]) for name in ("items", "observed")})
+            save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
             os.replace(temporary, target)
         finally:
             Path(temporary).unlink(missing_ok=True)
@@ -160,10 +165,21 @@ class Trajectory:
                     raise UserError(
                         f"trajectory {str(path)!r} has format {metadata.get('format')!r}, this version reads {FORMAT!r}"
                     )
-                tensors: dict[str, Any] = {name: file.get_tensor(name) for name in TENSORS}
+                tensors: dict[str, Any] = {name: _unpacked(file.get_tensor(name)) for name in TENSORS}
         except (SafetensorError, OSError) as error:
             raise UserError(f"trajectory {str(path)!r} cannot be read ({error}); make it anew or leave it out") from error
         return cls(**tensors, **{name: metadata.get(name, "") for name in STRINGS})
+
+
+def _packed(tensor: Tensor) -> Tensor:
+    """int16 for int32 whose numbers are all from 0 to 2^16 - 1; anything else as it is."""
+    if tensor.dtype != torch.int32 or not tensor.numel() or int(tensor.min()) < 0 or int(tensor.max()) >= SHORT:
+        return tensor
+    return tensor.short()
+
+
+def _unpacked(tensor: Tensor) -> Tensor:
+    return tensor.int() & (SHORT - 1) if tensor.dtype == torch.int16 else tensor
 
 
 def save_tensors(tensors: dict[str, Tensor], path: str, metadata: dict[str, str] | None = None) -> None:

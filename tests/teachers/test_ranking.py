@@ -9,7 +9,7 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_hetcomp.history import History, users_per_block
-from recbole_hetcomp.teachers.ranking import full_scores, ranked_history, top_of_block, top_unobserved
+from recbole_hetcomp.teachers.ranking import GROUP, full_scores, largest, ranked_history, top_of_block, top_unobserved
 
 N_USERS, N_ITEMS = 7, 12
 ONE_USER = 1e-9  # a max_block_mb that leaves one user a block
@@ -177,3 +177,26 @@ def test_lists_of_some_users_are_their_rows_and_0_elsewhere(table, history) -> N
     assert torch.equal(sum(parts), top_unobserved(model, history, 5))
     assert not parts[1][active[0::3]].any()
     assert not top_unobserved(model, history, 5, users=active[:0]).any()
+
+
+@pytest.mark.parametrize(
+    ("width", "k"), [(5 * GROUP, 4), (5 * GROUP + 3, 4), (5 * GROUP, 5), (40 * GROUP + GROUP - 1, 30), (3, 3)]
+)
+def test_the_largest_by_groups_are_the_largest(width, k) -> None:
+    generator = torch.Generator().manual_seed(width)
+    scores = torch.randint(0, 1000, (50, width), generator=generator).float()  # with ties
+    scores[:, ::3] = -torch.inf
+    best, columns = largest(scores, k)
+    assert torch.equal(best, scores.topk(k, dim=1).values)
+    assert torch.equal(scores.gather(1, columns), best)
+    assert all(len(set(row)) == k for row in columns.tolist())
+
+
+@pytest.mark.parametrize("column", [1, 7 * GROUP - 1, 7 * GROUP + 2])
+def test_one_nan_among_many_scores_is_found(column) -> None:
+    scores = torch.randn(3, 7 * GROUP + 5)
+    scores[1, column] = torch.nan
+    nothing = torch.zeros(3, 0, dtype=torch.long)
+    with pytest.raises(FloatingPointError, match="NaN"):
+        top_of_block(scores, nothing, 5)
+    top_of_block(scores, torch.full((3, 1), column), 5)  # nobody looks at what is left out

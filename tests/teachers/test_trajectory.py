@@ -51,6 +51,15 @@ def test_save_and_load_give_the_same_bits(tmp_path) -> None:
     assert_equal(Trajectory.load(tmp_path / "t.safetensors"), example())
 
 
+@pytest.mark.parametrize(("largest", "kind"), [(2**15, torch.int16), (2**16 - 1, torch.int16), (2**16, torch.int32)])
+def test_small_ids_take_two_bytes_in_the_file__and_read_the_same(tmp_path, largest, kind) -> None:
+    items = torch.tensor([[[0, 0, 0], [1, largest, 32_768]]])
+    Trajectory.from_lists(items).save(tmp_path / "t.safetensors")
+    with safe_open(tmp_path / "t.safetensors", framework="pt") as file:
+        assert file.get_tensor("items").dtype == kind
+    assert Trajectory.load(tmp_path / "t.safetensors").items.tolist() == items.tolist()
+
+
 def test_lists_that_are_views_of_larger_ones_are_saved_as_they_read(tmp_path) -> None:
     wide = torch.arange(U * 2 * L, dtype=torch.int32).view(1, U, 2 * L)
     lists = Trajectory.from_lists(wide[:, :, ::2])
