@@ -20,8 +20,10 @@ import torch
 from recbole.config import Config
 from recbole.data.dataset import Dataset
 from recbole.data.dataset import dataset as dataset_module
+from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector, DataStruct
 from recbole.model.general_recommender import dgcf, neumf
+from recbole.sampler.sampler import AbstractSampler
 from recbole.trainer import Trainer
 from recbole.trainer import trainer as trainer_module
 from recbole.utils import FeatureType
@@ -154,6 +156,8 @@ def patched():
         "collector": vars(Collector)["get_data_struct"],
         "dgcf": dgcf.sample_cor_samples,
         "amp": trainer_module.amp,
+        "row_index": vars(Interaction)["__getitem__"],
+        "negatives": vars(AbstractSampler)["sample_by_key_ids"],
     }
 
 

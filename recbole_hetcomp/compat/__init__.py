@@ -24,11 +24,13 @@ import scipy.sparse
 import torch
 from recbole.config import Config
 from recbole.data.dataset import dataset
+from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector
 from recbole.model.general_recommender import dgcf
+from recbole.sampler.sampler import AbstractSampler
 from recbole.trainer import trainer
 
-from recbole_hetcomp.compat import repairs
+from recbole_hetcomp.compat import faster, repairs
 from recbole_hetcomp.compat.repairs import Undo, pretrained_loading, replaced, wrapped
 
 __all__ = ["REPAIRS", "Repair", "install", "pretrained_loading", "report", "uninstall"]
@@ -147,6 +149,20 @@ REPAIRS = (
         "torch>=2.4: RecBole calls the deprecated torch.cuda.amp",
         lambda: hasattr(torch.amp, "GradScaler") and trainer.amp is torch.cuda.amp,
         repairs.todays_amp,
+    ),
+    Repair(
+        "row_index",
+        "not reported",
+        "any: each column of each batch is indexed by a Python list, a quarter of a training step",
+        lambda: repairs.is_stock(Interaction.__getitem__),
+        lambda: replaced(Interaction, __getitem__=faster.rows_of_interaction),
+    ),
+    Repair(
+        "negatives",
+        "not reported",
+        "any: negative items are tested one by one in a Python loop, a quarter of a training step",
+        lambda: repairs.is_stock(AbstractSampler.sample_by_key_ids),
+        wrapped(AbstractSampler, "sample_by_key_ids", faster.sampling_by_sorted_pairs),
     ),
 )
 
