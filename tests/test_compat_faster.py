@@ -72,6 +72,7 @@ def test_a_sampler_of_another_phase_has_its_own_pairs(split) -> None:
     train, valid = sampler.set_phase("train"), sampler.set_phase("valid")
     users = split.train.inter_feat["user_id"].numpy()
     train.sample_by_user_ids(users, None, 1)
-    known = {pair for part in split.parts[:2] for pair in zip(*(part.inter_feat[f].tolist() for f in ("user_id", "item_id")))}
+    fields = ("user_id", "item_id")
+    known = {pair for part in split.parts[:2] for pair in zip(*(part.inter_feat[field].tolist() for field in fields))}
     drawn = valid.sample_by_user_ids(users, None, 5).tolist()
     assert not known & set(zip(np.tile(users, 5).tolist(), drawn))
