@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding
 
 from recbole_hetcomp.losses.catalogue import ShortList
+from recbole_hetcomp.losses.lookup import look_up
 
 # Of scores: on a CPU small enough to stay in its cache between the passes over it, elsewhere worth a kernel's launch
 BLOCK_BYTES = (2**20, 2**27)
@@ -31,8 +31,7 @@ class Vectors(NamedTuple):
     items: Tensor  # [I, d]
 
     def listed(self, items: Tensor) -> ShortList:
-        # `embedding` and not an index: the gradient of an index is summed by threads in whatever order they come.
-        of_items = embedding(items.long(), self.items)  # [B, n, d]
+        of_items = look_up(self.items, items.long())  # [B, n, d]
         return ShortList(torch.einsum("bd,bnd->bn", self.users, of_items), items > 0)
 
     def log_mass(self, excluded: Tensor) -> Tensor:

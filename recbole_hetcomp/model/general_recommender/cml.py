@@ -15,6 +15,8 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
+from recbole_hetcomp.losses.lookup import Table
+
 
 def unit_ball(points: Tensor) -> Tensor:
     """[..., d] -> [..., d]: points outside the unit ball moved to its surface, the others unchanged."""
@@ -61,8 +63,8 @@ class CML(GeneralRecommender):
         super().__init__(config, dataset)
         self.margin = config["margin"]
         self.n_negatives = config["train_neg_sample_args"]["sample_num"]
-        self.user_embedding = nn.Embedding(self.n_users, config["embedding_size"])
-        self.item_embedding = nn.Embedding(self.n_items, config["embedding_size"])
+        self.user_embedding = Table(self.n_users, config["embedding_size"])
+        self.item_embedding = Table(self.n_items, config["embedding_size"])
         for table in (self.user_embedding, self.item_embedding):
             nn.init.normal_(table.weight, std=config["embedding_size"] ** -0.5)
 

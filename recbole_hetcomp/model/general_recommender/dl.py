@@ -15,6 +15,8 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 from torch.nn.functional import linear, logsigmoid
 
+from recbole_hetcomp.losses.lookup import Table
+
 
 class DL(GeneralRecommender):
     """score(u, i) = <w, p_u * q_i> + MLP([a_u; b_i]), with embeddings of their own for the product and for the MLP.
@@ -28,8 +30,8 @@ class DL(GeneralRecommender):
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
         size, hidden = config["embedding_size"], list(config["mlp_hidden_size"])
-        self.user_product, self.user_mlp = (nn.Embedding(self.n_users, size) for _ in range(2))
-        self.item_product, self.item_mlp = (nn.Embedding(self.n_items, size) for _ in range(2))
+        self.user_product, self.user_mlp = (Table(self.n_users, size) for _ in range(2))
+        self.item_product, self.item_mlp = (Table(self.n_items, size) for _ in range(2))
         self.first = nn.Linear(2 * size, hidden[0])
         self.layers = nn.ModuleList(nn.Linear(width, following) for width, following in zip(hidden, [*hidden[1:], 1]))
         self.product_weight = nn.Parameter(torch.ones(size))

@@ -14,6 +14,7 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from recbole_hetcomp.losses.lookup import Table
 from recbole_hetcomp.losses.streaming import Vectors
 
 
@@ -28,8 +29,8 @@ class MF(GeneralRecommender):
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
-        self.user_embedding = nn.Embedding(self.n_users, config["embedding_size"])
-        self.item_embedding = nn.Embedding(self.n_items, config["embedding_size"])
+        self.user_embedding = Table(self.n_users, config["embedding_size"])
+        self.item_embedding = Table(self.n_items, config["embedding_size"])
         for table in (self.user_embedding, self.item_embedding):
             nn.init.normal_(table.weight, std=config["init_std"])
 
