@@ -21,7 +21,8 @@ from recbole_hetcomp.trainer.entity_batches import EntityBatches
 
 PROPERTIES = Path(__file__).parents[1] / "properties"
 FILES = ("overall.yaml", "distillation.yaml", "model/MF.yaml", "model/HetCompStudent.yaml")
-RECBOLE = {"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "NEG_PREFIX": "neg_", "device": torch.device("cpu")}
+RECBOLE = {"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "NEG_PREFIX": "neg_", "seed": 2020}
+RECBOLE["device"] = torch.device("cpu")
 N_TEACHERS, N_STAGES, N_USERS, N_ITEMS, DEPTH, SIZE = 6, 4, 5_220, 25_182, 200, 8  # CiteULike's shape
 SPREAD = 1.235  # of the log of a user's number of items: CiteULike's training sets have median 7, mean 15
 

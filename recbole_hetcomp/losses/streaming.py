@@ -18,7 +18,7 @@ from recbole_hetcomp.losses.catalogue import ShortList
 from recbole_hetcomp.losses.lookup import look_up
 
 # Of scores: on a CPU small enough to stay in its cache between the passes over it, elsewhere worth a kernel's launch
-BLOCK_BYTES = (2**20, 2**27)
+BLOCK_BYTES = (2**21, 2**27)
 SAMPLE = 256  # items among which a row's largest score is looked for
 SAFE_SUM = (1e-25, 1e25)  # within these a sum of exp(score - base) has lost nothing, whatever the base
 Block = tuple[int, int, int, int]  # first item, end; first excluded place, end
@@ -77,8 +77,9 @@ class _Places:
         self.items = excluded.reshape(-1).long()
         self.bounds = [0, len(self.items)]
         if len(edges) > 2:
-            self.items, order = self.items.sort()
-            self.rows = self.rows[order]
+            some = self.items.nonzero().squeeze(1)
+            self.items, order = self.items[some].sort()
+            self.rows = self.rows[some][order]
             self.bounds = torch.searchsorted(self.items, torch.tensor(edges, device=self.items.device)).tolist()
 
 
@@ -116,11 +117,11 @@ class _LogMass(torch.autograd.Function):
         users, with_one, base, total = ctx.saved_tensors
         factor = torch.where(total == 0, 0.0, gradient / total)[:, None]  # no mass, no gradient
         of_users, of_items = torch.zeros_like(users), torch.empty_like(with_one[:, :-1])
-        weighted, reduced = users * factor, torch.cat([users, -base[:, None]], 1)
+        weighted, reduced = (users * factor).T.contiguous(), torch.cat([users, -base[:, None]], 1)
         for block in ctx.blocks:
             share = _exp_block(reduced, with_one, ctx.places, block) if ctx.kept is None else ctx.kept
             start, stop = block[:2]
-            torch.mm(share.T, weighted, out=of_items[start:stop])
+            of_items[start:stop] = (weighted @ share).T  # several times as fast as share.T @ weighted on a CPU
             of_users.addmm_(share, with_one[start:stop, :-1])
         return of_users * factor, of_items, None, None
 
