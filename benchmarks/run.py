@@ -13,6 +13,7 @@ from time import perf_counter
 import memory
 import psutil
 import scale
+import serving
 import speed
 import torch
 from synthetic import DEPTH, N_ITEMS, N_STAGES, N_TEACHERS, N_USERS, SIZE, SyntheticDataset, ranked_lists
@@ -49,7 +50,7 @@ def comparisons() -> list[Row]:
     dataset = SyntheticDataset(N_USERS, N_ITEMS, generator)
     steps = speed.Steps(dataset, lists, generator)
     rows = [speed.curriculum_row(lists), steps.row(), steps.epoch_row(), speed.log_mass_row(generator)]
-    rows += [speed.ranking_row(dataset, generator), speed.size_row(lists), memory.distillation_row(lists)]
+    rows += [serving.paper_row(dataset), serving.factors_row(dataset), speed.size_row(lists), memory.distillation_row(lists)]
     return rows
 
 
