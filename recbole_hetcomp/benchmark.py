@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 from recbole.evaluator import smaller_metrics
 from recbole.utils import init_logger, set_color
 from tabulate import tabulate
@@ -16,11 +17,21 @@ from tabulate import tabulate
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.evaluation.efficiency import n_parameters, ranking_milliseconds, serving_bytes
+from recbole_hetcomp.evaluation.significance import LEVEL, paired_p_values
 from recbole_hetcomp.pipeline import check, run_on_split
 from recbole_hetcomp.split import dataset_class, fit_to_data, make_split, split_seed
 from recbole_hetcomp.teachers.training import training_settings
 
-COLUMNS = ("model", "seeds", "params", "size_mb", "ms_per_1000_users", "train_seconds")  # all else is a metric
+COLUMNS = (
+    "model",
+    "seeds",
+    "params",
+    "size_mb",
+    "ms_per_1000_users",
+    "train_seconds",
+    "epochs",
+    "p_values",
+)  # else: a metric
 
 
 def run_benchmark(
@@ -40,7 +51,8 @@ def run_benchmark(
 
     Returns:
         a row a model: `model`, `seeds`, each metric's values over the seeds, `params`, `size_mb`, `ms_per_1000_users`,
-        `train_seconds` (of the model alone, not of its teachers). The table is printed and saved as `benchmark.md` and
+        `train_seconds` (of the model alone, not of its teachers, validations included), `epochs`, and `p_values`, each top-k
+        metric's against the first model (`evaluation/significance.py`). The table is printed and saved as `benchmark.md` and
         `benchmark.json` in `checkpoint_dir`.
 
     Raises:
@@ -55,13 +67,17 @@ def run_benchmark(
         if dataset_class(runs[0]) is not dataset_class(first):
             raise UserError(f"models: {name!r} needs another kind of dataset than {models[0]!r}; benchmark them apart")
     split = make_split(first)
-    rows = []
+    rows, users = [], []
     for name, runs in configs.items():
         results = []
         for config in runs:
             fit_to_data(config, split)
             results.append(run_on_split(config, split, compare=False))
         rows.append(_row(name, runs, results, split))
+        asked = [result["test_users"] for result in results]
+        users.append({metric: np.mean([seed[metric] for seed in asked], axis=0) for metric in asked[0]})
+    for row, p_values in zip(rows[1:], paired_p_values(users[0], users[1:])):
+        row["p_values"] = p_values
     text = benchmark_table(rows)
     seeds_text = "1 seed" if seeds == 1 else f"{seeds} seeds"
     getLogger().info(set_color("benchmark", "yellow") + f" on {dataset}, {seeds_text}, test part:\n" + text)
@@ -111,27 +127,33 @@ def _row(name: str, configs: Sequence[Config], results: Sequence[dict[str, Any]]
         "size_mb": serving_bytes(model) / 2**20,
         "ms_per_1000_users": ranking_milliseconds(model, split.history, max_block_mb=config["max_block_mb"]),
         "train_seconds": [result["train_seconds"] for result in results],
+        "epochs": [result["epochs"] for result in results],
+        "p_values": {},
     }
 
 
 def benchmark_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Mean ± standard deviation over the seeds, as a GitHub table; the best mean of each metric in bold."""
+    """Mean ± standard deviation over the seeds, as a GitHub table; the best mean of each metric in bold, and a star where a
+    metric differs from the first row's by more than chance."""
     metrics = [key for key in rows[0] if key not in COLUMNS]
     best = {key: (min if _smaller_is_better(key) else max)(mean(row[key]) for row in rows) for key in metrics}
-    headers = ["model", *metrics, "params", "MB", "ms / 1,000 users", "training s"]
+    headers = ["model", *metrics, "params", "MB", "ms / 1,000 users", "training s", "s / epoch"]
     cells = [
         [
             row["model"],
-            *(_spread(row[key], best[key]) for key in metrics),
+            *(_spread(row[key], best[key]) + "*" * (row["p_values"].get(key, 1.0) < LEVEL) for key in metrics),
             f"{row['params']:,}",
             f"{row['size_mb']:.2f}",
             f"{row['ms_per_1000_users']:.1f}",
             f"{mean(row['train_seconds']):.0f}",
+            f"{sum(row['train_seconds']) / sum(row['epochs']):.2f}",
         ]
         for row in rows
     ]
     alignment = ["left"] + ["right"] * (len(headers) - 1)
-    return tabulate(cells, headers, tablefmt="github", disable_numparse=True, colalign=alignment)
+    text = tabulate(cells, headers, tablefmt="github", disable_numparse=True, colalign=alignment)
+    star = f"\\* differs from {rows[0]['model']} (paired t-test over users, p < {LEVEL}, adjusted after Holm)"
+    return f"{text}\n\n{star}" if "*" in text.replace("**", "") else text
 
 
 def _smaller_is_better(metric: str) -> bool:

@@ -15,6 +15,7 @@ from recbole.utils import get_environment, get_flops, init_seed, set_color
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.evaluation.comparison import Row, add_fidelity, model_row, save_comparison, table, teacher_rows
+from recbole_hetcomp.evaluation.significance import UserEvaluator
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.registry import get_trainer
 from recbole_hetcomp.settings import check_settings
@@ -49,7 +50,8 @@ def run_hetcomp(
 
     Returns:
         RecBole's `best_valid_score`, `valid_score_bigger`, `best_valid_result`, `test_result`; the trained `model`, its
-        `name`, its `checkpoint` and `train_seconds`; and for a distilled model `comparison`, a list of rows.
+        `name`, its `checkpoint`, `train_seconds` and `epochs` trained; `test_users`, each top-k metric user by user; and for
+        a distilled model `comparison`, a list of rows.
 
     Raises:
         UserError: bad input, before any training.
@@ -178,6 +180,7 @@ def _fit_and_test(trainer: Any, config: Config, loaders: Loaders, saved: bool) -
             raise UserError(f"{config.model} cannot be trained: {error}; lower its learning_rate") from error
         raise
     seconds = time() - started
+    trainer.evaluator = UserEvaluator(config)
     test_result = trainer.evaluate(loaders.test, load_best_model=saved, show_progress=config["show_progress"])
     getLogger().info("The running environment of this training is as follows:\n" + get_environment(config).draw())
     getLogger().info(set_color("best valid ", "yellow") + f": {best_result}")
@@ -191,4 +194,6 @@ def _fit_and_test(trainer: Any, config: Config, loaders: Loaders, saved: bool) -
         "name": config.model,
         "model": trainer.model,
         "train_seconds": seconds,
+        "epochs": len(trainer.train_loss_dict),
+        "test_users": trainer.evaluator.users,
     }

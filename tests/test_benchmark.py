@@ -79,12 +79,41 @@ def test_results_are_saved_as_table_and_as_numbers(settings):
 
 
 def test_table_marks_the_best_mean_and_shows_no_spread_of_one_seed():
-    costs = {"params": 1234567, "size_mb": 1.0, "ms_per_1000_users": 2.0, "train_seconds": [3.0]}
+    costs = {
+        "params": 1234567,
+        "size_mb": 1.0,
+        "ms_per_1000_users": 2.0,
+        "train_seconds": [3.0],
+        "epochs": [2],
+        "p_values": {},
+    }
     rows = [{"model": name, "recall@5": values, **costs} for name, values in (("A", [0.2]), ("B", [0.1, 0.5]))]
     text = benchmark_table(rows)
     assert text.splitlines()[2].split("|")[2].strip() == "0.2000"
     assert f"**0.3000 ± {stdev([0.1, 0.5]):.4f}**" in text
     assert "1,234,567" in text
+
+
+def test_a_difference_that_is_more_than_chance_has_a_star():
+    costs = {"params": 1, "size_mb": 1.0, "ms_per_1000_users": 2.0, "train_seconds": [3.0], "epochs": [2]}
+    rows = [
+        {"model": name, "recall@5": [value], "ndcg@5": [value], "p_values": p_values, **costs}
+        for name, value, p_values in (("A", 0.2, {}), ("B", 0.1, {"recall@5": 0.01, "ndcg@5": 0.2}))
+    ]
+    lines = benchmark_table(rows).splitlines()
+    assert [cell.strip() for cell in lines[3].split("|")[2:4]] == ["0.1000*", "0.1000"]
+    assert lines[-1].startswith("\\* differs from A")
+    assert "differs" not in benchmark_table(rows[:1])
+
+
+def test_models_are_compared_user_by_user(settings):
+    rows = run_benchmark(["EASE", "Pop", "BPR"], "toy", config_dict=settings, seeds=2)
+    assert rows[0]["p_values"] == {}
+    metrics = {f"{metric}@{k}" for metric in ("recall", "ndcg") for k in (5, 10)} & set(rows[0])
+    assert metrics
+    for row in rows[1:]:
+        assert metrics <= set(row["p_values"])
+        assert all(0 <= p <= 1 for p in row["p_values"].values())
 
 
 def test_a_wrong_model_is_found_before_any_training(settings, watched):

@@ -1,0 +1,63 @@
+"""Paired tests over users: RecBole's own metrics user by user, and p-values against scipy and a permutation test."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from recbole.evaluator import Evaluator
+from scipy.stats import ttest_rel
+
+from recbole_hetcomp.evaluation.significance import UserEvaluator, holm, paired_p_values
+
+
+def test_the_mean_over_users_is_the_metric(make_config) -> None:
+    config = make_config("BPR", metrics=["Recall", "NDCG", "MRR", "Hit", "Precision", "MAP"], topk=[2, 5])
+    generator = torch.Generator().manual_seed(0)
+    hits = torch.rand(40, 5, generator=generator) < 0.4
+    relevant = hits.sum(1, keepdim=True) + torch.randint(1, 4, (40, 1), generator=generator)
+    struct = {"rec.topk": torch.cat([hits.int(), relevant.int()], 1)}
+    ours = UserEvaluator(config)
+    result = ours.evaluate(struct)
+    assert result == Evaluator(config).evaluate(struct)
+    assert set(ours.users) == set(result)
+    for name, values in ours.users.items():
+        assert values.shape == (40,)
+        assert values.mean() == pytest.approx(result[name], abs=6e-5)  # RecBole rounds
+    by_hand = hits[:, :2].sum(1) / relevant[:, 0]
+    assert ours.users["recall@2"] == pytest.approx(by_hand.numpy())
+
+
+def test_p_values_are_paired__and_adjusted_for_the_number_of_models() -> None:
+    random = np.random.default_rng(0)
+    ours = random.random(200)
+    others = [ours + random.normal(shift, 0.1, 200) for shift in (0.001, 0.03)]
+    found = paired_p_values({"recall@5": ours}, [{"recall@5": other} for other in others])
+    raw = [ttest_rel(ours, other).pvalue for other in others]
+    assert [row["recall@5"] for row in found] == holm(raw)
+    assert found[0]["recall@5"] > 0.05 > found[1]["recall@5"]
+    # unpaired, the second difference would drown in what users differ by
+    assert abs(ours.mean() - others[1].mean()) < ours.std() / np.sqrt(200) * 2
+
+
+def test_p_is_what_flipping_signs_at_random_gives() -> None:
+    random = np.random.default_rng(1)
+    ours, other = random.random((2, 60))
+    other = other + 0.06
+    difference = ours - other
+    flipped = (random.choice([-1, 1], (20_000, 60)) * difference).mean(1)
+    by_permutation = (abs(flipped) >= abs(difference.mean())).mean()
+    assert paired_p_values({"m": ours}, [{"m": other}])[0]["m"] == pytest.approx(by_permutation, abs=0.02)
+
+
+def test_no_difference_at_all_is_no_significance() -> None:
+    values = np.array([0.1, 0.5, 0.5])
+    assert paired_p_values({"m": values}, [{"m": values.copy()}]) == [{"m": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("p_values", "adjusted"),
+    [([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]), ([0.5, 0.9], [1.0, 1.0]), ([0.2], [0.2]), ([], [])],
+)
+def test_holms_example(p_values, adjusted) -> None:
+    assert holm(p_values) == pytest.approx(adjusted)
