@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recbole_hetcomp.errors import UserError
-from recbole_hetcomp.teachers.ranking import full_scores
+from recbole_hetcomp.teachers.ranking import full_scores, scores_of
 from recbole_hetcomp.teachers.trajectory import Trajectory
 
 
@@ -50,6 +50,11 @@ class Teacher:
     def scores(self, users: Tensor) -> Tensor:
         """[B, n_items] the final model's scores for `users` [B]."""
         return full_scores(self.model, users)
+
+    @torch.no_grad()
+    def scores_of(self, users: Tensor, items: Tensor) -> Tensor:
+        """[B, n] the final model's scores of `items` [B, n] for `users` [B]."""
+        return scores_of(self.model, users, items)
 
     @torch.no_grad()
     def embeddings(self) -> tuple[Tensor, Tensor] | None:

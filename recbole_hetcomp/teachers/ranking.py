@@ -30,9 +30,23 @@ def full_scores(model: Any, users: Tensor) -> Tensor:
     return scores.view(len(users), -1)
 
 
+def scores_of(model: Any, users: Tensor, items: Tensor) -> Tensor:
+    """[B, n] scores of `items` [B, n] for `users` [B]; of models without `full_sort_predict` no other pair is computed."""
+    users, items = users.to(model.device), items.to(model.device).long()
+    try:
+        return model.full_sort_predict(Interaction({model.USER_ID: users})).view(len(users), -1).gather(1, items)
+    except NotImplementedError:
+        pairs = Interaction({model.USER_ID: users.repeat_interleave(items.size(1)), model.ITEM_ID: items.reshape(-1)})
+        return _in_parts(model, pairs).view(items.shape)
+
+
 def _pairwise_scores(model: Any, users: Tensor) -> Tensor:
     items = torch.arange(model.n_items, device=users.device)
     pairs = Interaction({model.USER_ID: users.repeat_interleave(len(items)), model.ITEM_ID: items.repeat(len(users))})
+    return _in_parts(model, pairs)
+
+
+def _in_parts(model: Any, pairs: Interaction) -> Tensor:
     parts = [model.predict(pairs[start : start + PAIRS_AT_ONCE]) for start in range(0, len(pairs), PAIRS_AT_ONCE)]
     return torch.cat([part.reshape(-1) for part in parts])
 

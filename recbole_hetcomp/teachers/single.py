@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from logging import getLogger
 from typing import Any
 
@@ -44,20 +45,37 @@ class SingleTeacher:
     def scores(self, users: Tensor) -> Tensor:
         """[B, n_items] float32 for `users` [B]; the padding item's column means nothing."""
         with torch.random.fork_rng():  # a model that is built at first use draws numbers, in the midst of a training
-            if len(self.pool) == 1:
-                return self.pool.teachers[0].scores(users).float()
-            return sum(
-                weight * standardised(teacher.scores(users).float())
-                for weight, teacher in zip(self.weights.tolist(), self.pool.teachers)
-            )
+            return self._together([teacher.scores(users) for teacher in self.pool.teachers], users)
 
+    @torch.no_grad()
     def scores_of(self, items: Tensor) -> Tensor:
         """[U, n] float32 on the CPU: the scores of each user's `items` [U, n], a block of users at a time; 0 for id 0."""
         found = torch.zeros(items.shape)
-        for users in self._blocks(items.size(0)):
-            listed = items[users].long()
-            found[users] = self.scores(users).cpu().gather(1, listed.cpu()).masked_fill(listed.cpu() == 0, 0.0)
-        return found
+        with torch.random.fork_rng():
+            for users in self._blocks(items.size(0)):
+                of_teachers = [teacher.scores_of(users, items[users]) for teacher in self.pool.teachers]
+                found[users] = self._together(of_teachers, users).cpu()
+        return found.masked_fill(items.cpu() == 0, 0.0)
+
+    def _together(self, scores: Sequence[Tensor], users: Tensor) -> Tensor:
+        """[B, n] float32: one teacher's scores as they are; several teachers' standardised and averaged."""
+        if len(scores) == 1:
+            return scores[0].float()
+        of_users = self._moments[:, :, users].to(scores[0].device)  # [X, 2, B]
+        return sum(
+            weight * (of_teacher.float() - mean[:, None]) / deviation[:, None]
+            for weight, of_teacher, (mean, deviation) in zip(self.weights.tolist(), scores, of_users)
+        )
+
+    @cached_property
+    def _moments(self) -> Tensor:
+        """[X, 2, U] float32 on the CPU: mean and standard deviation of each teacher's scores of a user, over the items."""
+        moments = torch.ones(len(self.pool), 2, self.pool.n_users)
+        for users in self._blocks(self.pool.n_users):
+            for of_teacher, teacher in zip(moments, self.pool.teachers):
+                deviation, mean = torch.std_mean(teacher.scores(users.clamp(min=1)).float()[:, 1:], dim=1)
+                of_teacher[:, users] = torch.stack([mean, deviation.clamp(min=torch.finfo(mean.dtype).tiny)]).cpu()
+        return moments
 
     def embeddings(self, rank: int) -> tuple[Tensor, Tensor]:
         """(users [U, d], items [I, d]) float32: its own, or `rank` spectral factors of its scores; the log says which."""
@@ -68,10 +86,9 @@ class SingleTeacher:
                 return own[0].float(), own[1].float()
         names = ", ".join(teacher.name for teacher in self.pool.teachers)
         getLogger().info(f"{names}: no embeddings of their own; {rank} spectral factors of the scores stand for them")
-        n_items = int(self.scores(torch.arange(1, 2)).size(1))
         device = self.scores(torch.arange(1, 2)).device
         generator = torch.Generator(device).manual_seed(self.seed)
-        return spectral_factors(self._rows, n_items, rank, generator, POWER_ITERATIONS)
+        return spectral_factors(self._rows, self._n_items, rank, generator, POWER_ITERATIONS)
 
     def _rows(self) -> Iterator[Tensor]:
         """The score matrix in blocks of rows; the padding user's row and the padding item's column are 0."""
@@ -81,11 +98,9 @@ class SingleTeacher:
             yield block.masked_fill((users == 0)[:, None].to(block.device), 0.0)
 
     def _blocks(self, n_users: int) -> Iterator[Tensor]:
-        yield from torch.arange(n_users).split(users_per_block(self.scores(torch.arange(1, 2)).size(1), self.max_block_mb))
+        yield from torch.arange(n_users).split(users_per_block(self._n_items, self.max_block_mb))
 
-
-def standardised(scores: Tensor) -> Tensor:
-    """[B, I] with mean 0 and standard deviation 1 in every row, the padding item's column aside."""
-    of_items = scores[:, 1:]
-    deviation, mean = torch.std_mean(of_items, dim=1, keepdim=True)
-    return (scores - mean) / deviation.clamp(min=torch.finfo(scores.dtype).tiny)
+    @cached_property
+    def _n_items(self) -> int:
+        with torch.random.fork_rng():
+            return self.pool.teachers[0].scores(torch.arange(1, 2)).size(1)

@@ -9,7 +9,7 @@ import torch
 
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.losses import log_mass, plackett_luce_loss
-from recbole_hetcomp.model.general_recommender.mtdstudent import tails, weighted_loss
+from recbole_hetcomp.model.general_recommender.mtdstudent import membership, tails, weighted_loss
 from recbole_hetcomp.model.student import Batch
 from recbole_hetcomp.quick_start import run_hetcomp
 
@@ -71,10 +71,10 @@ def test_tails_of_lists_that_share_items_and_end_early() -> None:
     scores = torch.randn(1, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     items = torch.tensor([[[3, 4, 5], [5, 4, 9], [9, 0, 0], [0, 0, 0]]])
     least = log_mass(scores, items.flatten(1))
-    found = tails(scores[0][items], items, least)
+    found = tails(scores[0][items], membership(items), least)
     expected = torch.stack([log_mass(scores, ranked) for ranked in items.unbind(1)], 1)
     assert torch.allclose(found, expected)
-    nothing_else = tails(scores[0][items], items, torch.full_like(least, -torch.inf))
+    nothing_else = tails(scores[0][items], membership(items), torch.full_like(least, -torch.inf))
     assert nothing_else.isfinite().all()
 
 

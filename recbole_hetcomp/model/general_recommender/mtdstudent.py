@@ -18,6 +18,7 @@ from recbole_hetcomp.model.student import Batch, DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
 WEIGHTS = ("uniform", "global", "user")
+USERS_PER_BLOCK = 2**12
 
 
 class MTDStudent(DistilledRecommender):
@@ -32,7 +33,7 @@ class MTDStudent(DistilledRecommender):
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
-        self.learned_lists = torch.zeros(0)  # [U, M, K] int32, each teacher's
+        self.learned_lists = self.members = torch.zeros(0)  # [U, M, K] int32, each teacher's; their `membership`
         if config["list_weights"] not in WEIGHTS:
             raise UserError(f"list_weights: {config['list_weights']!r} is none of {', '.join(WEIGHTS)}")
         if config["entropy_weight"] < 0:
@@ -57,8 +58,8 @@ class MTDStudent(DistilledRecommender):
         catalogue = self.catalogue(batch.users)
         least = catalogue.log_mass(torch.cat([history, of_all], 1))
         scores = catalogue.listed(of_all).scores.view(items.shape)
-        losses = plackett_luce_loss(scores.flatten(0, 1), tails(scores, items, least).flatten(), (items > 0).flatten(0, 1))
-        losses = losses.view(items.shape[:2])
+        below = tails(scores, self.members[batch.users], least)
+        losses = plackett_luce_loss(scores.flatten(0, 1), below.flatten(), (items > 0).flatten(0, 1)).view(items.shape[:2])
         if self.config["list_weights"] == "uniform":
             return losses.mean(1).mean()
         return weighted_loss(losses, self._logits(batch.users), self.config["entropy_weight"]).mean()
@@ -78,27 +79,38 @@ class MTDStudent(DistilledRecommender):
     def _take_lists(self) -> None:
         of_teachers = self.current_lists.of_teachers(self.config["n_ranked"])
         self.learned_lists = of_teachers.transpose(0, 1).contiguous().to(self.device)
+        self.members = torch.cat([membership(lists) for lists in self.learned_lists.split(USERS_PER_BLOCK)])
 
 
-def tails(scores: Tensor, items: Tensor, least: Tensor) -> Tensor:
+def membership(items: Tensor) -> Tensor:
+    """[B, M * K] int64: in which lists an entry's item is, bit m for list m; 0 for padding and for an item met before.
+
+    Args:
+        items: [B, M, K] integer item ids, each once in a list, 0 = padding; M <= 62
+    """
+    every = items.flatten(1)
+    held = torch.stack([in_same_row(every, ranked) for ranked in items.unbind(1)], 2)  # [B, M * K, M]
+    bits = (held.long() << torch.arange(items.size(1), device=items.device)).sum(2)
+    own = torch.arange(items.size(1), device=items.device).repeat_interleave(items.size(2))
+    first = (bits & ((1 << own) - 1)) == 0  # in no earlier list
+    return bits * (first & (every > 0))
+
+
+def tails(scores: Tensor, members: Tensor, least: Tensor) -> Tensor:
     """[B, M]: for each list the log-mass of what is below it: `least`, and the items of the other lists that it lacks.
 
     So one pass over the catalogue serves all lists. log(e^least + sum of e^s_i over the union of the lists without list m).
 
     Args:
-        scores: [B, M, K] float, of `items`
-        items: [B, M, K] integer item ids, each once in a list, 0 = padding
+        scores: [B, M, K] float, of the lists' items
+        members: [B, M * K] int64, their `membership`
         least: [B], log-mass of what is in no list; -inf = none
     """
     floor = log_floor(least)  # finite, so that no gradient is NaN
-    known = [in_same_row(items[:, m], items[:, :m].flatten(1)) for m in range(items.size(1))]
-    counted = (~torch.stack(known, 1) & (items > 0)).flatten(1)  # [B, M * K]: an item once, where it comes first
-    every, of_all = items.flatten(1), scores.flatten(1).to(least.dtype)
-    found = []
-    for m in range(items.size(1)):
-        lacking = counted & ~in_same_row(every, items[:, m])
-        found.append(torch.logaddexp(least.clamp(min=floor), of_all.masked_fill(~lacking, floor).logsumexp(1)))
-    return torch.stack(found, 1)
+    lists = torch.arange(scores.size(1), device=scores.device)[:, None]
+    lacking = (members[:, None] > 0) & ((members[:, None] >> lists & 1) == 0)  # [B, M, M * K]
+    others = scores.flatten(1).to(least.dtype)[:, None].masked_fill(~lacking, floor)
+    return torch.logaddexp(least.clamp(min=floor)[:, None], others.logsumexp(2))
 
 
 def weighted_loss(losses: Tensor, logits: Tensor, entropy_weight: float) -> Tensor:
