@@ -49,6 +49,7 @@ MAY_IMPORT = {
         "teachers.ranking",
     },
     "model.projectors": {"knowledge"},
+    "model.pairwise": set(),
     "model.embedding_student": {"errors", "model.student", "teachers.pool", "teachers.single"},
     "model.general_recommender": {
         "errors",
@@ -56,6 +57,7 @@ MAY_IMPORT = {
         "knowledge",
         "losses",
         "model.embedding_student",
+        "model.pairwise",
         "model.projectors",
         "model.student",
         "registry",

@@ -37,13 +37,7 @@ class EmbeddingStudent(DistilledRecommender):
     needs = Needs(scores=True)
 
     def learn_from(self, teachers: TeacherPool) -> None:
-        single = SingleTeacher(
-            teachers,
-            weighting=self.config["teacher_weighting"],
-            max_block_mb=self.config["max_block_mb"],
-            seed=self.config["seed"],
-        )
-        users, items = single.embeddings(self.config["teacher_rank"])
+        users, items = SingleTeacher.from_config(teachers, self.config).embeddings(self.config["teacher_rank"])
         self.teacher = {"user": users.to(self.device), "item": items.to(self.device)}
         with torch.no_grad():
             width = self.embeddings()[0].size(1)

@@ -46,11 +46,9 @@ class CDStudent(DistilledRecommender):
                 raise UserError(f"{key}: {config[key]!r} must be a number above 0")
 
     def learn_from(self, teachers: TeacherPool) -> None:
-        config = self.config
-        settings = {"weighting": config["teacher_weighting"], "max_block_mb": config["max_block_mb"], "seed": config["seed"]}
-        self.teacher = SingleTeacher(teachers, **settings)
+        self.teacher = SingleTeacher.from_config(teachers, self.config)
         if self.guide == "teacher":
-            self.lists = self.target_lists(teachers, config["list_depth"])
+            self.lists = self.target_lists(teachers, self.config["list_depth"])
 
     def on_epoch_start(self, epoch: int) -> None:
         config, of_teacher = self.config, self.guide == "teacher"

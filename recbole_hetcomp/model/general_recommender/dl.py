@@ -10,22 +10,19 @@ from typing import Any
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
-from recbole.model.abstract_recommender import GeneralRecommender
-from recbole.utils import InputType
 from torch import Tensor, nn
-from torch.nn.functional import linear, logsigmoid
+from torch.nn.functional import linear
 
 from recbole_hetcomp.losses.lookup import Table
+from recbole_hetcomp.model.pairwise import PairwiseRecommender
 
 
-class DL(GeneralRecommender):
+class DL(PairwiseRecommender):
     """score(u, i) = <w, p_u * q_i> + MLP([a_u; b_i]), with embeddings of their own for the product and for the MLP.
 
     The MLP's first layer is W [a; b] = W_a a + W_b b: it costs one row a user and one an item rather than one a pair,
     which makes the scores of whole rows affordable. Trained by BPR when it learns alone.
     """
-
-    input_type = InputType.PAIRWISE
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
@@ -50,13 +47,6 @@ class DL(GeneralRecommender):
         for layer in self.layers:
             hidden = layer(hidden.relu())
         return hidden.squeeze(-1)
-
-    def calculate_loss(self, interaction: Interaction) -> Tensor:
-        user, item, negative = (interaction[field] for field in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
-        return -logsigmoid(self.forward(user, item) - self.forward(user, negative)).mean()
-
-    def predict(self, interaction: Interaction) -> Tensor:
-        return self.forward(interaction[self.USER_ID], interaction[self.ITEM_ID])
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         users = interaction[self.USER_ID]

@@ -52,8 +52,7 @@ class KDCEStudent(DistilledRecommender):
 
     def learn_from(self, teachers: TeacherPool) -> None:
         config = self.config
-        settings = {"weighting": config["teacher_weighting"], "max_block_mb": config["max_block_mb"], "seed": config["seed"]}
-        self.teacher = SingleTeacher(teachers, **settings)
+        self.teacher = SingleTeacher.from_config(teachers, config)
         if self.guide != "student":
             self.lists = self.target_lists(teachers, config["n_soft_labels"])
 

@@ -9,23 +9,19 @@ from __future__ import annotations
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
-from recbole.model.abstract_recommender import GeneralRecommender
-from recbole.utils import InputType
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid
 
 from recbole_hetcomp.losses.lookup import Table
 from recbole_hetcomp.losses.streaming import Vectors
+from recbole_hetcomp.model.pairwise import PairwiseRecommender
 
 
-class MF(GeneralRecommender):
+class MF(PairwiseRecommender):
     """score(u, i) = <p_u, q_i>, no bias; trained by BPR when it learns alone.
 
     RecBole's `BPR` differs in its initialisation alone, N(0, 2 / (n + d)) by Xavier against N(0, 0.01^2) here: a student
     whose scores begin near 0 begins with the uniform softmax.
     """
-
-    input_type = InputType.PAIRWISE
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
@@ -41,13 +37,6 @@ class MF(GeneralRecommender):
     def vectors(self, users: Tensor) -> Vectors:
         """Users [B] and all items as vectors whose inner products are the scores."""
         return Vectors(self.user_embedding(users), self.item_embedding.weight)
-
-    def calculate_loss(self, interaction: Interaction) -> Tensor:
-        user, item, negative = (interaction[field] for field in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
-        return -logsigmoid(self.forward(user, item) - self.forward(user, negative)).mean()
-
-    def predict(self, interaction: Interaction) -> Tensor:
-        return self.forward(interaction[self.USER_ID], interaction[self.ITEM_ID])
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         return torch.mm(self.user_embedding(interaction[self.USER_ID]), self.item_embedding.weight.T).view(-1)

@@ -44,8 +44,7 @@ class RCEKDStudent(DistilledRecommender):
 
     def learn_from(self, teachers: TeacherPool) -> None:
         config = self.config
-        settings = {"weighting": config["teacher_weighting"], "max_block_mb": config["max_block_mb"], "seed": config["seed"]}
-        self.teacher = SingleTeacher(teachers, **settings)
+        self.teacher = SingleTeacher.from_config(teachers, config)
         self.lists = self.target_lists(teachers, config["n_ranked"])
 
     def on_epoch_start(self, epoch: int) -> None:
