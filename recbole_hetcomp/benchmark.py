@@ -19,7 +19,7 @@ from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.evaluation.efficiency import n_parameters, ranking_milliseconds, serving_bytes
 from recbole_hetcomp.evaluation.significance import LEVEL, paired_p_values
 from recbole_hetcomp.pipeline import check, run_on_split
-from recbole_hetcomp.split import dataset_class, fit_to_data, make_split, split_seed
+from recbole_hetcomp.split import Split, dataset_class, fit_to_data, make_split, split_seed
 from recbole_hetcomp.teachers.training import training_settings
 
 COLUMNS = (
@@ -52,8 +52,8 @@ def run_benchmark(
     Returns:
         a row a model: `model`, `seeds`, each metric's values over the seeds, `params`, `size_mb`, `ms_per_1000_users`,
         `train_seconds` (of the model alone, not of its teachers, validations included), `epochs`, and `p_values`, each top-k
-        metric's against the first model (`evaluation/significance.py`). The table is printed and saved as `benchmark.md` and
-        `benchmark.json` in `checkpoint_dir`.
+        metric's against the first model (`evaluation/significance.py`). The table is printed, and saved after each model as
+        `benchmark.md` and `benchmark.json` in `checkpoint_dir`.
 
     Raises:
         UserError: bad input, for whichever model, before any training.
@@ -76,16 +76,21 @@ def run_benchmark(
         rows.append(_row(name, runs, results, split))
         asked = [result["test_users"] for result in results]
         users.append({metric: np.mean([seed[metric] for seed in asked], axis=0) for metric in asked[0]})
-    for row, p_values in zip(rows[1:], paired_p_values(users[0], users[1:])):
-        row["p_values"] = p_values
-    text = benchmark_table(rows)
+        for row, p_values in zip(rows[1:], paired_p_values(users[0], users[1:])):
+            row["p_values"] = p_values
+        text = _save(rows, dataset, split, Path(first["checkpoint_dir"]))  # so that a crash loses one model, not all
     seeds_text = "1 seed" if seeds == 1 else f"{seeds} seeds"
     getLogger().info(set_color("benchmark", "yellow") + f" on {dataset}, {seeds_text}, test part:\n" + text)
-    folder = Path(first["checkpoint_dir"])
+    return rows
+
+
+def _save(rows: Sequence[Mapping[str, Any]], dataset: str, split: Split, folder: Path) -> str:
+    """Write what there is so far; returns the table."""
+    text = benchmark_table(rows)
     (folder / "benchmark.md").write_text(text + "\n", encoding="utf-8")
     content = {"dataset": dataset, "split": split.fingerprint, "rows": rows}
     (folder / "benchmark.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return rows
+    return text
 
 
 def _configs(
@@ -116,7 +121,7 @@ def _warn_of_unknown_keys(configs: Sequence[Config]) -> None:
         getLogger().warning(f"unknown setting {key!r} is not used by any of the models")
 
 
-def _row(name: str, configs: Sequence[Config], results: Sequence[dict[str, Any]], split: Any) -> dict[str, Any]:
+def _row(name: str, configs: Sequence[Config], results: Sequence[dict[str, Any]], split: Split) -> dict[str, Any]:
     model, config = results[-1]["model"], configs[-1]
     metrics = list(results[0]["test_result"])
     return {

@@ -78,6 +78,22 @@ def test_results_are_saved_as_table_and_as_numbers(settings):
         assert f"{mean(row['recall@5']):.4f} ± {stdev(row['recall@5']):.4f}" in line
 
 
+def test_what_was_measured_before_a_crash_is_kept(settings, monkeypatch):
+    run = benchmark.run_on_split
+
+    def crash(config, *args, **given):
+        if config.model == "BPR":
+            raise RuntimeError("the power went out")
+        return run(config, *args, **given)
+
+    monkeypatch.setattr(benchmark, "run_on_split", crash)
+    with pytest.raises(RuntimeError):
+        run_benchmark(["EASE", "Pop", "BPR"], "toy", config_dict=settings, seeds=1)
+    content = json.loads((Path(settings["checkpoint_dir"]) / "benchmark.json").read_text())
+    assert [row["model"] for row in content["rows"]] == ["EASE", "Pop"]
+    assert content["rows"][1]["p_values"]
+
+
 def test_table_marks_the_best_mean_and_shows_no_spread_of_one_seed():
     costs = {
         "params": 1234567,
