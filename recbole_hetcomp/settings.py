@@ -77,9 +77,97 @@ RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
 )
 
 
+# The same for the settings of the distillation methods, where a model of RecBole may mean something else by a name
+OF_METHODS: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
+    (
+        "a whole number of at least 1",
+        lambda value: _whole(value, 1),
+        (
+            "annealing_epochs",
+            "error_period",
+            "group_depth",
+            "item_list_depth",
+            "items_per_batch",
+            "list_depth",
+            "n_candidates",
+            "n_corrections",
+            "n_distilled",
+            "n_drawn",
+            "n_experts",
+            "n_groups",
+            "n_interesting",
+            "n_interesting_users",
+            "n_neighbours",
+            "n_pairs",
+            "n_random",
+            "n_ranked",
+            "n_sampled",
+            "n_soft_labels",
+            "n_top",
+            "n_uninteresting",
+            "n_uninteresting_users",
+            "n_unobserved",
+            "pseudo_neighbours",
+            "sample_depth",
+            "stage_epochs",
+            "teacher_rank",
+        ),
+    ),
+    ("a whole number of at least 0", lambda value: _whole(value, 0), ("discrepancy_start",)),
+    (
+        "a number above 0",
+        lambda value: _number(value) and value > 0,
+        (
+            "discrepancy_sharpness",
+            "error_sharpness",
+            "gate_temperature",
+            "gate_temperature_end",
+            "hidden_ratio",
+            "item_sampling_temperature",
+            "label_temperature",
+            "pair_temperature",
+            "position_temperature",
+            "preference_temperature",
+            "sampling_temperature",
+            "score_temperature",
+            "temperature",
+        ),
+    ),
+    (
+        "a number of at least 0",
+        lambda value: _number(value) and value >= 0,
+        (
+            "consistency_weight",
+            "distillation_weight",
+            "entropy_weight",
+            "item_weight",
+            "overlap_weight",
+            "pseudo_ridge",
+            "pseudo_share",
+            "pseudo_weight",
+            "score_weight",
+            "share_exponent",
+            "stage_gain",
+            "user_weight",
+        ),
+    ),
+    (
+        "a number from 0 to 1",
+        lambda value: _number(value) and 0 <= value <= 1,
+        ("edge_keep", "neighbour_share", "pseudo_drop", "pseudo_mix", "pseudo_replace", "topology_share"),
+    ),
+    ("a number", _number, ("label_shift",)),
+    (
+        "True or False",
+        lambda value: isinstance(value, bool),
+        ("curriculum", "renormalise", "resume", "sampled", "shared_projection", "user_batches", "without_distillation"),
+    ),
+)
+
+
 def check_settings(config: Any) -> None:
     """Raise a UserError for the first setting of `config` that is out of range; those it does not have are passed over."""
-    for wanted, fits, keys in RANGES:
+    for wanted, fits, keys in (*RANGES, *(OF_METHODS if "distillation_weight" in config else ())):
         for key in keys:
             if key in config and not fits(config[key]):
                 raise UserError(f"{key}: {config[key]!r} must be {wanted}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.registry import properties_dir
 from recbole_hetcomp.settings import RANGES, check_settings
 
 BAD = {
@@ -31,6 +34,34 @@ def test_a_value_out_of_range_is_one_sentence_with_setting_and_value(key: str) -
     with pytest.raises(UserError, match=f"^{key}: .* must be ") as caught:
         check_settings({key: BAD[key]})
     assert repr(BAD[key]) in str(caught.value)
+
+
+KINDS = {"int": (-1, 1.5, "x", True), "float": (-0.5, "x", True), "bool": ("x", 1)}  # what none of the kind takes
+
+
+def numbers_of_methods() -> list[tuple[str, str, str]]:
+    """(method, setting, kind) of every whole number, number and truth value in the methods' own yaml files."""
+    found = []
+    for path in sorted(properties_dir().glob("model/*Student.yaml")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            read = re.match(r"(\w+): (\S+) +# \((int|float|bool)\)", line)
+            if read and read[2] != "~":
+                found.append((path.stem, read[1], read[3]))
+    return found
+
+
+@pytest.mark.parametrize(("method", "key", "kind"), numbers_of_methods())
+def test_every_methods_numbers_are_checked_before_any_work(method: str, key: str, kind: str) -> None:
+    for value in KINDS[kind]:
+        if key in ("label_shift", "eval_step") and (value == -1 or value == -0.5 or value is True):
+            continue  # may be negative; RecBole's own may be True
+        with pytest.raises(UserError, match=f"^{key}: {re.escape(repr(value))} must be "):
+            check_settings({"distillation_weight": 1.0, key: value})
+
+
+@pytest.mark.parametrize("method", sorted({method for method, _, _ in numbers_of_methods()}))
+def test_the_defaults_of_every_method_are_in_range(make_config, method: str) -> None:
+    check_settings(make_config(method))
 
 
 def test_the_defaults_are_in_range_and_every_row_speaks_of_real_settings(make_config) -> None:

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 
-from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.model.general_recommender.rdstudent import discrepancy_weights, estimated_ranks, position_weights
 from recbole_hetcomp.model.student import Batch
 from recbole_hetcomp.quick_start import run_hetcomp
@@ -97,11 +96,6 @@ def test_the_weights_carry_no_gradient(student) -> None:
     assert only_drawn.any()
     assert not model.backbone.item_embedding.weight.grad[only_drawn].any()
     assert model.backbone.item_embedding.weight.grad[listed].any()
-
-
-def test_a_temperature_out_of_range_is_named(make_model) -> None:
-    with pytest.raises(UserError, match=r"^position_temperature: 0 must be"):
-        make_model("RDStudent", position_temperature=0)
 
 
 def test_learning_brings_the_student_nearer_to_the_list_than_plain_training_does(settings) -> None:

@@ -41,9 +41,6 @@ class CDStudent(DistilledRecommender):
             raise UserError(f"guide: {self.guide!r} is none of {', '.join(GUIDES)}")
         if self.guide == "student" and self.follows_curriculum:
             raise UserError("guide: 'student' learns no list of the teachers; set curriculum: False, or guide: teacher")
-        for key in ("sampling_temperature", "label_temperature"):
-            if config[key] <= 0:
-                raise UserError(f"{key}: {config[key]!r} must be a number above 0")
 
     def learn_from(self, teachers: TeacherPool) -> None:
         self.teacher = SingleTeacher.from_config(teachers, self.config)

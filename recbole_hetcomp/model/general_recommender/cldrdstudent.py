@@ -38,8 +38,6 @@ class CLDRDStudent(DistilledRecommender):
         self.ordered = checked_sizes(config["ordered"])
         if config["stage_rule"] not in RULES:
             raise UserError(f"stage_rule: {config['stage_rule']!r} is none of {', '.join(RULES)}")
-        if config["stage_epochs"] < 1:
-            raise UserError(f"stage_epochs: {config['stage_epochs']!r} must be a whole number of at least 1")
         self.stage, self.nearest = 0, float("inf")  # the least discrepancy that a validation of this stage has seen
 
     def learn_from(self, teachers: TeacherPool) -> None:

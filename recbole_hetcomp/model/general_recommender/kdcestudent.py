@@ -45,8 +45,6 @@ class KDCEStudent(DistilledRecommender):
             raise UserError(f"guide: {self.guide!r} is none of {', '.join(GUIDES)}")
         if self.guide == "student" and self.follows_curriculum:
             raise UserError("guide: 'student' learns no list of the teachers; set curriculum: False, or guide: teacher")
-        if self.temperature <= 0:
-            raise UserError(f"temperature: {self.temperature} must be a number above 0")
         if config["rest_mass"] is not None and not 0 <= config["rest_mass"] < 1:
             raise UserError(f"rest_mass: {config['rest_mass']!r} must be nothing or a number from 0 to below 1")
 

@@ -36,8 +36,6 @@ class MTDStudent(DistilledRecommender):
         self.learned_lists = self.members = torch.zeros(0)  # [U, M, K] int32, each teacher's; their `membership`
         if config["list_weights"] not in WEIGHTS:
             raise UserError(f"list_weights: {config['list_weights']!r} is none of {', '.join(WEIGHTS)}")
-        if config["entropy_weight"] < 0:
-            raise UserError(f"entropy_weight: {config['entropy_weight']!r} must be a number of at least 0")
 
     def learn_from(self, teachers: TeacherPool) -> None:
         self.lists = self.target_lists(teachers, self.config["n_ranked"])

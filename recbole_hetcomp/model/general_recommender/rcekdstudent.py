@@ -36,9 +36,6 @@ class RCEKDStudent(DistilledRecommender):
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
         self.items = self.soft = self.omega = torch.zeros(0)  # [U, 2 K + L] int64: Q, then V; their scores t / tau; [U]
-        for key in ("temperature", "sampling_temperature"):
-            if config[key] <= 0:
-                raise UserError(f"{key}: {config[key]!r} must be a number above 0")
         if config["sample_depth"] < max(config["n_ranked"], config["n_sampled"]):
             raise UserError(f"sample_depth: {config['sample_depth']} is below n_ranked or n_sampled; raise it")
 

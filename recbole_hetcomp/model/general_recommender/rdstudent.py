@@ -11,7 +11,6 @@ from recbole.data.dataset import Dataset
 from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
-from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.knowledge.sampling import draw_outside
 from recbole_hetcomp.model.student import Batch, DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
@@ -31,12 +30,10 @@ class RDStudent(DistilledRecommender):
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
-        if config["position_temperature"] <= 0:
-            raise UserError(f"position_temperature: {config['position_temperature']!r} must be a number above 0")
+        self.unobserved: Tensor | None = None  # [U, n_unobserved] int64; None while positions alone count
 
     def learn_from(self, teachers: TeacherPool) -> None:
         self.lists = self.target_lists(teachers, self.config["n_distilled"])
-        self.unobserved: Tensor | None = None  # [U, n_unobserved] int64; None while positions alone count
 
     def on_epoch_start(self, epoch: int) -> None:
         if epoch < self.config["discrepancy_start"]:
