@@ -75,7 +75,7 @@ def run_benchmark(
             results.append(run_on_split(config, split, compare=False))
         rows.append(_row(name, runs, results, split))
         asked = [result["test_users"] for result in results]
-        users.append({metric: np.mean([seed[metric] for seed in asked], axis=0) for metric in asked[0]})
+        users.append({metric: np.stack([seed[metric] for seed in asked]) for metric in asked[0]})
         for row, p_values in zip(rows[1:], paired_p_values(users[0], users[1:])):
             row["p_values"] = p_values
         text = _save(rows, dataset, split, Path(first["checkpoint_dir"]))  # so that a crash loses one model, not all
@@ -157,7 +157,7 @@ def benchmark_table(rows: Sequence[Mapping[str, Any]]) -> str:
     ]
     alignment = ["left"] + ["right"] * (len(headers) - 1)
     text = tabulate(cells, headers, tablefmt="github", disable_numparse=True, colalign=alignment)
-    star = f"\\* differs from {rows[0]['model']} (paired t-test over users, p < {LEVEL}, adjusted after Holm)"
+    star = f"\\* differs from {rows[0]['model']} (paired over users, seeds counted, p < {LEVEL} after Holm)"
     return f"{text}\n\n{star}" if "*" in text.replace("**", "") else text
 
 

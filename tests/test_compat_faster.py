@@ -32,6 +32,9 @@ INDICES = {
     "mask": np.array([True, False, True, False, False]),
     "tensor mask": torch.tensor([False, True, False, False, False]),
     "nothing": np.array([]),
+    "a place": np.array(3),
+    "objects": np.array([1, 4], dtype=object),
+    "unsigned": np.array([1, 4], dtype=np.uint16),
     "list": [4, 1],
     "slice": slice(1, 4),
     "field": "item_id",
@@ -76,3 +79,10 @@ def test_a_sampler_of_another_phase_has_its_own_pairs(split) -> None:
     known = {pair for part in split.parts[:2] for pair in zip(*(part.inter_feat[field].tolist() for field in fields))}
     drawn = valid.sample_by_user_ids(users, None, 5).tolist()
     assert not known & set(zip(np.tile(users, 5).tolist(), drawn))
+
+
+@pytest.mark.parametrize("unknown", [10**6, -(10**6)])
+def test_users_that_there_are_not_are_refused_as_ever(split, unknown) -> None:
+    sampler = Sampler(["train"], [split.train]).set_phase("train")
+    with pytest.raises(ValueError, match="not exist"):
+        sampler.sample_by_user_ids(np.array([1, unknown]), None, 1)

@@ -16,10 +16,13 @@ def rows_of_interaction(self: Any, index: Any) -> Any:
     """`Interaction.__getitem__` with one index for all columns, where RecBole reads a Python list for each of them."""
     if isinstance(index, str):
         return self.interaction[index]
-    if isinstance(index, (np.ndarray, torch.Tensor)):
-        rows = torch.as_tensor(np.ascontiguousarray(index) if isinstance(index, np.ndarray) else index)
-        index = rows if rows.dtype == torch.bool else rows.long()
-        return Interaction({name: column[index.to(column.device)] for name, column in self.interaction.items()})
+    if isinstance(index, np.ndarray):
+        index = torch.from_numpy(index.astype(np.int64)) if index.ndim == 1 and index.dtype.kind in "iu" else index.tolist()
+    if isinstance(index, torch.Tensor):
+        if index.dim() == 1 and index.dtype in (torch.int64, torch.int32):
+            rows = index.long()
+            return Interaction({name: column[rows.to(column.device)] for name, column in self.interaction.items()})
+        index = index.tolist()
     return Interaction({name: column[index] for name, column in self.interaction.items()})
 
 
@@ -27,7 +30,7 @@ def sampling_by_sorted_pairs(stock: Callable[..., Any]) -> Callable[..., Any]:
     def sample_by_key_ids(self: Any, key_ids: Any, num: int) -> Any:
         """`AbstractSampler.sample_by_key_ids`: the same draws, tested against sorted pairs instead of a loop over sets."""
         keys = np.array(key_ids)
-        if (keys == keys[0]).all():
+        if (keys == keys[0]).all() or keys.min() < 0 or keys.max() >= len(self.used_ids):  # the last two end in its error
             return stock(self, key_ids, num)
         keys = np.tile(keys.astype(np.int64), num) << KEY_BITS
         values, open_places, used = np.zeros(len(keys), dtype=np.int64), np.arange(len(keys)), used_pairs(self)

@@ -1,6 +1,6 @@
-"""Whether two models differ by more than chance: the same users asked of both, and a paired test over them.
+"""Whether two models differ by more than chance: the same users asked of both, several seeds of each.
 
-The value of a user is the mean over the seeds of a model, so that the test is over users and speaks of this split alone.
+It speaks of the split at hand: another split, or other teachers, are not among the chances.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from recbole.evaluator import Evaluator
 from recbole.evaluator.base_metric import TopkMetric
-from scipy.stats import ttest_rel
+from scipy.stats import t as student_t
 
 LEVEL = 0.05
+Users = Mapping[str, np.ndarray]  # metric -> [seeds, n_users]
 
 
 class UserEvaluator(Evaluator):
@@ -38,22 +39,48 @@ class UserEvaluator(Evaluator):
         return type(metric).topk_result(metric, name, values)
 
 
-def paired_p_values(ours: Mapping[str, np.ndarray], others: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, float]]:
-    """Two-sided paired t-tests over users of one model against several others, adjusted after Holm within each metric.
+def p_value(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Whether two models' means differ: a paired t-test over users, to whose variance that of the seeds' means is added.
+
+    t = d / sqrt(v_users + v_ours + v_theirs), where d is the mean over users of the difference of the seeds' means, v_users
+    its squared standard error, and v_ours, v_theirs those of the two models' means over seeds; degrees of freedom after
+    Welch and Satterthwaite. With one seed it is the paired t-test over users, which says nothing of another seed.
+
+    Args:
+        ours, theirs: [seeds, n_users] float64, the same users
+
+    Returns:
+        two-sided p; 1 where there is no difference at all, or no second user
+    """
+    difference = ours.mean(0) - theirs.mean(0)
+    variances = [(difference.var(ddof=1) / len(difference), len(difference) - 1)] if len(difference) > 1 else []
+    for seeds in (ours.mean(1), theirs.mean(1)):
+        if len(seeds) > 1:
+            variances.append((seeds.var(ddof=1) / len(seeds), len(seeds) - 1))
+    total = sum(variance for variance, _ in variances)
+    if not difference.any() or not variances:
+        return 1.0
+    if total == 0:
+        return 0.0
+    freedom = total**2 / sum(variance**2 / df for variance, df in variances)
+    return float(2 * student_t.sf(abs(difference.mean()) / np.sqrt(total), freedom))
+
+
+def paired_p_values(ours: Users, others: Sequence[Users]) -> list[dict[str, float]]:
+    """`p_value` of one model against several others, adjusted after Holm for their number within each metric.
 
     Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics, 1979.
 
     Args:
-        ours: metric -> [n_users]
+        ours: metric -> [seeds, n_users]
         others: the same of the other models
 
     Returns:
-        for each of the others: metric -> p; 1 where no user's value differs
+        for each of the others: metric -> p
     """
     adjusted: list[dict[str, float]] = [{} for _ in others]
     for metric, values in ours.items():
-        raw = [1.0 if np.array_equal(values, other[metric]) else ttest_rel(values, other[metric]).pvalue for other in others]
-        for row, p in zip(adjusted, holm(raw)):
+        for row, p in zip(adjusted, holm([p_value(values, other[metric]) for other in others])):
             row[metric] = p
     return adjusted
 

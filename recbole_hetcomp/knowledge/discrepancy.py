@@ -6,7 +6,6 @@ from typing import Optional
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 RELEVANCES = ("position", "graded")
 PAIRS = 2**13  # lists compared at a time
@@ -49,25 +48,31 @@ def discrepancy(
     check_relevance(relevance)
     depth = min(k, student_topk.size(-1), teacher_topk.size(-1))
     leading = torch.broadcast_shapes(student_topk.shape[:-1], teacher_topk.shape[:-1])
+    if not depth:
+        return torch.ones(leading, device=student_topk.device)
     students, teachers = (
         part[..., :depth].expand(*leading, -1).reshape(-1, depth).split(PAIRS) for part in (student_topk, teacher_topk)
     )
-    worth = _worth(depth, temperature, relevance).to(student_topk.device)
-    ndcg = torch.cat([_ndcg(student, teacher, worth) for student, teacher in zip(students, teachers)]).view(leading)
+    blocks = [_ndcg(student, teacher, temperature, relevance) for student, teacher in zip(students, teachers)]
+    ndcg = torch.cat(blocks).view(leading)
     if decimals is not None:
         ndcg = ndcg.round(decimals=decimals)
     return (1.0 - ndcg).clamp(0.0, 1.0).float()
 
 
-def _ndcg(student: Tensor, teacher: Tensor, worth: Tensor) -> Tensor:
-    """[N] float64 of lists [N, K], by the `worth` [K, K + 1] of a place at a position; 0 where the teacher lists nothing."""
+def _ndcg(student: Tensor, teacher: Tensor, temperature: float, relevance: str) -> Tensor:
+    """[N] float64 of lists [N, K]; 0 where the teacher lists nothing."""
     depth = student.size(-1)
+    gain, discount = (part.to(student.device) for part in _gain_and_discount(depth, temperature))
+    places = places_within(student, teacher)
+    ranked = places - 1 if relevance == "graded" else torch.arange(depth, device=student.device).expand(places.shape)
+    gained = gain.index_select(0, ranked.clamp(min=0).reshape(-1).int()).view(places.shape) * (places > 0)
+    reached = (gained * discount).sum(-1)
     # A perfect list has the first ranks at their own positions: the same numbers and order as in `reached`, hence exactly 1.
-    ideal = worth.diagonal(1).expand(depth + 1, -1).tril(-1).sum(1)  # [K + 1], by how many items the teacher lists
-    cells = places_within(student, teacher) + torch.arange(0, worth.numel(), depth + 1, device=worth.device).int()
-    reached = worth.view(-1).index_select(0, cells.view(-1)).view(cells.shape).sum(-1)
-    n_listed = (teacher > 0).sum(-1)
-    return torch.where(n_listed > 0, reached / ideal[n_listed], 0.0)
+    lengths, which = (teacher > 0).sum(-1).unique(return_inverse=True)
+    listed = torch.arange(depth, device=student.device) < lengths[:, None]
+    ideal = (gain * listed * discount).sum(-1)[which]
+    return torch.where(ideal > 0, reached / ideal, 0.0)
 
 
 def position_weights(k: int, temperature: float = 10.0) -> Tensor:
@@ -75,7 +80,8 @@ def position_weights(k: int, temperature: float = 10.0) -> Tensor:
 
     Source: Kang et al., HetComp, WWW 2023, the authors' code: (2 ** exp(-j / temperature) - 1) / log2(j + 2).
     """
-    return _worth(k, temperature, "position").diagonal(1)
+    gain, discount = _gain_and_discount(k, temperature)
+    return gain * discount
 
 
 def places_within(student: Tensor, teacher: Tensor) -> Tensor:
@@ -105,9 +111,7 @@ def check_relevance(relevance: str) -> None:
         raise ValueError(f"relevance {relevance!r} is none of {', '.join(RELEVANCES)}")
 
 
-def _worth(k: int, temperature: float, relevance: str) -> Tensor:
-    """[k, k + 1] float64: what an item at each position counts, by its place in the teacher's list, 0 = not there."""
+def _gain_and_discount(k: int, temperature: float) -> tuple[Tensor, Tensor]:
+    """[k] and [k] float64: of a rank, and of the student's position."""
     ranks = torch.arange(k, dtype=torch.float64)
-    gain, discount = torch.exp2(torch.exp(-ranks / temperature)) - 1.0, 1.0 / torch.log2(ranks + 2.0)
-    worth = (discount[:, None] * gain) if relevance == "graded" else (discount * gain)[:, None].expand(k, k)
-    return pad(worth, (1, 0))
+    return torch.exp2(torch.exp(-ranks / temperature)) - 1.0, 1.0 / torch.log2(ranks + 2.0)

@@ -25,7 +25,7 @@ def ensemble_topk(items: Tensor, importance: Tensor, k: int) -> tuple[Tensor, Te
 
     An item enters only with a sum above 0, for an importance of 0 means that no teacher has an opinion. Importances are
     counted in steps of 2^-32, at least one step each: sums of integers are exact, so that the order of the teachers
-    changes not a single bit, and what is equal is a tie. (exp(-rank / temperature) tells ranks apart up to 22 temperatures.)
+    changes not a single bit, and what is equal is a tie. (exp(-rank / temperature) tells ranks apart up to 17 temperatures.)
     The sums are a product of sparse matrices on the CPU, linear in the number of candidates.
 
     Args:

@@ -1,4 +1,4 @@
-"""Many short rows of integers, sorted and searched: what merging and comparing lists comes down to."""
+"""Many short rows of integers, sorted and searched: whether an item is in a user's list."""
 
 from __future__ import annotations
 

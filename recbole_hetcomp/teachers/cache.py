@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from logging import getLogger
@@ -118,8 +119,12 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 
 def fingerprint(config: Config, shaped_by: Mapping[str, Any]) -> str:
-    """sha256 of all that shapes a training beside the data: settings, and the code of the model and of the recording."""
-    source = inspect.getsource(inspect.getmodule(config.model_class))  # type: ignore[arg-type]
+    """sha256 of all that shapes a training beside the data: settings, the code of the model and of what it is derived from
+    in this package, and that of the recording.
+    """
+    ours = {cls.__module__ for cls in config.model_class.__mro__ if cls.__module__.startswith("recbole_hetcomp.")}
+    modules = sorted({config.model_class.__module__, *ours})
+    source = "\n".join(inspect.getsource(sys.modules[name]) for name in modules)
     code = {"recbole": recbole.__version__, "model": source, "recorder": inspect.getsource(recorder)}
     shaping = {"settings": settings_of(config), "shaped_by": dict(shaped_by), "code": code}
     return hashlib.sha256(json.dumps(shaping, default=str, sort_keys=True).encode()).hexdigest()

@@ -106,7 +106,7 @@ def top_of_block(scores: Tensor, excluded: Tensor, k: int) -> Tensor:
 def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """`scores.topk(k)` of rows [B, I], by way of the maxima of groups of columns: the best k are in the best k groups.
 
-    Which of equal scores at the end of the list comes in may differ.
+    Which of equal scores comes first, or in at the end of the list, may differ.
     """
     n_groups = scores.size(1) // GROUP
     if n_groups <= k:

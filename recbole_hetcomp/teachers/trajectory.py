@@ -22,7 +22,8 @@ from torch import Tensor
 
 from recbole_hetcomp.errors import UserError
 
-FORMAT = "recbole_hetcomp.trajectory/1"
+FORMAT = "recbole_hetcomp.trajectory/2"
+READABLE = (FORMAT, "recbole_hetcomp.trajectory/1")  # in the first, ids always take four bytes
 TENSORS = {
     "items": (torch.int32, 3),
     "rank_std": (torch.float16, 3),
@@ -161,7 +162,7 @@ class Trajectory:
         try:
             with safe_open(os.fspath(path), framework="pt") as file:
                 metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
+                if metadata.get("format") not in READABLE:
                     raise UserError(
                         f"trajectory {str(path)!r} has format {metadata.get('format')!r}, this version reads {FORMAT!r}"
                     )

@@ -8,7 +8,7 @@ import torch
 from recbole.evaluator import Evaluator
 from scipy.stats import ttest_rel
 
-from recbole_hetcomp.evaluation.significance import UserEvaluator, holm, paired_p_values
+from recbole_hetcomp.evaluation.significance import LEVEL, UserEvaluator, holm, p_value, paired_p_values
 
 
 def test_the_mean_over_users_is_the_metric(make_config) -> None:
@@ -30,11 +30,11 @@ def test_the_mean_over_users_is_the_metric(make_config) -> None:
 
 def test_p_values_are_paired__and_adjusted_for_the_number_of_models() -> None:
     random = np.random.default_rng(0)
-    ours = random.random(200)
+    ours = random.random((1, 200))
     others = [ours + random.normal(shift, 0.1, 200) for shift in (0.001, 0.03)]
     found = paired_p_values({"recall@5": ours}, [{"recall@5": other} for other in others])
-    raw = [ttest_rel(ours, other).pvalue for other in others]
-    assert [row["recall@5"] for row in found] == holm(raw)
+    raw = [ttest_rel(ours[0], other[0]).pvalue for other in others]
+    assert [row["recall@5"] for row in found] == pytest.approx(holm(raw))
     assert found[0]["recall@5"] > 0.05 > found[1]["recall@5"]
     # unpaired, the second difference would drown in what users differ by
     assert abs(ours.mean() - others[1].mean()) < ours.std() / np.sqrt(200) * 2
@@ -42,17 +42,38 @@ def test_p_values_are_paired__and_adjusted_for_the_number_of_models() -> None:
 
 def test_p_is_what_flipping_signs_at_random_gives() -> None:
     random = np.random.default_rng(1)
-    ours, other = random.random((2, 60))
+    ours, other = random.random((2, 1, 60))
     other = other + 0.06
-    difference = ours - other
+    difference = (ours - other)[0]
     flipped = (random.choice([-1, 1], (20_000, 60)) * difference).mean(1)
     by_permutation = (abs(flipped) >= abs(difference.mean())).mean()
-    assert paired_p_values({"m": ours}, [{"m": other}])[0]["m"] == pytest.approx(by_permutation, abs=0.02)
+    assert p_value(ours, other) == pytest.approx(by_permutation, abs=0.02)
 
 
-def test_no_difference_at_all_is_no_significance() -> None:
-    values = np.array([0.1, 0.5, 0.5])
+@pytest.mark.parametrize("seed_spread", [0.0, 0.003, 0.01])
+def test_two_runs_of_one_method_differ_no_oftener_than_the_level_says(seed_spread) -> None:
+    random = np.random.default_rng(2)
+
+    def seeds(users: np.ndarray) -> np.ndarray:
+        return users + random.normal(0, seed_spread, (3, 1)) + random.normal(0, 0.1, (3, 500))
+
+    stars = [p_value(seeds(users), seeds(users)) < LEVEL for users in random.random((400, 500))]
+    assert np.mean(stars) < 0.08  # a test over users alone would find up to half of them
+
+
+def test_a_difference_beyond_users_and_seeds_is_found() -> None:
+    random = np.random.default_rng(3)
+    users = random.random(500)
+    ours, theirs = (users + shift + random.normal(0, 0.003, (3, 1)) + random.normal(0, 0.1, (3, 500)) for shift in (0, 0.05))
+    assert p_value(ours, theirs) < 0.01
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_no_difference_at_all_is_no_significance__and_one_user_is_none_either(seeds) -> None:
+    values = np.array([[0.1, 0.5, 0.5]] * seeds)
     assert paired_p_values({"m": values}, [{"m": values.copy()}]) == [{"m": 1.0}]
+    assert p_value(np.array([[0.1]]), np.array([[0.2]])) == 1.0
+    assert p_value(values, values + 0.25) == pytest.approx(0.0, abs=1e-12)
 
 
 @pytest.mark.parametrize(

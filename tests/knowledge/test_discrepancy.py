@@ -46,6 +46,12 @@ shapes = {
 }
 
 
+@pytest.mark.parametrize("shape", [(3, 0), (0, 4)])
+def test_lists_without_a_place_and_no_lists_at_all(shape: tuple[int, int]) -> None:
+    nothing = torch.zeros(shape, dtype=torch.int32)
+    assert discrepancy(nothing, nothing).tolist() == [1.0] * shape[0]
+
+
 def test_position_weights_are_the_published_constants() -> None:
     first = [1.0, 0.55038115, 0.38192676, 0.28903709, 0.2287948]
     assert position_weights(5).tolist() == pytest.approx(first, abs=5e-9)

@@ -81,7 +81,7 @@ def test_the_asymmetric_student_folds_into_an_ordinary_one(learnt, train_alone) 
 def test_trained_through_the_pipeline_the_served_table_is_a_projection_of_the_teachers(settings) -> None:
     config = {**settings, **SMALL, "embedding_size": 4, "teachers": ["BPR"], "learning_rate": 0.02}
     model = run_hetcomp(NAME, "toy", config_dict=config, arguments=(), compare=False)["model"]
-    assert type(model.backbone.item_embedding) is torch.nn.Embedding
+    assert isinstance(model.backbone.item_embedding, torch.nn.Embedding)
     table, teacher = model.embeddings()[1].detach()[1:], model.teacher["item"][1:]
     residual = table - teacher @ torch.linalg.lstsq(teacher, table).solution
     assert residual.norm() < 1e-4 * table.norm()
@@ -103,7 +103,7 @@ def test_pseudo_users_train_the_item_side(learnt, train_alone, side) -> None:
 
 
 def test_switched_off_it_leaves_the_item_table_alone(learnt) -> None:
-    assert type(learnt(NAME, distillation_weight=0).backbone.item_embedding) is torch.nn.Embedding
+    assert isinstance(learnt(NAME, distillation_weight=0).backbone.item_embedding, torch.nn.Embedding)
 
 
 def test_a_setting_or_a_student_that_does_not_fit_is_refused(learnt) -> None:

@@ -21,5 +21,5 @@ class FTDStudent(EmbeddingStudent):
     """
 
     def distillation_loss(self, batch: Batch) -> Tensor:
-        sides = self.sides(batch)
+        sides = self.sides(batch, self.config["entities_per_batch"])
         return full_topology(torch.cat([side.student for side in sides]), torch.cat([side.teacher for side in sides]))

@@ -37,7 +37,7 @@ class HTDStudent(DEStudent):
         return experts.gate_logits(side.teacher).argmax(1) + first
 
     def distillation_loss(self, batch: Batch) -> Tensor:
-        sides = self.sides(batch)
+        sides = self.sides(batch, self.config["entities_per_batch"])
         student, teacher = torch.cat([side.student for side in sides]), torch.cat([side.teacher for side in sides])
         groups = torch.cat([self.groups(side) for side in sides])
         assigning = squared_distance(torch.cat([self.projected(side) for side in sides]), teacher).mean()
