@@ -75,6 +75,7 @@ def after_training(settings) -> Callable[..., DistilledRecommender]:
 
     def train(name: str, weight: float, **overrides: Any) -> DistilledRecommender:
         fast = {"epochs": 20, "eval_step": 20, "learning_rate": 0.02, "embedding_size": 4, "teacher_rank": 8}
+        fast["weight_decay"] = 0.0
         config = {**settings, **fast, "teachers": ["BPR"], "distillation_weight": weight, **overrides}
         return run_hetcomp(name, "toy", config_dict=config, arguments=(), saved=False, compare=False)["model"]
 
