@@ -65,9 +65,10 @@ def _ndcg(student: Tensor, teacher: Tensor, temperature: float, relevance: str) 
     depth = student.size(-1)
     gain, discount = (part.to(student.device) for part in _gain_and_discount(depth, temperature))
     places = places_within(student, teacher)
-    ranked = places - 1 if relevance == "graded" else torch.arange(depth, device=student.device).expand(places.shape)
-    gained = gain.index_select(0, ranked.clamp(min=0).reshape(-1).int()).view(places.shape) * (places > 0)
-    reached = (gained * discount).sum(-1)
+    gained = gain
+    if relevance == "graded":
+        gained = gain.index_select(0, (places - 1).clamp_(min=0).view(-1).int()).view(places.shape)
+    reached = (gained * (places > 0) * discount).sum(-1)
     # A perfect list has the first ranks at their own positions: the same numbers and order as in `reached`, hence exactly 1.
     lengths, which = (teacher > 0).sum(-1).unique(return_inverse=True)
     listed = torch.arange(depth, device=student.device) < lengths[:, None]

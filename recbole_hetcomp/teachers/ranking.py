@@ -112,9 +112,8 @@ def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if n_groups <= k:
         return scores.topk(k, dim=1)
     whole = n_groups * GROUP
-    groups = (
-        scores[:, :whole].view(len(scores), GROUP, n_groups).amax(1).topk(k, dim=1).indices
-    )  # column c: group c % n_groups
+    maxima = scores[:, :whole].view(len(scores), GROUP, n_groups).amax(1)  # of the columns c, c + n_groups, ...
+    groups = maxima.topk(k, dim=1).indices
     columns = (groups[:, None] + torch.arange(0, whole, n_groups, device=scores.device)[:, None]).flatten(1)
     rest = torch.arange(whole, scores.size(1), device=scores.device).expand(len(scores), -1)
     columns = torch.cat([columns, rest], 1)

@@ -45,7 +45,8 @@ class SingleTeacher:
     def scores(self, users: Tensor) -> Tensor:
         """[B, n_items] float32 for `users` [B]; the padding item's column means nothing."""
         with torch.random.fork_rng():  # a model that is built at first use draws numbers, in the midst of a training
-            return self._together([teacher.scores(users) for teacher in self.pool.teachers], users)
+            rows = [teacher.scores(users).float() for teacher in self.pool.teachers]
+            return self._together(rows, [moments(row) for row in rows])
 
     @torch.no_grad()
     def scores_of(self, items: Tensor) -> Tensor:
@@ -53,29 +54,28 @@ class SingleTeacher:
         found = torch.zeros(items.shape)
         with torch.random.fork_rng():
             for users in self._blocks(items.size(0)):
-                of_teachers = [teacher.scores_of(users, items[users]) for teacher in self.pool.teachers]
-                found[users] = self._together(of_teachers, users).cpu()
+                listed = [teacher.scores_of(users, items[users]).float() for teacher in self.pool.teachers]
+                found[users] = self._together(listed, self._moments[:, :, users].to(listed[0].device)).cpu()
         return found.masked_fill(items.cpu() == 0, 0.0)
 
-    def _together(self, scores: Sequence[Tensor], users: Tensor) -> Tensor:
-        """[B, n] float32: one teacher's scores as they are; several teachers' standardised and averaged."""
+    def _together(self, scores: Sequence[Tensor], of_users: Sequence[Tensor] | Tensor) -> Tensor:
+        """[B, n] float32: one teacher's scores as they are; several teachers' standardised by `moments` and averaged."""
         if len(scores) == 1:
-            return scores[0].float()
-        of_users = self._moments[:, :, users].to(scores[0].device)  # [X, 2, B]
+            return scores[0]
         return sum(
-            weight * (of_teacher.float() - mean[:, None]) / deviation[:, None]
+            weight * (of_teacher - mean[:, None]) / deviation[:, None]
             for weight, of_teacher, (mean, deviation) in zip(self.weights.tolist(), scores, of_users)
         )
 
     @cached_property
     def _moments(self) -> Tensor:
-        """[X, 2, U] float32 on the CPU: mean and standard deviation of each teacher's scores of a user, over the items."""
-        moments = torch.ones(len(self.pool), 2, self.pool.n_users)
-        for users in self._blocks(self.pool.n_users):
-            for of_teacher, teacher in zip(moments, self.pool.teachers):
-                deviation, mean = torch.std_mean(teacher.scores(users.clamp(min=1)).float()[:, 1:], dim=1)
-                of_teacher[:, users] = torch.stack([mean, deviation.clamp(min=torch.finfo(mean.dtype).tiny)]).cpu()
-        return moments
+        """[X, 2, U] float32 on the CPU: the `moments` of each teacher's scores, for when a few items are asked for."""
+        found = torch.ones(len(self.pool), 2, self.pool.n_users)
+        if len(self.pool) > 1:
+            for users in self._blocks(self.pool.n_users):
+                for of_teacher, teacher in zip(found, self.pool.teachers):
+                    of_teacher[:, users] = moments(teacher.scores(users.clamp(min=1)).float()).cpu()
+        return found
 
     def embeddings(self, rank: int) -> tuple[Tensor, Tensor]:
         """(users [U, d], items [I, d]) float32: its own, or `rank` spectral factors of its scores; the log says which."""
@@ -104,3 +104,9 @@ class SingleTeacher:
     def _n_items(self) -> int:
         with torch.random.fork_rng():
             return self.pool.teachers[0].scores(torch.arange(1, 2)).size(1)
+
+
+def moments(scores: Tensor) -> Tensor:
+    """[2, B]: mean and standard deviation of every row of `scores` [B, I], the padding item's column aside."""
+    deviation, mean = torch.std_mean(scores[:, 1:], dim=1)
+    return torch.stack([mean, deviation.clamp(min=torch.finfo(scores.dtype).tiny)])
