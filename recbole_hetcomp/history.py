@@ -39,6 +39,12 @@ class History:
         rows = torch.where(inside, starts[:, None] + column, torch.zeros_like(column))
         return torch.where(inside, self.items[rows], torch.zeros_like(rows))
 
+    def drawn(self, users: Tensor, generator: torch.Generator) -> Tensor:
+        """[B] int64: one training item of each of `users` [B], any of them alike; 0 for a user who has none."""
+        counts = self.counts[users]
+        which = (torch.rand(users.shape, generator=generator, dtype=torch.float64) * counts).long()
+        return torch.where(counts > 0, self.items[(self.starts[users] + which).clamp(max=len(self.items) - 1)], 0)
+
     def contains(self, users: Tensor, items: Tensor) -> Tensor:
         """bool, of the shape that the two broadcast to: whether each item is a training item of its user."""
         pairs = users.long() * self.n_items + items.long()

@@ -85,3 +85,11 @@ def test_history_of_a_dataset_is_its_training_part(split) -> None:
 @pytest.mark.parametrize(("n_items", "mb", "expected"), [(2**18, 64, 64), (2**18, 0.5, 1), (1000, 1, 262)])
 def test_users_per_block_fills_the_memory_that_is_allowed(n_items, mb, expected) -> None:
     assert users_per_block(n_items, mb) == expected
+
+
+def test_drawn_items_are_training_items__each_as_often() -> None:
+    history = history_of([(1, 3), (1, 5), (1, 6), (2, 4), (5, 8)])
+    drawn = history.drawn(torch.tensor([1] * 6000 + [2, 0, 5]), torch.Generator().manual_seed(1))
+    assert drawn[6000:].tolist() == [4, 0, 8]
+    assert torch.allclose(drawn[:6000].bincount(minlength=9)[[3, 5, 6]] / 6000, torch.full((3,), 1 / 3), atol=0.03)
+    assert set(drawn[:6000].tolist()) == {3, 5, 6}

@@ -60,6 +60,12 @@ def perturbed(
     return torch.cat([changed * kept, others * mixed], 1)
 
 
+def packed(histories: Tensor) -> Tensor:
+    """[b, n] int64, 0 = no item: the items of `histories` [b, H] in another order, and no wider than the longest of them."""
+    ordered = histories.sort(dim=1, descending=True).values
+    return ordered[:, (ordered > 0).any(0)]
+
+
 def ridge_fold_in(rows: Tensor, present: Tensor, ridge: float) -> Tensor:
     """[b, D]: the user vector whose scores of its items are nearest to 1, (X^T X + ridge 1)^-1 X^T 1; 0 without items.
 

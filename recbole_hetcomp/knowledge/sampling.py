@@ -55,7 +55,7 @@ def draw_outside(
     n_items: int,
     generator: torch.Generator,
     rounds: int = 16,
-    refused: Callable[[Tensor], Tensor] | None = None,
+    refused: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """[B, n] int64: items 1 to n_items - 1, drawn uniformly with replacement, none of them in the same row of `excluded`.
 
@@ -68,16 +68,21 @@ def draw_outside(
         n_items: item ids end before it
         generator: of the device of `excluded`
         rounds: draws for a place at most
-        refused: ids [B, n] -> bool [B, n], what else is not to be drawn; for exclusions too many to be laid out in rows
+        refused: rows [m], ids [m] -> bool [m], what else is not to be drawn; for exclusions too many to be laid out in rows
     """
-    drawn = torch.zeros(len(excluded), n, dtype=torch.int64, device=excluded.device)
-    ascending = sorted_rows(excluded.long())
+    device = excluded.device
+    drawn = torch.zeros(len(excluded) * n, dtype=torch.int64, device=device)
+    first_keys = torch.arange(len(excluded), device=device) * n_items  # row and item as one number
+    keys = (sorted_rows(excluded.long()) + first_keys[:, None]).view(1, -1)  # all in ascending order, as each row is
+    empty = torch.arange(len(drawn), device=device)  # places still without an item
     for _ in range(rounds):
-        fresh = torch.randint(1, n_items, drawn.shape, generator=generator, device=excluded.device)
-        accepted = ~in_sorted_row(fresh, ascending)
+        fresh = torch.randint(1, n_items, empty.shape, generator=generator, device=device)
+        row = empty // n
+        wrong = in_sorted_row((first_keys[row] + fresh)[None], keys)[0]
         if refused is not None:
-            accepted &= ~refused(fresh)
-        drawn = torch.where((drawn == 0) & accepted, fresh, drawn)
-        if (drawn > 0).all():
+            wrong |= refused(row, fresh)
+        drawn[empty] = fresh.masked_fill(wrong, 0)
+        empty = empty[wrong]
+        if not len(empty):
             break
-    return drawn
+    return drawn.view(len(excluded), n)

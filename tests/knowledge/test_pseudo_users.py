@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbole_hetcomp.knowledge.pseudo_users import nearest_neighbours, perturbed, ridge_fold_in
+from recbole_hetcomp.knowledge.pseudo_users import nearest_neighbours, packed, perturbed, ridge_fold_in
 
 
 def test_neighbours_equal_a_loop_in_blocks_of_any_size() -> None:
@@ -31,6 +31,12 @@ def test_histories_change_as_often_as_asked() -> None:
     assert torch.equal(own[own > 100] - 100, histories[own > 100])
     assert (mixed[:, :8] > 0).float().mean().item() == pytest.approx(0.25 / 2, abs=0.01)
     assert (mixed.sum(1) > 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+
+
+def test_packed_histories_hold_the_same_items_without_gaps() -> None:
+    histories = torch.tensor([[0, 7, 0, 3, 0], [0, 0, 0, 0, 0], [2, 0, 9, 0, 4]])
+    assert packed(histories).tolist() == [[7, 3, 0], [0, 0, 0], [9, 4, 2]]
+    assert packed(torch.zeros(2, 4, dtype=torch.int64)).shape == (2, 0)
 
 
 def test_fold_in_is_ridge_regression_on_the_items_present() -> None:

@@ -58,7 +58,7 @@ def test_a_row_that_leaves_nothing_keeps_padding() -> None:
 
 def test_what_is_refused_is_never_drawn() -> None:
     excluded = torch.tensor([[1, 2], [3, 0]])
-    drawn = draw_outside(excluded, 5_000, 8, generator(), rounds=99, refused=lambda items: items % 2 == 0)
+    drawn = draw_outside(excluded, 5_000, 8, generator(), rounds=99, refused=lambda rows, items: items % 2 == 0)
     assert [row.unique().tolist() for row in drawn] == [[3, 5, 7], [1, 5, 7]]
 
 

@@ -26,7 +26,7 @@ def test_a_scaled_copy_of_the_teacher_has_nothing_to_learn(learnt, batch) -> Non
         for table, rows in zip(model.embeddings(), model.teacher.values()):
             table.copy_(3 * rows)
     loss = model.distillation_loss(batch)
-    assert loss.item() < 1e-10
+    assert abs(loss.item()) < 1e-6  # a difference of float32 sums
     loss.backward()
     assert all(torch.equal(model.teacher[name], rows) for name, rows in before.items())
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from recbole_hetcomp.errors import UserError
-from recbole_hetcomp.knowledge.pseudo_users import nearest_neighbours, perturbed, ridge_fold_in
+from recbole_hetcomp.knowledge.pseudo_users import nearest_neighbours, packed, perturbed, ridge_fold_in
 from recbole_hetcomp.knowledge.sampling import draw_by_rank, draw_outside
 from recbole_hetcomp.losses.soft_targets import score_cross_entropy
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent, squared_distance
@@ -90,7 +90,7 @@ class EmbedDistillStudent(EmbeddingStudent):
         """[B, 1 + n_top + n_random] int64, 0 = none left: a training item, items of the teacher's list, and others."""
         config, history = self.config, self.history.padded(users)
         listed = self.current_lists.targets[users.to(self.device)].cpu()
-        positive = draw_by_rank(history, 1, math.inf, self.generator)
+        positive = self.history.drawn(users, self.generator)[:, None]
         top = draw_by_rank(listed, config["n_top"], config["sampling_temperature"], self.generator)
         others = draw_outside(torch.cat([history, listed.long()], 1), config["n_random"], self.n_items, self.generator)
         return torch.cat([positive, top, others], 1)
@@ -111,7 +111,7 @@ class EmbedDistillStudent(EmbeddingStudent):
         others = active[torch.randint(len(active), chosen.shape, generator=self.generator)]
         own, mixed_in = self.history.padded(torch.cat([chosen, others])).split(size)
         chances = {name: config[f"pseudo_{name}"] for name in ("drop", "replace", "mix")}
-        return perturbed(own, mixed_in, self.neighbours, self.generator, **chances)
+        return packed(perturbed(own, mixed_in, self.neighbours, self.generator, **chances))
 
     # ---- what is served -----------------------------------------------------------------------------------------------
 

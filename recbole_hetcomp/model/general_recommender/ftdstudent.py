@@ -16,10 +16,10 @@ from recbole_hetcomp.model.student import Batch
 class FTDStudent(EmbeddingStudent):
     """L = L_base + weight * mean over pairs x, y of (cos(s_x, s_y) - cos(t_x, t_y))^2.
 
-    x and y are all users and all items of the batch, so the pairs take n^2 numbers. The authors sum over the pairs; their
-    weight would have to change with the size of the batch.
+    x and y are all users and all items of the batch. The authors sum over the pairs; their weight would have to change
+    with the size of the batch.
     """
 
     def distillation_loss(self, batch: Batch) -> Tensor:
-        sides = self.sides(batch, self.config["entities_per_batch"])
+        sides = self.sides(batch)
         return full_topology(torch.cat([side.student for side in sides]), torch.cat([side.teacher for side in sides]))

@@ -32,9 +32,13 @@ def draw_uninteresting(lists: Tensor, history: History, rows: Tensor, n: int, ge
     """
     others = torch.zeros(len(lists), n, dtype=torch.int64)
     for block in rows.split(ROWS_PER_BLOCK):
-        in_training = partial(history.contains, block[:, None])
+        in_training = partial(_in_training, history, block)
         others[block] = draw_outside(lists[block], n, history.n_items, generator, refused=in_training)
     return others
+
+
+def _in_training(history: History, users: Tensor, row: Tensor, items: Tensor) -> Tensor:
+    return history.contains(users[row], items)
 
 
 def relaxed_ranking_loss(scores: Tensor, ranked: Tensor, others: Tensor) -> Tensor:
