@@ -23,6 +23,7 @@ class History:
         self.items = self.pairs % n_items  # [N] int64
         self.counts = torch.bincount(self.pairs // n_items, minlength=n_users)  # [n_users] int64
         self.starts = self.counts.cumsum(0) - self.counts
+        self._copies: dict[torch.device, tuple[Tensor, ...]] = {}
 
     @classmethod
     def of(cls, dataset: Dataset) -> History:
@@ -31,13 +32,21 @@ class History:
         return cls(users, items, dataset.user_num, dataset.item_num)
 
     def padded(self, users: Tensor) -> Tensor:
-        """[B, H] int64 on the CPU: the items of `users` [B], filled up with 0 to the longest history among them."""
-        users = users.cpu()
-        counts, starts = self.counts[users], self.starts[users]
-        column = torch.arange(int(counts.max()) if len(users) else 0)
+        """[B, H] int64: the items of `users` [B], on their device, filled up with 0.
+
+        H is the longest history among them; on other devices than the CPU, where to know it would mean to wait for the
+        device, the longest of all.
+        """
+        if users.device.type == "cpu":
+            items, counts, starts = self.items, self.counts[users], self.starts[users]
+            longest = int(counts.max()) if len(users) else 0
+        else:
+            items, every_count, every_start = self._on(users.device)
+            counts, starts, longest = every_count[users], every_start[users], self._longest
+        column = torch.arange(longest, device=users.device)
         inside = column < counts[:, None]  # [B, H]
         rows = torch.where(inside, starts[:, None] + column, torch.zeros_like(column))
-        return torch.where(inside, self.items[rows], torch.zeros_like(rows))
+        return torch.where(inside, items[rows], torch.zeros_like(rows))
 
     def drawn(self, users: Tensor, generator: torch.Generator) -> Tensor:
         """[B] int64: one training item of each of `users` [B], any of them alike; 0 for a user who has none."""
@@ -50,6 +59,16 @@ class History:
         pairs = users.long() * self.n_items + items.long()
         slots = torch.searchsorted(self.pairs, pairs).clamp(max=max(len(self.pairs) - 1, 0))
         return self.pairs[slots] == pairs if len(self.pairs) else torch.zeros_like(pairs, dtype=torch.bool)
+
+    @cached_property
+    def _longest(self) -> int:
+        return int(self.counts.max())
+
+    def _on(self, device: torch.device) -> tuple[Tensor, ...]:
+        """(items, counts, starts) on `device`, copied there once."""
+        if device not in self._copies:
+            self._copies[device] = tuple(part.to(device) for part in (self.items, self.counts, self.starts))
+        return self._copies[device]
 
     @cached_property
     def active_users(self) -> Tensor:

@@ -65,22 +65,41 @@ def log_mass(users: Tensor, items: Tensor, excluded: Tensor, *, block_bytes: int
 
 
 class _Places:
-    """The (row, item) pairs that are left out, those of each block of items together.
+    """The (row, item) pairs that are left out, and how to put a value in their place in a block of items.
 
     Args:
         excluded: [B, n] item ids, 0 = padding
         edges: first item of each block, and the end
+        gather: the pairs of each block beforehand, which is fast on a CPU. Else every block looks at all pairs: to know how
+            many fall into it would mean to wait for the device
     """
 
-    def __init__(self, excluded: Tensor, edges: Sequence[int]) -> None:
+    def __init__(self, excluded: Tensor, edges: Sequence[int], gather: bool) -> None:
+        self.excluded, self.gathered = excluded.long(), gather
+        if not gather:
+            self.blocks = [(*block, 0, 0) for block in zip(edges, edges[1:])]
+            return
         self.rows = torch.arange(len(excluded), device=excluded.device)[:, None].expand(excluded.shape).reshape(-1)
-        self.items = excluded.reshape(-1).long()
-        self.bounds = [0, len(self.items)]
+        self.items = self.excluded.reshape(-1)
+        bounds = [0, len(self.items)]
         if len(edges) > 2:
             some = self.items.nonzero().squeeze(1)
             self.items, order = self.items[some].sort()
             self.rows = self.rows[some][order]
-            self.bounds = torch.searchsorted(self.items, torch.tensor(edges, device=self.items.device)).tolist()
+            bounds = torch.searchsorted(self.items, self.items.new_tensor(edges)).tolist()
+        self.blocks = list(zip(edges, edges[1:], bounds, bounds[1:]))
+
+    def fill(self, values: Tensor, block: Block, value: float) -> None:
+        """Put `value`, below all others, in place of what is excluded from a block [B, stop - start], and of item 0."""
+        start, stop, first, last = block
+        if self.gathered:
+            values.view(-1).index_fill_(0, self.rows[first:last] * (stop - start) + self.items[first:last] - start, value)
+        else:
+            inside = (self.excluded >= start) & (self.excluded < stop)
+            least = torch.where(inside, value, torch.inf).to(values.dtype)  # inf leaves what is there
+            values.scatter_reduce_(1, (self.excluded - start).clamp(0, stop - start - 1), least, "amin")
+        if not start:
+            values[:, 0] = value
 
 
 class _LogMass(torch.autograd.Function):
@@ -94,16 +113,15 @@ class _LogMass(torch.autograd.Function):
     def forward(ctx: Any, users: Tensor, items: Tensor, excluded: Tensor, block_bytes: int) -> Tensor:
         width = max(1, block_bytes // (users.element_size() * max(1, len(users))))
         edges = [*range(0, len(items), width), len(items)]
-        places = _Places(excluded, edges)
+        places = _Places(excluded, edges, gather=users.device.type == "cpu")
         with_one = torch.cat([items, torch.ones_like(items[:, :1])], 1)
-        blocks = list(zip(edges, edges[1:], places.bounds, places.bounds[1:]))
-        base = _estimated_maximum(users, items) if users.device.type == "cpu" else _maximum(users, with_one, places, blocks)
-        total, kept = _sum_of_exp(users, with_one, base, places, blocks)
+        base = _estimated_maximum(users, items) if users.device.type == "cpu" else _maximum(users, with_one, places)
+        total, kept = _sum_of_exp(users, with_one, base, places)
         if users.device.type == "cpu" and not ((total > SAFE_SUM[0]) & (total < SAFE_SUM[1])).all():
-            base = _maximum(users, with_one, places, blocks)
-            total, kept = _sum_of_exp(users, with_one, base, places, blocks)
+            base = _maximum(users, with_one, places)
+            total, kept = _sum_of_exp(users, with_one, base, places)
         ctx.save_for_backward(users, with_one, base, total)
-        ctx.places, ctx.blocks, ctx.kept = places, blocks, kept
+        ctx.places, ctx.kept = places, kept
         return torch.where(total == 0, -torch.inf, total.log() + base)
 
     @staticmethod
@@ -118,7 +136,7 @@ class _LogMass(torch.autograd.Function):
         factor = torch.where(total == 0, 0.0, gradient / total)[:, None]  # no mass, no gradient
         of_users, of_items = torch.zeros_like(users), torch.empty_like(with_one[:, :-1])
         weighted, reduced = (users * factor).T.contiguous(), torch.cat([users, -base[:, None]], 1)
-        for block in ctx.blocks:
+        for block in ctx.places.blocks:
             share = _exp_block(reduced, with_one, ctx.places, block) if ctx.kept is None else ctx.kept
             start, stop = block[:2]
             of_items[start:stop] = (weighted @ share).T  # several times as fast as share.T @ weighted on a CPU
@@ -126,32 +144,21 @@ class _LogMass(torch.autograd.Function):
         return of_users * factor, of_items, None, None
 
 
-def _sum_of_exp(
-    users: Tensor, with_one: Tensor, base: Tensor, places: _Places, blocks: Sequence[Block]
-) -> tuple[Tensor, Tensor | None]:
+def _sum_of_exp(users: Tensor, with_one: Tensor, base: Tensor, places: _Places) -> tuple[Tensor, Tensor | None]:
     """[B] the sums of exp(score - base), and the exps themselves where they are one block."""
     reduced = torch.cat([users, -base[:, None]], 1)
     total, share = users.new_zeros(len(users)), None
-    for block in blocks:
+    for block in places.blocks:
         share = _exp_block(reduced, with_one, places, block)
         total += share.sum(1)
-    return total, share if len(blocks) == 1 else None
+    return total, share if len(places.blocks) == 1 else None
 
 
 def _exp_block(reduced: Tensor, with_one: Tensor, places: _Places, block: Block) -> Tensor:
     """[B, stop - start] exp(score - base) of a block of items, 0 where excluded."""
-    start, stop = block[:2]
-    exps = (reduced @ with_one[start:stop].T).exp_()
-    _fill(exps, places, block, 0.0)
+    exps = (reduced @ with_one[block[0] : block[1]].T).exp_()
+    places.fill(exps, block, 0.0)
     return exps
-
-
-def _fill(values: Tensor, places: _Places, block: Block, value: float) -> None:
-    """Put `value` in place of what is excluded from a block [B, stop - start], and of the padding item."""
-    start, stop, first, last = block
-    values.view(-1).index_fill_(0, places.rows[first:last] * (stop - start) + places.items[first:last] - start, value)
-    if not start:
-        values[:, 0] = value
 
 
 def _estimated_maximum(users: Tensor, items: Tensor) -> Tensor:
@@ -159,11 +166,11 @@ def _estimated_maximum(users: Tensor, items: Tensor) -> Tensor:
     return (users @ items[1 :: len(items) // SAMPLE + 1].T).amax(1) if len(items) > 1 else users.new_zeros(len(users))
 
 
-def _maximum(users: Tensor, with_one: Tensor, places: _Places, blocks: Sequence[Block]) -> Tensor:
+def _maximum(users: Tensor, with_one: Tensor, places: _Places) -> Tensor:
     """[B] the largest score that is not excluded; the lowest number there is where all are."""
     highest = users.new_full((len(users),), torch.finfo(users.dtype).min)
-    for start, stop, first, last in blocks:
-        scores = users @ with_one[start:stop, :-1].T
-        _fill(scores, places, (start, stop, first, last), -torch.inf)
+    for block in places.blocks:
+        scores = users @ with_one[block[0] : block[1], :-1].T
+        places.fill(scores, block, -torch.inf)
         highest = torch.maximum(highest, scores.amax(1))
     return highest.masked_fill(highest == torch.finfo(users.dtype).min, 0.0)

@@ -219,10 +219,14 @@ class DistilledRecommender(GeneralRecommender):
         return (self.USER_ID, self.history.active_users) if self.user_batches else None
 
     def calculate_loss(self, interaction: Interaction) -> Tensor | tuple[Tensor, Tensor]:
-        """The distillation loss, and before it the weighted base loss where that has a weight."""
+        """The distillation loss, and before it the weighted base loss where that has a weight.
+
+        Args:
+            interaction: a batch on any device. On the CPU its unique ids are found without waiting for the student's device
+        """
         losses = []
         if self.base_loss_weight:
-            base = self.backbone.calculate_loss(interaction)
+            base = self.backbone.calculate_loss(interaction.to(self.device))
             losses.append(self.base_loss_weight * (torch.stack(base).sum() if isinstance(base, tuple) else base))
         if self.distillation_weight:
             losses.append(self.distillation_weight * self.distillation_loss(self._batch(interaction)))
@@ -248,9 +252,12 @@ class DistilledRecommender(GeneralRecommender):
         return self.backbone.full_sort_predict(interaction)
 
     def _batch(self, interaction: Interaction) -> Batch:
+        users = interaction[self.USER_ID]
         fields = [field for field in (self.ITEM_ID, self.NEG_ITEM_ID) if field in interaction.columns]
-        items = torch.cat([interaction[field] for field in fields]).unique() if fields else None
-        return Batch(interaction[self.USER_ID].unique(), items)
+        if not fields:  # a batch of users, each there once
+            return Batch(users.sort().values.to(self.device), None)
+        items = torch.cat([interaction[field] for field in fields]).unique()
+        return Batch(users.unique().to(self.device), items.to(self.device))
 
     def _forget_evaluation(self) -> None:
         for name in EVALUATION_CACHES:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.cuda.amp as amp  # RecBole's too; torch.amp has no GradScaler before 2.3
+from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
 from recbole.utils import set_color
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
 
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.model.student import DistilledRecommender
@@ -84,8 +89,33 @@ class DistillationTrainer(Trainer):
         parallel.align_generator(self.model.generator)
         self.model.on_epoch_start(epoch_idx)
         parallel.own_randomness(self.config["seed"], epoch_idx)
+        self.model.train()
         loss = loss_func or parallel.loss_of_all(self.model)
-        return super()._train_epoch(batches, epoch_idx, loss_func=loss, show_progress=show_progress)
+        scaler = amp.GradScaler(enabled=self.enable_scaler)
+        bar = tqdm(batches, ncols=100, desc=set_color(f"Train {epoch_idx:>5}", "pink"), disable=not show_progress)
+        losses = [self._step(loss, batch, scaler) for batch in bar]
+        return self._sums(losses)
+
+    def _step(self, loss: Any, batch: Interaction, scaler: Any) -> tuple[Tensor, ...]:
+        """One batch, as RecBole's Trainer has it, but that nobody waits for the device: the parts of the loss stay there."""
+        self.optimizer.zero_grad()
+        with torch.autocast(self.device.type, enabled=self.enable_amp):
+            found = loss(batch)
+        parts = found if isinstance(found, tuple) else (found,)
+        scaler.scale(sum(parts)).backward()
+        if self.clip_grad_norm:
+            clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+        scaler.step(self.optimizer)
+        scaler.update()
+        return tuple(part.detach() for part in parts)
+
+    def _sums(self, losses: Sequence[tuple[Tensor, ...]]) -> Any:
+        """The epoch's sum of the loss, or of each of its parts; a ValueError where one is NaN, as RecBole has it."""
+        columns = [torch.stack(parts) for parts in zip(*losses)]
+        for column in columns:
+            self._check_nan(column.sum())
+        sums = tuple(sum(column.tolist()) for column in columns)
+        return sums if len(sums) > 1 else sums[0]
 
     def _save_progress(self, epoch: int, batches: Any) -> None:
         if not parallel.is_first():

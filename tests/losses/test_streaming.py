@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recbole_hetcomp.losses import Dense, Vectors, fine_ranking_loss, overall_ranking_loss
 from recbole_hetcomp.losses import log_mass as plain_log_mass
-from recbole_hetcomp.losses.streaming import log_mass, squared_distance_vectors
+from recbole_hetcomp.losses.streaming import _Places, log_mass, squared_distance_vectors
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
@@ -164,3 +164,16 @@ def test_gradients_do_not_depend_on_the_threads() -> None:
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(ours, first) for run in runs for ours, first in zip(run, runs[0]))
+
+
+@pytest.mark.parametrize("value", [0.0, -torch.inf])
+@pytest.mark.parametrize("width", [1, 7, 67])
+def test_a_device_that_nobody_waits_for_leaves_out_the_same_pairs(value: float, width: int) -> None:
+    excluded = torch.cat(problem(torch.float32)[2:], 1)
+    edges = [*range(0, 67, width), 67]
+    ways = [_Places(excluded, edges, gather=gather) for gather in (True, False)]
+    for blocks in zip(*(places.blocks for places in ways)):
+        values = [torch.linspace(1, 2, 9 * (blocks[0][1] - blocks[0][0])).view(9, -1) for _ in ways]
+        for places, filled, block in zip(ways, values, blocks):
+            places.fill(filled, block, value)
+        assert torch.equal(*values)

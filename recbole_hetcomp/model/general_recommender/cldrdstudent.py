@@ -49,7 +49,7 @@ class CLDRDStudent(DistilledRecommender):
 
     def distillation_loss(self, batch: Batch) -> Tensor:
         targets = self.current_lists.targets[batch.users]
-        history = self.history.padded(batch.users).to(targets.device)
+        history = self.history.padded(batch.users)
         catalogue = self.catalogue(batch.users)
         scores, present = catalogue.listed(targets)
         tail = catalogue.log_mass(torch.cat([history, targets], 1))

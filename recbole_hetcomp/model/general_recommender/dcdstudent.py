@@ -116,7 +116,7 @@ class DCDStudent(DistilledRecommender):
         """[N] int64, each once: the items of the batch's interactions, for a batch of users those of their training."""
         if batch.items is not None:
             return batch.items
-        items = self.history.padded(batch.users).unique().to(self.device)
+        items = self.history.padded(batch.users).unique()
         return items[items > 0]
 
     def distillation_state(self) -> dict[str, Any]:

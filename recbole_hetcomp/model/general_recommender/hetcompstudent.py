@@ -46,7 +46,7 @@ class HetCompStudent(DistilledRecommender):
         self.observed = observed.to(self.device)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
-        history = self.history.padded(batch.users).to(self.device)
+        history = self.history.padded(batch.users)
         lists = (self.current_lists.targets[batch.users], self.observed[batch.users], history)
         clamp = self.config["score_clamp"]
         scores = self.catalogue(batch.users) if clamp is None else Dense(self.scores(batch.users).clamp(-clamp, clamp))

@@ -71,7 +71,7 @@ class KDCEStudent(DistilledRecommender):
             scores = self.pair_scores(batch.users, items.long()) / self.temperature
             return soft_label_loss(scores, soft, items > 0).mean()
         catalogue = tempered(self.catalogue(batch.users), self.temperature)
-        history = self.history.padded(batch.users).to(items.device)
+        history = self.history.padded(batch.users)
         rest = catalogue.log_mass(torch.cat([history, items], 1))
         scores, present = catalogue.listed(items)
         scores = torch.cat([scores, rest.clamp(min=log_floor(rest))[:, None]], 1)

@@ -52,7 +52,7 @@ class MTDStudent(DistilledRecommender):
     def distillation_loss(self, batch: Batch) -> Tensor:
         items = self.learned_lists[batch.users]
         of_all = items.flatten(1)  # [B, M * K], with repeats
-        history = self.history.padded(batch.users).to(items.device)
+        history = self.history.padded(batch.users)
         catalogue = self.catalogue(batch.users)
         least = catalogue.log_mass(torch.cat([history, of_all], 1))
         scores = catalogue.listed(of_all).scores.view(items.shape)

@@ -84,6 +84,6 @@ class RRDStudent(DistilledRecommender):
             return relaxed_ranking_loss(scores, ranked, others).mean()
         ranked = self.current_lists.targets[batch.users, : self.config["n_interesting"]]
         catalogue = self.catalogue(batch.users)
-        history = self.history.padded(batch.users).to(ranked.device)
+        history = self.history.padded(batch.users)
         tail = catalogue.log_mass(torch.cat([history, ranked], 1))
         return plackett_luce_loss(catalogue.listed(ranked).scores, tail, ranked > 0).mean()

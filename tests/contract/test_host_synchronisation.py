@@ -1,0 +1,108 @@
+"""Training does not wait for the device: every method on torch's meta device, which has no data to give to the host.
+
+There whatever needs a number raises: `item`, `tolist`, `nonzero`, `unique`, a copy to the CPU. That is what waits on a GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+import torch
+from torch.optim import Adam
+
+from recbole_hetcomp.losses.streaming import log_mass
+from recbole_hetcomp.model.student import DistilledRecommender
+from recbole_hetcomp.model.target_lists import TargetLists
+from recbole_hetcomp.registry import get_model, properties_dir
+from recbole_hetcomp.trainer.distillation import DistillationTrainer
+
+META = torch.device("meta")
+# These ask the device for ids once a batch: they draw or look up on the host, or the ids are a union.
+WAITING = {"DCDStudent", "EmbedDistillStudent", "FreqDStudent", "HTDStudent", "IRRRDStudent", "PCKDStudent"}
+METHODS = {
+    path.stem
+    for path in properties_dir().glob("model/*.yaml")
+    if issubclass(get_model(path.stem), DistilledRecommender)  # type: ignore[arg-type]
+}
+NO_DATA = (NotImplementedError, RuntimeError)
+
+
+@pytest.fixture(autouse=True)
+def without_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch knows no autocast for the meta device."""
+    monkeypatch.setattr(torch, "autocast", lambda *settings, **options: contextlib.nullcontext())
+
+
+def moved(value: Any) -> Any:
+    """`value` with the tensors that a loss reads on the meta device; what belongs to the host stays there."""
+    if isinstance(value, torch.Tensor):
+        return value.to(META)
+    if isinstance(value, dict):
+        return {key: moved(part) for key, part in value.items()}
+    if isinstance(value, (DistilledRecommender, TargetLists)):
+        for name, part in vars(value).items():
+            if not name.startswith("_"):
+                setattr(value, name, META if isinstance(part, torch.device) else moved(part))
+    return value
+
+
+def trainer_on_meta(model: DistilledRecommender) -> DistillationTrainer:
+    """A trainer of a model that has learnt from its teachers, with all that it trains on, on the meta device."""
+    trainer = DistillationTrainer(model.config, model)
+    moved(model.to(META))
+    model.backbone.device = trainer.device = META
+    trainer.optimizer = Adam(model.parameters())
+    return trainer
+
+
+@pytest.mark.parametrize("needs_data", [lambda x: x.sum().item(), torch.nonzero, torch.unique, torch.Tensor.cpu])
+def test_on_the_meta_device_nothing_gets_a_number(needs_data) -> None:
+    with pytest.raises(NO_DATA):
+        needs_data(torch.arange(3, device=META))
+
+
+@pytest.mark.parametrize("block_bytes", [None, 4 * 6 * 10])
+def test_the_log_mass_waits_for_nothing(block_bytes) -> None:
+    users, items = (torch.randn(n, 4, device=META, requires_grad=True) for n in (6, 50))
+    mass = log_mass(users, items, torch.zeros(6, 9, dtype=torch.int64, device=META), block_bytes=block_bytes)
+    mass.sum().backward()
+    assert users.grad is not None
+
+
+@pytest.mark.parametrize("student", ["MF", "ML", "DL"])
+@pytest.mark.parametrize("transfer", ["overall", "fine"])
+def test_hetcomp_asks_for_its_loss_at_the_end_of_an_epoch_alone(make_model, list_pool, student, transfer) -> None:
+    model = make_model("HetCompStudent", student=student, transfer=transfer, n_targets=20, n_observed=3)
+    model.learn_from(list_pool(2))
+    trainer = trainer_on_meta(model)
+    losses = [trainer._step(model.calculate_loss, batch, _NoScaler()) for batch in trainer.user_batches]
+    assert len(losses) == len(trainer.user_batches)
+    with pytest.raises(NO_DATA):
+        trainer._sums(losses)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_trains_without_waiting__or_is_known_to_wait(make_model, trained_pool, split, method) -> None:
+    sums = {"methods": {"RRD": 0.1, "DE": 0.1}} if method == "CompositeStudent" else {}
+    model = make_model(method, embedding_size=4, teacher_rank=8, **sums)
+    model.learn_from(trained_pool("BPR"))
+    model.on_epoch_start(0)
+    batch = next(iter(split.loaders(model.config).train))
+    trainer = trainer_on_meta(model)
+    with pytest.raises(NO_DATA) if method in WAITING else contextlib.nullcontext():
+        trainer._step(model.calculate_loss, batch, _NoScaler())
+
+
+class _NoScaler:
+    """torch's scaler as it is when it is switched off."""
+
+    def scale(self, loss: torch.Tensor) -> torch.Tensor:
+        return loss
+
+    def step(self, optimizer: Any) -> None:
+        optimizer.step()
+
+    def update(self) -> None:
+        pass
