@@ -58,12 +58,13 @@ class EmbeddingStudent(DistilledRecommender):
 
     def sides(self, batch: Batch, most: int | None = None) -> list[Side]:
         """The batch's users and its items; where there are more than `most` of either, as many of them, drawn at random."""
-        own = dict(zip(("user", "item"), self.embeddings()))
         ids = {"user": batch.users, "item": self.items_of(batch)}
         for name, given in ids.items():
             if most is not None and len(given) > most:
                 ids[name] = given[torch.randperm(len(given), generator=self.generator)[:most].to(given.device)]
-        return [Side(name, ids[name], own[name][ids[name]], self.teacher[name][ids[name]]) for name in own]
+        users, items = self.embeddings(ids["user"])
+        own = {"user": users, "item": items[ids["item"]]}
+        return [Side(name, ids[name], own[name], self.teacher[name][ids[name]]) for name in own]
 
     def items_of(self, batch: Batch) -> Tensor:
         """[N] the batch's items; a batch of users comes without, and as many are drawn."""

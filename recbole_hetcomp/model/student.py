@@ -40,6 +40,19 @@ class HasVectors(Protocol):
         """Users [B] and all items as vectors whose inner products are the scores."""
 
 
+@runtime_checkable
+class HasHistories(Protocol):
+    """A backbone that makes a user's vector from a history, so that users can be made up."""
+
+    item_embedding: nn.Embedding
+
+    def encode(self, histories: Tensor) -> Tensor:
+        """[B, d]: the vectors of users with histories [B, n], 0 = no item."""
+
+    def user_vectors(self, users: Tensor) -> Tensor:
+        """[B, d]: the vectors of users [B]."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """What a distillation loss is taken over.
@@ -170,21 +183,29 @@ class DistilledRecommender(GeneralRecommender):
         self._forget_evaluation()
         return self.backbone.predict(Interaction(pairs)).view(items.shape)
 
-    def embeddings(self) -> tuple[Tensor, Tensor]:
-        """(users [U, d], items [I, d]) of the student, with gradients; of a graph model those that its scores come from.
+    def embeddings(self, users: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(users [B, d], all items [I, d]) of the student, with gradients; of a graph model those that its scores come from.
+
+        Args:
+            users: [B] int64; None = all
 
         Raises:
-            UserError: the student has no table of each.
+            UserError: the student has no vectors of both.
         """
         self._forget_evaluation()
-        if set(EVALUATION_CACHES) <= set(vars(self.backbone)):  # RecBole's graph models
-            users, items = self.backbone.forward()[:2]
-            return users, items
-        tables = [getattr(self.backbone, name, None) for name in ("user_embedding", "item_embedding")]
-        if not all(isinstance(table, nn.Embedding) for table in tables):
-            name = type(self.backbone).__name__
-            raise UserError(f"student: {name} has no table of user and item embeddings; choose MF, ML or LightGCN")
-        return tables[0].weight, tables[1].weight  # type: ignore[union-attr]
+        backbone = self.backbone
+        if isinstance(backbone, HasHistories):
+            of_users = backbone.user_vectors(torch.arange(self.n_users, device=self.device) if users is None else users)
+            return of_users, backbone.item_embedding.weight
+        if set(EVALUATION_CACHES) <= set(vars(backbone)):  # RecBole's graph models
+            tables = list(backbone.forward()[:2])
+        else:
+            found = [getattr(backbone, name, None) for name in ("user_embedding", "item_embedding")]
+            tables = [table.weight for table in found if isinstance(table, nn.Embedding)]
+        if len(tables) < 2:
+            name = type(backbone).__name__
+            raise UserError(f"student: {name} has no vectors of users and items; choose MF, ML or LightGCN")
+        return tables[0] if users is None else tables[0][users], tables[1]
 
     @cached_property
     def _proposal(self) -> Tensor:

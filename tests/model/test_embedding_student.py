@@ -54,5 +54,5 @@ def test_a_state_goes_into_another_students_place(learnt, batch, method) -> None
 
 def test_a_student_without_tables_is_refused(make_model, trained_pool) -> None:
     model = make_model("FitNetStudent", student="NeuMF", teacher_rank=4)
-    with pytest.raises(UserError, match="NeuMF has no table of user and item embeddings"):
+    with pytest.raises(UserError, match="NeuMF has no vectors of users and items"):
         model.learn_from(trained_pool("BPR"))

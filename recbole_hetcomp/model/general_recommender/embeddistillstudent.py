@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,19 +20,20 @@ from recbole_hetcomp.knowledge.pseudo_users import nearest_neighbours, packed, p
 from recbole_hetcomp.knowledge.sampling import draw_by_rank, draw_outside
 from recbole_hetcomp.losses.soft_targets import score_cross_entropy
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent, squared_distance
-from recbole_hetcomp.model.student import Batch
+from recbole_hetcomp.model.student import Batch, HasHistories
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
 ITEM_TABLE = "backbone.item_embedding.weight"
 NEIGHBOURS_BLOCK = 1024  # items whose cosines with all items are held at once
+USERS_BLOCK = 1024  # users whose histories' vectors are held at once
 
 
 class EmbedDistillStudent(EmbeddingStudent):
     """L = L_base + weight * (a L_score + b L_user + c L_item + g L_pseudo), each a mean over its entities.
 
     L_score = cross-entropy of the teacher's and the student's softmax over a training item, items of the teacher's list and
-    other items; L_user = |t_u - e_u W|, L_item = |t_i - e_i W'|; L_pseudo = |t_h - e_h W| for changed histories h, with
-    vectors by ridge regression against either side's items.
+    other items; L_user = |t_u - e_u W|, L_item = |t_i - e_i W'|; L_pseudo = |t_h - e_h W| for changed histories h: t_h by
+    ridge regression against the teacher's items, e_h likewise, or by the student's own encoder (`fold_in_to_own`).
 
     `side: symmetric` has an item table of its own. `side: asymmetric` keeps the teacher's items T: the student's are T W^T,
     which is d numbers an item and serves as an ordinary table, since <e_u W, t_i> = <e_u, W t_i>. W alone is learnt of it.
@@ -47,6 +49,8 @@ class EmbedDistillStudent(EmbeddingStudent):
         if self.config["pseudo_weight"]:
             found = nearest_neighbours(self.teacher["item"], self.config["pseudo_neighbours"], NEIGHBOURS_BLOCK)
             self.neighbours = found.cpu()
+            if isinstance(self.backbone, HasHistories):
+                self.to_own = self.fold_in_to_own()
         if self.asymmetric and self.distillation_weight:  # else it is plain training, with a table of its own
             self._require_inner_products()
             parametrize.register_parametrization(self._item_embedding, "weight", Folded(self.teacher["item"]))
@@ -100,8 +104,24 @@ class EmbedDistillStudent(EmbeddingStudent):
         histories = self.pseudo_users(users.cpu()).to(users.device)
         present, ridge = histories > 0, self.config["pseudo_ridge"]
         target = ridge_fold_in(self.teacher["item"][histories], present, ridge)
-        own = ridge_fold_in(self.embeddings()[1][histories], present, ridge)
+        if isinstance(self.backbone, HasHistories):
+            own, target = self.backbone.encode(histories), target @ self.to_own
+        else:
+            own = ridge_fold_in(self.embeddings()[1][histories], present, ridge)
         return distances(self.projected("user", own), target, self.config["distance"]).mean()
+
+    def fold_in_to_own(self) -> Tensor:
+        """[D, D]: the map that takes regressions on histories nearest to the teacher's own vectors, over all users.
+
+        A student that encodes histories learns both, from pseudo-users and from users: they have to be of one space.
+        """
+        left: Any = 0
+        right: Any = 0
+        for users in self.history.active_users.split(USERS_BLOCK):
+            histories = self.history.padded(users).to(self.device)
+            folded = ridge_fold_in(self.teacher["item"][histories], histories > 0, self.config["pseudo_ridge"]).double()
+            left, right = left + folded.T @ folded, right + folded.T @ self.teacher["user"][users.to(self.device)].double()
+        return (torch.linalg.pinv(left, hermitian=True) @ right).to(self.teacher["user"])
 
     def pseudo_users(self, users: Tensor) -> Tensor:
         """[b, H] int64, 0 = no item: changed histories of a share of `users` [B]."""
