@@ -179,15 +179,15 @@ class DistilledRecommender(GeneralRecommender):
 
     def pair_scores(self, users: Tensor, items: Tensor) -> Tensor:
         """[B, n] the student's scores of `items` [B, n] for `users` [B], with gradients."""
+        vectors = self.vectors(users)
+        if vectors is not None:
+            return vectors.listed(items).scores
         pairs = {self.USER_ID: users.repeat_interleave(items.size(1)), self.ITEM_ID: items.reshape(-1)}
         self._forget_evaluation()
         return self.backbone.predict(Interaction(pairs)).view(items.shape)
 
     def embeddings(self, users: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(users [B, d], all items [I, d]) of the student, with gradients; of a graph model those that its scores come from.
-
-        Args:
-            users: [B] int64; None = all
+        """(`users` [B], or all, as [B, d]; all items [I, d]) with gradients; of a graph model those its scores come from.
 
         Raises:
             UserError: the student has no vectors of both.
