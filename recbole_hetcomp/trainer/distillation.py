@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.cuda.amp as amp  # RecBole's too; torch.amp has no GradScaler before 2.3
 from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
 from recbole.utils import set_color
@@ -91,7 +90,7 @@ class DistillationTrainer(Trainer):
         parallel.own_randomness(self.config["seed"], epoch_idx)
         self.model.train()
         loss = loss_func or parallel.loss_of_all(self.model)
-        scaler = amp.GradScaler(enabled=self.enable_scaler)
+        scaler = _gradient_scaler(self.enable_scaler)
         bar = tqdm(batches, ncols=100, desc=set_color(f"Train {epoch_idx:>5}", "pink"), disable=not show_progress)
         losses = [self._step(loss, batch, scaler) for batch in bar]
         return self._sums(losses)
@@ -182,3 +181,10 @@ class DistillationTrainer(Trainer):
         if not parallel.is_first():
             return parallel.from_first(None)
         return parallel.from_first(super().evaluate(eval_data, load_best_model=False, show_progress=show_progress))
+
+
+def _gradient_scaler(enabled: bool) -> Any:
+    """torch's scaler of gradients on a GPU, wherever this version of torch has it."""
+    if hasattr(torch.amp, "GradScaler"):
+        return torch.amp.GradScaler("cuda", enabled=enabled)
+    return torch.cuda.amp.GradScaler(enabled=enabled)
