@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from logging import getLogger
 from pathlib import Path
 from statistics import mean, stdev
@@ -20,6 +22,7 @@ from recbole_hetcomp.evaluation.efficiency import n_parameters, ranking_millisec
 from recbole_hetcomp.evaluation.significance import LEVEL, paired_p_values
 from recbole_hetcomp.pipeline import check, run_on_split
 from recbole_hetcomp.split import Split, dataset_class, fit_to_data, make_split, split_seed
+from recbole_hetcomp.teachers.cache import code_fingerprint, kept
 from recbole_hetcomp.teachers.training import training_settings
 
 COSTS = ("params", "size_mb", "ms_per_1000_users", "train_seconds", "epochs")
@@ -45,7 +48,9 @@ def run_benchmark(
         a row a model: `model`, `seeds`, each metric's values over the seeds, `params`, `size_mb`, `ms_per_1000_users`,
         `train_seconds` (of the model alone, not of its teachers, validations included), `epochs`, and `p_values`, each top-k
         metric's against the first model (`evaluation/significance.py`). The table is printed, and saved after each model as
-        `benchmark.md` and `benchmark.json` in `checkpoint_dir`.
+        `benchmark.md` and `benchmark.json` in `checkpoint_dir`. What a model gave with a seed is kept in its folder
+        `benchmark`, and found there by any later command for which code, data and settings are the same, unless `resume` is
+        False: an interrupted benchmark goes on, and a longer one need not begin anew.
 
     Raises:
         UserError: bad input, for whichever model, before any training.
@@ -64,10 +69,9 @@ def run_benchmark(
         results = []
         for config in runs:
             fit_to_data(config, split)
-            results.append(run_on_split(config, split, compare=False))
-        rows.append(_row(name, runs, results, split))
-        asked = [result["test_users"] for result in results]
-        users.append({metric: np.stack([seed[metric] for seed in asked]) for metric in asked[0]})
+            results.append(_measured(config, split))
+        rows.append(_row(name, runs, [record for record, _ in results]))
+        users.append({metric: np.stack([of_seed[metric] for _, of_seed in results]) for metric in results[0][1]})
         for row, p_values in zip(rows[1:], paired_p_values(users[0], users[1:])):
             row["p_values"] = p_values
         text = _save(rows, dataset, split, Path(first["checkpoint_dir"]))  # so that a crash loses one model, not all
@@ -113,18 +117,48 @@ def _warn_of_unknown_keys(configs: Sequence[Config]) -> None:
         getLogger().warning(f"unknown setting {key!r} is not used by any of the models")
 
 
-def _row(name: str, configs: Sequence[Config], results: Sequence[dict[str, Any]], split: Split) -> dict[str, Any]:
-    model, config = results[-1]["model"], configs[-1]
-    metrics = list(results[0]["test_result"])
+def _measured(config: Config, split: Split) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What one model gives with one seed: a record, and each metric of each test user."""
+    if config["resume"] is False:
+        with tempfile.TemporaryDirectory() as temporary:
+            return _measure(config, split, Path(temporary)), _users_in(Path(temporary))
+    files = [Path(str(teacher)) for teacher in config["teachers"] or ()]
+    shaped_by = {
+        "code": code_fingerprint(),
+        "teachers": [sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()],
+        **{key: config[key] for key in ("split_seed", "metrics", "topk")},
+    }
+    folder = kept(config, split.fingerprint, shaped_by, lambda work: _measure(config, split, work), home="benchmark")
+    return json.loads((folder / "record.json").read_text(encoding="utf-8")), _users_in(folder)
+
+
+def _measure(config: Config, split: Split, folder: Path) -> dict[str, Any]:
+    """The record of a model that is trained and tested now; its metrics for each test user go into `folder`."""
+    result = run_on_split(config, split, compare=False)
+    np.savez(folder / "users.npz", **result["test_users"])
+    model = result["model"]
     return {
-        "model": name,
-        "seeds": [run["seed"] for run in configs],
-        **{key: [float(result["test_result"][key]) for result in results] for key in metrics},
+        "test_result": {key: float(value) for key, value in result["test_result"].items()},
         "params": n_parameters(model),
         "size_mb": serving_bytes(model) / 2**20,
         "ms_per_1000_users": ranking_milliseconds(model, split.history, max_block_mb=config["max_block_mb"]),
-        "train_seconds": [result["train_seconds"] for result in results],
-        "epochs": [result["epochs"] for result in results],
+        "train_seconds": result["train_seconds"],
+        "epochs": result["epochs"],
+    }
+
+
+def _users_in(folder: Path) -> dict[str, np.ndarray]:
+    with np.load(folder / "users.npz", allow_pickle=False) as content:
+        return dict(content)
+
+
+def _row(name: str, configs: Sequence[Config], records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "model": name,
+        "seeds": [run["seed"] for run in configs],
+        **{key: [record["test_result"][key] for record in records] for key in records[0]["test_result"]},
+        **{key: records[-1][key] for key in ("params", "size_mb", "ms_per_1000_users")},
+        **{key: [record[key] for record in records] for key in ("train_seconds", "epochs")},
         "p_values": {},
     }
 

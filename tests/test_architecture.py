@@ -112,7 +112,7 @@ MAY_IMPORT = {
         "trainer",
     },
     "serving": {"config", "errors", "history", "split", "teachers.ranking", "trainer.checkpoint"},
-    "benchmark": {"config", "errors", "evaluation", "pipeline", "split", "teachers.training"},
+    "benchmark": {"config", "errors", "evaluation", "pipeline", "split", "teachers.cache", "teachers.training"},
     "tuning": {"config", "errors", "pipeline"},
     "quick_start": {"benchmark", "pipeline", "serving", "tuning"},
     "cli": {

@@ -94,6 +94,36 @@ def test_what_was_measured_before_a_crash_is_kept(settings, monkeypatch):
     assert content["rows"][1]["p_values"]
 
 
+def test_what_has_been_measured_is_not_measured_again(settings, watched):
+    before = run_benchmark(["Pop", "BPR"], "toy", config_dict=settings, seeds=2)
+    assert len(watched) == 4
+    after = run_benchmark(["BPR", "EASE"], "toy", config_dict=settings, seeds=2)
+    assert [name for name, *_ in watched[4:]] == ["EASE"] * 2
+    assert {**after[0], "p_values": None} == {**before[1], "p_values": None}
+    again = run_benchmark(["Pop", "BPR"], "toy", config_dict=settings, seeds=2)
+    assert again == before
+    assert len(watched) == 6
+
+
+@pytest.mark.parametrize("changed", [{"learning_rate": 0.02}, {"seed": 12}, {"metrics": ["Recall", "NDCG", "Hit"]}, {"resume": False}])
+def test_other_settings_are_measured_anew(settings, watched, changed):
+    for given in (settings, {**settings, **changed}):
+        run_benchmark(["BPR"], "toy", config_dict={**given, "split_seed": 1}, seeds=1)
+    assert len(watched) == 2
+
+
+def test_other_code_or_another_teachers_file_is_measured_anew(settings, watched, monkeypatch, tmp_path):
+    file = tmp_path / "teacher.csv"
+    file.write_text("user,item,rank\nu1,i2,1\nu2,i3,1\n")
+    ours = {**settings, "teachers": [str(file)], "without_distillation": False}
+    run_benchmark(["RRDStudent"], "toy", config_dict=ours, seeds=1)
+    file.write_text("user,item,rank\nu1,i3,1\nu2,i2,1\n")
+    run_benchmark(["RRDStudent"], "toy", config_dict=ours, seeds=1)
+    monkeypatch.setattr(benchmark, "code_fingerprint", lambda: "other")
+    run_benchmark(["RRDStudent"], "toy", config_dict=ours, seeds=1)
+    assert len(watched) == 3
+
+
 def test_table_marks_the_best_mean_and_shows_no_spread_of_one_seed():
     costs = {
         "params": 1234567,

@@ -15,6 +15,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import cache
 from logging import getLogger
 from pathlib import Path
 from time import time
@@ -39,7 +40,11 @@ WITHOUT_EFFECT |= {"without_distillation_config", "worker"}
 
 
 def kept(
-    config: Config, split_fingerprint: str, shaped_by: Mapping[str, Any], train: Callable[[Path], Mapping[str, Any]]
+    config: Config,
+    split_fingerprint: str,
+    shaped_by: Mapping[str, Any],
+    train: Callable[[Path], Mapping[str, Any]],
+    home: str = "trained",
 ) -> Path:
     """The folder of the model that `config` describes; trained now where none of the same fingerprints is there.
 
@@ -48,12 +53,12 @@ def kept(
         split_fingerprint: of the data
         shaped_by: further values that shape the result
         train: trains, writes files into the folder it is given and returns a record of it, for `record.json`
+        home: the folder of `checkpoint_dir` that holds it
 
     Raises:
         UserError: `checkpoint_dir` cannot be written.
     """
-    folder = folder_of(config, split_fingerprint, shaped_by)
-    home = folder.parent
+    folder = folder_of(config, split_fingerprint, shaped_by, home)
     name = set_color(config.model, "blue")
     if folder.is_dir():
         getLogger().info(f"{name}: nothing that matters has changed since it was trained; found in {folder}")
@@ -61,8 +66,8 @@ def kept(
     if not parallel.is_first():
         raise UserError(f"checkpoint_dir: process {parallel.rank()} does not see {str(folder)!r}; share the folder")
     getLogger().info(f"{name}: training, to be kept in {folder}")
-    remove_abandoned(home)
-    work = working_folder(home, config.model)
+    remove_abandoned(folder.parent)
+    work = working_folder(folder.parent, config.model)
     try:
         started = time()
         record = {**train(work), "seconds": round(time() - started, 2), "settings": settings_of(config)}
@@ -77,10 +82,10 @@ def kept(
     return folder
 
 
-def folder_of(config: Config, split_fingerprint: str, shaped_by: Mapping[str, Any]) -> Path:
+def folder_of(config: Config, split_fingerprint: str, shaped_by: Mapping[str, Any], home: str = "trained") -> Path:
     """Where the model that `config` describes is kept, be it there or not."""
     name = f"{config.model}-{split_fingerprint[:8]}-{fingerprint(config, shaped_by)[:12]}"
-    return Path(config["checkpoint_dir"]) / "trained" / name
+    return Path(config["checkpoint_dir"]) / home / name
 
 
 def check_writable(folder: Path) -> None:
@@ -128,3 +133,10 @@ def fingerprint(config: Config, shaped_by: Mapping[str, Any]) -> str:
     code = {"recbole": recbole.__version__, "model": source, "recorder": inspect.getsource(recorder)}
     shaping = {"settings": settings_of(config), "shaped_by": dict(shaped_by), "code": code}
     return hashlib.sha256(json.dumps(shaping, default=str, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def code_fingerprint() -> str:
+    """sha256 of this package's source: what has been measured with other code is measured again."""
+    files = sorted(Path(__file__).parents[1].rglob("*.py"))
+    return hashlib.sha256(b"\n".join(file.read_bytes() for file in files)).hexdigest()
