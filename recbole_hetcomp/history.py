@@ -35,17 +35,17 @@ class History:
         """[B, H] int64: the items of `users` [B], on their device, filled up with 0.
 
         H is the longest history among them; on other devices than the CPU, where to know it would mean to wait for the
-        device, the longest of all.
+        device, the longest of all: batches there take B x `longest` numbers.
         """
         if users.device.type == "cpu":
-            items, counts, starts = self.items, self.counts[users], self.starts[users]
-            longest = int(counts.max()) if len(users) else 0
-        else:
-            items, every_count, every_start = self._on(users.device)
-            counts, starts, longest = every_count[users], every_start[users], self._longest
-        column = torch.arange(longest, device=users.device)
-        inside = column < counts[:, None]  # [B, H]
-        rows = torch.where(inside, starts[:, None] + column, torch.zeros_like(column))
+            return self._rows(users, int(self.counts[users].max()) if len(users) else 0)
+        return self._rows(users, self.longest)
+
+    def _rows(self, users: Tensor, width: int) -> Tensor:
+        items, counts, starts = self._on(users.device)
+        column = torch.arange(width, device=users.device)
+        inside = column < counts[users][:, None]  # [B, H]
+        rows = torch.where(inside, starts[users][:, None] + column, torch.zeros_like(column))
         return torch.where(inside, items[rows], torch.zeros_like(rows))
 
     def drawn(self, users: Tensor, generator: torch.Generator) -> Tensor:
@@ -61,11 +61,14 @@ class History:
         return self.pairs[slots] == pairs if len(self.pairs) else torch.zeros_like(pairs, dtype=torch.bool)
 
     @cached_property
-    def _longest(self) -> int:
+    def longest(self) -> int:
+        """Items of the user who has most."""
         return int(self.counts.max())
 
     def _on(self, device: torch.device) -> tuple[Tensor, ...]:
         """(items, counts, starts) on `device`, copied there once."""
+        if device.type == "cpu":
+            return self.items, self.counts, self.starts
         if device not in self._copies:
             self._copies[device] = tuple(part.to(device) for part in (self.items, self.counts, self.starts))
         return self._copies[device]

@@ -105,7 +105,9 @@ def test_what_has_been_measured_is_not_measured_again(settings, watched):
     assert len(watched) == 6
 
 
-@pytest.mark.parametrize("changed", [{"learning_rate": 0.02}, {"seed": 12}, {"metrics": ["Recall", "NDCG", "Hit"]}, {"resume": False}])
+@pytest.mark.parametrize(
+    "changed", [{"learning_rate": 0.02}, {"seed": 12}, {"metrics": ["Recall", "NDCG", "Hit"]}, {"resume": False}]
+)
 def test_other_settings_are_measured_anew(settings, watched, changed):
     for given in (settings, {**settings, **changed}):
         run_benchmark(["BPR"], "toy", config_dict={**given, "split_seed": 1}, seeds=1)

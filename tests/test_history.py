@@ -98,7 +98,4 @@ def test_drawn_items_are_training_items__each_as_often() -> None:
 def test_on_another_device_rows_are_as_long_as_the_longest_history() -> None:
     history = history_of([(1, 3), (1, 5), (1, 6), (2, 4)])
     assert history.padded(torch.tensor([2], device="meta")).shape == (1, 3)
-    items, counts, starts = history._on(torch.device("cpu"))
-    assert torch.equal(items, history.items)
-    assert torch.equal(counts, history.counts)
-    assert torch.equal(starts, history.starts)
+    assert history._rows(torch.tensor([2, 1, 0]), history.longest).tolist() == [[4, 0, 0], [3, 5, 6], [0, 0, 0]]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from recbole_hetcomp.losses.catalogue import ShortList
 from recbole_hetcomp.losses.lookup import look_up
@@ -32,7 +33,9 @@ class Vectors(NamedTuple):
 
     def listed(self, items: Tensor) -> ShortList:
         of_items = look_up(self.items, items.long())  # [B, n, d]
-        return ShortList(torch.einsum("bd,bnd->bn", self.users, of_items), items > 0)
+        with torch.autocast(self.users.device.type, enabled=False):  # a distance is a difference of its products
+            users = self.users.to(torch.promote_types(self.users.dtype, torch.float32))
+            return ShortList(torch.einsum("bd,bnd->bn", users, of_items.to(users.dtype)), items > 0)
 
     def log_mass(self, excluded: Tensor) -> Tensor:
         return log_mass(self.users, self.items, excluded)
@@ -89,17 +92,19 @@ class _Places:
             bounds = torch.searchsorted(self.items, self.items.new_tensor(edges)).tolist()
         self.blocks = list(zip(edges, edges[1:], bounds, bounds[1:]))
 
-    def fill(self, values: Tensor, block: Block, value: float) -> None:
-        """Put `value`, below all others, in place of what is excluded from a block [B, stop - start], and of item 0."""
+    def filled(self, values: Tensor, block: Block, value: float) -> Tensor:
+        """[B, stop - start] the block `values`, which may change, with `value` for what is excluded and for item 0."""
         start, stop, first, last = block
+        width = stop - start
         if self.gathered:
-            values.view(-1).index_fill_(0, self.rows[first:last] * (stop - start) + self.items[first:last] - start, value)
+            values.view(-1).index_fill_(0, self.rows[first:last] * width + self.items[first:last] - start, value)
         else:
             inside = (self.excluded >= start) & (self.excluded < stop)
-            least = torch.where(inside, value, torch.inf).to(values.dtype)  # inf leaves what is there
-            values.scatter_reduce_(1, (self.excluded - start).clamp(0, stop - start - 1), least, "amin")
+            places = torch.where(inside, self.excluded - start, width)  # a spare column takes those of other blocks
+            values = pad(values, (0, 1)).scatter_(1, places, value)[:, :-1]
         if not start:
             values[:, 0] = value
+        return values
 
 
 class _LogMass(torch.autograd.Function):
@@ -156,9 +161,7 @@ def _sum_of_exp(users: Tensor, with_one: Tensor, base: Tensor, places: _Places) 
 
 def _exp_block(reduced: Tensor, with_one: Tensor, places: _Places, block: Block) -> Tensor:
     """[B, stop - start] exp(score - base) of a block of items, 0 where excluded."""
-    exps = (reduced @ with_one[block[0] : block[1]].T).exp_()
-    places.fill(exps, block, 0.0)
-    return exps
+    return places.filled((reduced @ with_one[block[0] : block[1]].T).exp_(), block, 0.0)
 
 
 def _estimated_maximum(users: Tensor, items: Tensor) -> Tensor:
@@ -170,7 +173,6 @@ def _maximum(users: Tensor, with_one: Tensor, places: _Places) -> Tensor:
     """[B] the largest score that is not excluded; the lowest number there is where all are."""
     highest = users.new_full((len(users),), torch.finfo(users.dtype).min)
     for block in places.blocks:
-        scores = users @ with_one[block[0] : block[1], :-1].T
-        places.fill(scores, block, -torch.inf)
+        scores = places.filled(users @ with_one[block[0] : block[1], :-1].T, block, -torch.inf)
         highest = torch.maximum(highest, scores.amax(1))
     return highest.masked_fill(highest == torch.finfo(users.dtype).min, 0.0)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+HALF = (torch.float16, torch.bfloat16)
+
 
 def unit_rows(rows: Tensor) -> Tensor:
     """[n, d] -> [n, d]: x / |x|; a row of zeros stays, and gets no gradient."""
@@ -24,12 +26,16 @@ def cosines(x: Tensor, y: Tensor) -> Tensor:
 def full_topology(student: Tensor, teacher: Tensor) -> Tensor:
     """[]: mean over all n^2 pairs of (cos(s_x, s_y) - cos(t_x, t_y))^2, for rows [n, d] and [n, D].
 
-    With unit rows S and T it is |S S^T - T T^T|^2 = |S^T S|^2 - 2 |S^T T|^2 + |T^T T|^2 over n^2, so no pair is looked at.
+    With unit rows S and T it is |S S^T - T T^T|^2 = |S^T S|^2 - 2 |S^T T|^2 + |T^T T|^2 over n^2, so that many rows need not
+    be paired. A difference of large sums: autocast, which would round them, is off.
     """
-    s, t = unit_rows(student), unit_rows(teacher)
-    n = len(student)
-    terms = [(x.T @ y / n).square().sum() for x, y in ((s, s), (s, t), (t, t))]
-    return terms[0] - 2 * terms[1] + terms[2]
+    with torch.autocast(student.device.type, enabled=False):
+        s, t = (unit_rows(rows.float() if rows.dtype in HALF else rows) for rows in (student, teacher))
+        n = len(s)
+        if n <= s.size(1) + t.size(1):  # pairs are fewer, and exact
+            return (s @ s.T - t @ t.T).square().mean()
+        terms = [(x.T @ y / n).square().sum() for x, y in ((s, s), (s, t), (t, t))]
+        return terms[0] - 2 * terms[1] + terms[2]
 
 
 def entity_topology(student: Tensor, teacher: Tensor, groups: Tensor) -> Tensor:

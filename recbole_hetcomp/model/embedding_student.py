@@ -40,7 +40,7 @@ class EmbeddingStudent(DistilledRecommender):
         users, items = SingleTeacher.from_config(teachers, self.config).embeddings(self.config["teacher_rank"])
         self.teacher = {"user": users.to(self.device), "item": items.to(self.device)}
         with torch.no_grad():
-            width = self.embeddings()[0].size(1)
+            width = self.embeddings(self.history.active_users[:1].to(self.device))[0].size(1)
         with torch.random.fork_rng():  # the same modules in every process of a training
             torch.manual_seed(int(self.config["seed"]))
             self.auxiliary.update(self.auxiliary_modules(width, users.size(1)))

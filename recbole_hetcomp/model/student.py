@@ -41,16 +41,11 @@ class HasVectors(Protocol):
 
 
 @runtime_checkable
-class HasHistories(Protocol):
-    """A backbone that makes a user's vector from a history, so that users can be made up."""
-
-    item_embedding: nn.Embedding
+class HasHistories(HasVectors, Protocol):
+    """Such a backbone that makes a user's vector from a history, so that users can be made up."""
 
     def encode(self, histories: Tensor) -> Tensor:
         """[B, d]: the vectors of users with histories [B, n], 0 = no item."""
-
-    def user_vectors(self, users: Tensor) -> Tensor:
-        """[B, d]: the vectors of users [B]."""
 
 
 @dataclass(frozen=True)
@@ -195,8 +190,8 @@ class DistilledRecommender(GeneralRecommender):
         self._forget_evaluation()
         backbone = self.backbone
         if isinstance(backbone, HasHistories):
-            of_users = backbone.user_vectors(torch.arange(self.n_users, device=self.device) if users is None else users)
-            return of_users, backbone.item_embedding.weight
+            made = backbone.vectors(torch.arange(self.n_users, device=self.device) if users is None else users)
+            return made.users, made.items
         if set(EVALUATION_CACHES) <= set(vars(backbone)):  # RecBole's graph models
             tables = list(backbone.forward()[:2])
         else:
@@ -204,7 +199,7 @@ class DistilledRecommender(GeneralRecommender):
             tables = [table.weight for table in found if isinstance(table, nn.Embedding)]
         if len(tables) < 2:
             name = type(backbone).__name__
-            raise UserError(f"student: {name} has no vectors of users and items; choose MF, ML or LightGCN")
+            raise UserError(f"student: {name} has no vectors of users and items; choose MF, ML, HistoryEncoder or LightGCN")
         return tables[0] if users is None else tables[0][users], tables[1]
 
     @cached_property
@@ -247,7 +242,7 @@ class DistilledRecommender(GeneralRecommender):
         """
         losses = []
         if self.base_loss_weight:
-            base = self.backbone.calculate_loss(interaction.to(self.device))
+            base = self.backbone.calculate_loss(_on(self.device, interaction))
             losses.append(self.base_loss_weight * (torch.stack(base).sum() if isinstance(base, tuple) else base))
         if self.distillation_weight:
             losses.append(self.distillation_weight * self.distillation_loss(self._batch(interaction)))
@@ -276,14 +271,19 @@ class DistilledRecommender(GeneralRecommender):
         users = interaction[self.USER_ID]
         fields = [field for field in (self.ITEM_ID, self.NEG_ITEM_ID) if field in interaction.columns]
         if not fields:  # a batch of users, each there once
-            return Batch(users.sort().values.to(self.device), None)
+            return Batch(users.sort().values.to(self.device, non_blocking=True), None)
         items = torch.cat([interaction[field] for field in fields]).unique()
-        return Batch(users.unique().to(self.device), items.to(self.device))
+        return Batch(*(ids.to(self.device, non_blocking=True) for ids in (users.unique(), items)))
 
     def _forget_evaluation(self) -> None:
         for name in EVALUATION_CACHES:
             if name in vars(self.backbone):
                 setattr(self.backbone, name, None)
+
+
+def _on(device: Any, interaction: Interaction) -> Interaction:
+    """As RecBole's `to`, which waits for the device where there is one."""
+    return Interaction({name: values.to(device, non_blocking=True) for name, values in interaction.interaction.items()})
 
 
 def backbone_class(name: str) -> Any:

@@ -110,10 +110,9 @@ class DistillationTrainer(Trainer):
 
     def _sums(self, losses: Sequence[tuple[Tensor, ...]]) -> Any:
         """The epoch's sum of the loss, or of each of its parts; a ValueError where one is NaN, as RecBole has it."""
-        columns = [torch.stack(parts) for parts in zip(*losses)]
-        for column in columns:
-            self._check_nan(column.sum())
-        sums = tuple(sum(column.tolist()) for column in columns)
+        columns = torch.stack([torch.stack(parts) for parts in losses], 1).double()  # [parts, batches]
+        self._check_nan(columns.sum())
+        sums = tuple(columns.cumsum(1)[:, -1].tolist())  # one after the other, in double precision, as RecBole adds them
         return sums if len(sums) > 1 else sums[0]
 
     def _save_progress(self, epoch: int, batches: Any) -> None:

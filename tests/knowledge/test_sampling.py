@@ -62,6 +62,12 @@ def test_what_is_refused_is_never_drawn() -> None:
     assert [row.unique().tolist() for row in drawn] == [[3, 5, 7], [1, 5, 7]]
 
 
+def test_what_is_refused_may_differ_by_row() -> None:
+    excluded = torch.tensor([[1, 2], [3, 0], [0, 0]])
+    drawn = draw_outside(excluded, 5_000, 8, generator(), rounds=99, refused=lambda rows, items: items % 3 == rows)
+    assert [row.unique().tolist() for row in drawn] == [[4, 5, 7], [2, 5, 6], [1, 3, 4, 6, 7]]
+
+
 def test_equal_seeds_give_equal_draws() -> None:
     lists = torch.arange(1, 51).expand(6, -1)
     assert torch.equal(draw_by_rank(lists, 5, 10.0, generator(3)), draw_by_rank(lists, 5, 10.0, generator(3)))

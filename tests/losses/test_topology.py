@@ -69,6 +69,23 @@ def test_a_rotated_and_scaled_copy_has_the_same_topology(rows) -> None:
     assert max(losses, key=abs).abs().item() < 1e-15
 
 
+def test_under_autocast_it_keeps_its_precision() -> None:
+    torch.manual_seed(0)
+    teacher = torch.randn(300, 16) + 1
+    student = teacher + 0.1 * torch.randn(300, 16)
+    exact = full_topology(student.double(), teacher.double()).item()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert full_topology(student, teacher).item() == pytest.approx(exact, rel=0.01)
+
+
+@pytest.mark.parametrize("n", [7, 8, 9, 40])
+def test_many_rows_and_few_agree(n) -> None:
+    torch.manual_seed(n)
+    student, teacher = torch.randn(n, 3).double(), torch.randn(n, 5).double()
+    by_pairs = (cosines(student, student) - cosines(teacher, teacher)).square().mean()
+    assert full_topology(student, teacher).item() == pytest.approx(by_pairs.item(), rel=1e-12)
+
+
 def test_rows_of_zeros_are_unlike_everything_and_harm_nothing() -> None:
     student = torch.zeros(4, 3)
     student[0, 0] = 1.0

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.history import users_per_block
 from recbole_hetcomp.knowledge.pseudo_users import nearest_neighbours, packed, perturbed, ridge_fold_in
 from recbole_hetcomp.knowledge.sampling import draw_by_rank, draw_outside
 from recbole_hetcomp.losses.soft_targets import score_cross_entropy
@@ -25,7 +25,7 @@ from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
 ITEM_TABLE = "backbone.item_embedding.weight"
 NEIGHBOURS_BLOCK = 1024  # items whose cosines with all items are held at once
-USERS_BLOCK = 1024  # users whose histories' vectors are held at once
+BLOCK_MB = 64  # of vectors of histories' items held at once
 
 
 class EmbedDistillStudent(EmbeddingStudent):
@@ -101,7 +101,10 @@ class EmbedDistillStudent(EmbeddingStudent):
 
     def pseudo_loss(self, users: Tensor) -> Tensor:
         """[]: the mean distance of made-up users, a share of `users` [B]."""
-        histories = self.pseudo_users(users.cpu()).to(users.device)
+        histories = self.pseudo_users(users.cpu())
+        histories = histories[(histories > 0).any(1)].to(users.device)  # whoever has lost all items is nobody
+        if not len(histories):
+            return torch.zeros((), device=users.device)
         present, ridge = histories > 0, self.config["pseudo_ridge"]
         target = ridge_fold_in(self.teacher["item"][histories], present, ridge)
         if isinstance(self.backbone, HasHistories):
@@ -115,12 +118,12 @@ class EmbedDistillStudent(EmbeddingStudent):
 
         A student that encodes histories learns both, from pseudo-users and from users: they have to be of one space.
         """
-        left: Any = 0
-        right: Any = 0
-        for users in self.history.active_users.split(USERS_BLOCK):
+        left, right = torch.zeros(2, size := self.teacher["item"].size(1), size, dtype=torch.float64, device=self.device)
+        for users in self.history.active_users.split(users_per_block(self.history.longest * size, BLOCK_MB)):
             histories = self.history.padded(users).to(self.device)
             folded = ridge_fold_in(self.teacher["item"][histories], histories > 0, self.config["pseudo_ridge"]).double()
-            left, right = left + folded.T @ folded, right + folded.T @ self.teacher["user"][users.to(self.device)].double()
+            left += folded.T @ folded
+            right += folded.T @ self.teacher["user"][users.to(self.device)].double()
         return (torch.linalg.pinv(left, hermitian=True) @ right).to(self.teacher["user"])
 
     def pseudo_users(self, users: Tensor) -> Tensor:
@@ -153,7 +156,7 @@ class EmbedDistillStudent(EmbeddingStudent):
         state = super().served_state()
         if self._unfolded:
             state = {name: tensor for name, tensor in state.items() if ".parametrizations." not in name}
-            state[ITEM_TABLE] = self.embeddings()[1].detach().clone()
+            state[ITEM_TABLE] = self._item_embedding.weight.detach().clone()  # type: ignore[operator]
         return state
 
     def load_served_state(self, state: Mapping[str, Tensor]) -> None:
@@ -163,9 +166,9 @@ class EmbedDistillStudent(EmbeddingStudent):
     def _require_inner_products(self) -> None:
         users = self.history.active_users[:8].to(self.device)
         with torch.no_grad():
-            tables = self.embeddings()
-            same = tables[1] is self._item_embedding.weight and torch.allclose(
-                tables[0][users] @ tables[1].T, self.scores(users), rtol=1e-3, atol=1e-5
+            of_users, of_items = self.embeddings(users)
+            same = of_items is self._item_embedding.weight and torch.allclose(
+                of_users @ of_items.T, self.scores(users), rtol=1e-3, atol=1e-5
             )
         if not same:
             name = type(self.backbone).__name__

@@ -37,9 +37,9 @@ class HistoryEncoder(PairwiseRecommender):
 
     def encode(self, histories: Tensor) -> Tensor:
         """[B, d]: the vectors of users with `histories` [B, n] item ids, 0 = no item; that of an empty one is f(0)."""
-        present = (histories > 0).to(self.input_embedding.weight)
-        summed = embedding_bag(histories, self.input_embedding.weight, mode="sum", per_sample_weights=present)
-        return self.layers(summed / present.sum(1, keepdim=True).clamp(min=1))
+        if not histories.size(1):
+            histories = histories.new_zeros(len(histories), 1)
+        return self.layers(embedding_bag(histories, self.input_embedding.weight, mode="mean", padding_idx=0))
 
     def user_vectors(self, users: Tensor) -> Tensor:
         """[B, d]: the vectors of `users` [B]."""

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from recbole_hetcomp.knowledge.sampling import draw_by_rank
+from recbole_hetcomp.losses.lookup import look_up
+from recbole_hetcomp.losses.streaming import Vectors
 from recbole_hetcomp.model.general_recommender.rrdstudent import RRDStudent, draw_uninteresting, relaxed_ranking_loss
 from recbole_hetcomp.model.student import Batch, DistilledRecommender
 from recbole_hetcomp.teachers.item_lists import by_item, top_users
@@ -19,7 +21,12 @@ from recbole_hetcomp.teachers.single import SingleTeacher
 
 def scores_of_users(model: DistilledRecommender, items: Tensor, users: Tensor) -> Tensor:
     """[N, n] the student's scores of `users` [N, n] for `items` [N], with gradients: `pair_scores` from the item side."""
-    return model.pair_scores(users.reshape(-1), items.repeat_interleave(users.size(1))[:, None]).view(users.shape)
+    pairs, of_pairs = users.reshape(-1), items.repeat_interleave(users.size(1))[:, None]
+    distinct, place = pairs.unique(return_inverse=True)  # where a vector is dear, each is made once
+    vectors = model.vectors(distinct)
+    if vectors is None:
+        return model.pair_scores(pairs, of_pairs).view(users.shape)
+    return Vectors(look_up(vectors.users, place), vectors.items).listed(of_pairs).scores.view(users.shape)
 
 
 def some_of(ids: Tensor, n: int, generator: torch.Generator) -> Tensor:
