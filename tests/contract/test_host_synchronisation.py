@@ -31,7 +31,7 @@ METHODS = {
 
 def asking_for_data() -> Any:
     """What a block that asks the meta device for a number raises."""
-    return pytest.raises((NotImplementedError, RuntimeError), match="(?i)meta tensor|meta' backend|no data|register_meta")
+    return pytest.raises((NotImplementedError, RuntimeError), match=r"(?i)meta tensor|meta' backend|no data|register_meta")
 
 
 @pytest.fixture(autouse=True)
