@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
 from recbole_hetcomp.errors import UserError
@@ -289,3 +290,30 @@ def test_a_progress_file_cut_short_or_of_another_kind_is_named(make_config, spli
     torch.save({"epoch": 1}, path)
     with pytest.raises(UserError, match="resume: "):
         Run(make_config, split).fit(path)
+
+
+def test_the_loss_of_an_epoch_is_summed_as_recboles_trainer_sums_it(make_config, make_model, split) -> None:
+    """Our loop against RecBole's on the same student, base loss alone: the same sum to the last bit, the same parameters."""
+    sums, states = [], []
+    for trainer_class in (Trainer, DistillationTrainer):
+        model = make_model("RRDStudent", distillation_weight=0.0, learning_rate=0.05, train_batch_size=32)
+        model.learn_from(pool_of(split))
+        train = split.loaders(model.config).train
+        init_seed(3, True)
+        trainer = trainer_class(model.config, model)
+        sums.append([trainer._train_epoch(train, epoch) for epoch in range(3)])
+        states.append(model.state_dict())
+    assert sums[0] == sums[1]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_several_parts_are_summed_apart_and_nan_is_found(make_model) -> None:
+    trainer = DistillationTrainer((model := make_model("RRDStudent")).config, model)
+    parts = [(torch.tensor(0.1), torch.tensor(2.0))] * 1000
+    first, second = trainer._sums(parts)
+    running = 0.0
+    for part, _ in parts:
+        running += part.item()
+    assert (first, second) == (running, 2000.0)
+    with pytest.raises(ValueError, match="nan"):
+        trainer._sums([*parts, (torch.tensor(float("inf")), torch.tensor(float("-inf")))])
