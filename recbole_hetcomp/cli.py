@@ -20,6 +20,10 @@ USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config
        hetcomp tune --params_file=FILE [--output_file=tuning.txt] [--algo=exhaustive] [--max_evals=10] [--key=value ...]
 
 Every --key=value is a setting, of RecBole or of this package. See README.md."""
+INTERRUPTED = (
+    "hetcomp: interrupted; teachers, finished models and the progress of a distilled student are kept, and the same command "
+    "goes on from there"
+)
 DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 
 
@@ -38,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hetcomp: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("hetcomp: interrupted; what is trained so far is kept, the same command goes on from there", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
     return 0
 

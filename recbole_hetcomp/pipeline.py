@@ -19,14 +19,14 @@ from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.evaluation.comparison import Row, add_fidelity, model_row, save_comparison, table, teacher_rows
 from recbole_hetcomp.evaluation.significance import UserEvaluator
 from recbole_hetcomp.losses.lookup import Table
-from recbole_hetcomp.model.student import DistilledRecommender
+from recbole_hetcomp.model.student import DistilledRecommender, backbone_class
 from recbole_hetcomp.registry import get_trainer
 from recbole_hetcomp.settings import check_settings
 from recbole_hetcomp.split import Loaders, Split, fit_to_data, make_split
 from recbole_hetcomp.teachers.cache import check_writable, fingerprint, settings_of
 from recbole_hetcomp.teachers.pool import TeacherPool
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE
-from recbole_hetcomp.teachers.training import build_pool, check_teachers, is_nan, student_alone
+from recbole_hetcomp.teachers.training import build_pool, check_student_alone, check_teachers, is_nan, student_alone
 from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
 
@@ -81,6 +81,9 @@ def check(config: Config) -> None:
     check_writable(Path(config["checkpoint_dir"]))
     if issubclass(config.model_class, DistilledRecommender):
         check_teachers(config)
+        backbone_class(str(config["student"]))
+        if config["without_distillation"]:
+            check_student_alone(config)
 
 
 def run_on_split(config: Config, split: Split, saved: bool = True, compare: bool = True) -> dict[str, Any]:

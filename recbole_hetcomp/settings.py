@@ -172,3 +172,18 @@ def check_settings(config: Any) -> None:
         for key in keys:
             if key in config and not fits(config[key]):
                 raise UserError(f"{key}: {config[key]!r} must be {wanted}")
+    if "valid_metric" in config:
+        _check_valid_metric(config)
+
+
+def _check_valid_metric(config: Any) -> None:
+    """Raise a UserError where early stopping would ask for a metric that nobody measures."""
+    metrics, depths = config["metrics"], config["topk"]
+    if not isinstance(metrics, (list, tuple, str)) or not isinstance(depths, (list, tuple, int)):
+        return  # RecBole has its own word for that
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    every = [depths] if isinstance(depths, int) else list(depths)
+    known = [f"{name}@{k}" for name in names for k in every]
+    metric = str(config["valid_metric"])
+    if "@" in metric and metric.lower() not in map(str.lower, known):
+        raise UserError(f"valid_metric: {metric!r} is not measured by metrics and topk; choose one of {', '.join(known)}")

@@ -88,6 +88,7 @@ MAY_IMPORT = {
         "errors",
         "model.student",
         "registry",
+        "settings",
         "split",
         "teachers.cache",
         "teachers.lists",

@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from recbole_hetcomp.config import Config
 from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.pipeline import check
 from recbole_hetcomp.registry import properties_dir
 from recbole_hetcomp.settings import RANGES, check_settings
 
@@ -68,3 +70,28 @@ def test_the_defaults_are_in_range_and_every_row_speaks_of_real_settings(make_co
     config = make_config("HetCompStudent")
     check_settings(config)
     assert {key for _, _, keys in RANGES for key in keys} <= set(config.final_config_dict)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"topk": [5]}, "valid_metric: 'Recall@50' is not measured by metrics and topk; choose one of Recall@5, NDCG@5"),
+        (
+            {"metrics": ["MRR"]},
+            "valid_metric: 'Recall@50' is not measured by metrics and topk; choose one of MRR@10, MRR@50",
+        ),
+        ({"teacher_config": {"all": {"epochs": "x"}}}, "epochs: 'x' must be a whole number"),
+        ({"without_distillation_config": {"epochs": "x"}}, "epochs: 'x' must be a whole number"),
+    ],
+)
+def test_what_would_fail_in_the_middle_of_a_run_is_refused_before_it(settings, given, message) -> None:
+    ours = {**settings, "valid_metric": "Recall@50", "metrics": ["Recall", "NDCG"], "topk": [10, 50], **given}
+    ours["without_distillation"] = True
+    with pytest.raises(UserError, match=re.escape(message)):
+        check(Config("HetCompStudent", "toy", config_dict=ours, arguments=()))
+
+
+def test_a_misspelt_setting_of_the_student_alone_is_named(settings, caplog) -> None:
+    ours = {**settings, "without_distillation": True, "without_distillation_config": {"epohs": 1}}
+    check(Config("HetCompStudent", "toy", config_dict=ours, arguments=()))
+    assert "unknown setting 'epohs'" in caplog.text

@@ -17,6 +17,7 @@ from recbole_hetcomp.config import Config, derive
 from recbole_hetcomp.errors import UserError, close_matches
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.registry import get_model, get_trainer, properties_dir, properties_of
+from recbole_hetcomp.settings import check_settings
 from recbole_hetcomp.split import Split, split_seed
 from recbole_hetcomp.teachers.cache import fingerprint, folder_of, kept
 from recbole_hetcomp.teachers.lists import is_list_file, read_lists
@@ -51,7 +52,16 @@ def check_teachers(config: Config) -> None:
             if not Path(name).is_file():
                 raise UserError(f"teachers: there is no file {name!r} with ranked lists; correct the path")
         else:
-            teacher_config(config, name).warn_of_unknown_keys(f"teacher_config of {name}")
+            own = teacher_config(config, name)
+            own.warn_of_unknown_keys(f"teacher_config of {name}")
+            check_settings(own)
+
+
+def check_student_alone(config: Config) -> None:
+    """Raise a UserError for a student that cannot be trained without teachers as asked, before anything is trained."""
+    alone = _alone(config)
+    alone.warn_of_unknown_keys("without_distillation_config")
+    check_settings(alone)
 
 
 def build_pool(config: Config, split: Split) -> TeacherPool:
@@ -62,7 +72,14 @@ def build_pool(config: Config, split: Split) -> TeacherPool:
     """
     names = [str(name) for name in config["teachers"]]
     by_name = {name: _from_file(name, split) for name in names if is_list_file(name)}  # a bad file ends the run at once
-    _train_side_by_side(config, split, [name for name in names if name not in by_name])
+    trained, stages = [name for name in names if name not in by_name], len(config["trajectory_fractions"])
+    for name, teacher in by_name.items():
+        if trained and teacher.trajectory.n_stages not in (1, stages):
+            raise UserError(
+                f"teachers: {name!r} has {teacher.trajectory.n_stages} checkpoints, and the teachers to be trained have the "
+                f"{stages} of trajectory_fractions; give it as many, or one"
+            )
+    _train_side_by_side(config, split, trained)
     by_name.update({name: _teacher(config, split, name) for name in names if name not in by_name})
     return TeacherPool([by_name[name] for name in names])
 
@@ -228,12 +245,7 @@ def student_alone(config: Config, split: Split) -> Any:
 
     Kept and found again like a teacher. What makes it the same student, such as its size, is taken from the run.
     """
-    name = str(config["student"])
-    path = properties_of(name)
-    own = config.read_yaml(path) if path is not None else {}
-    same = {key: config[key] for key in own or () if key not in config.parameters["Training"]}
-    settings = {**training_settings(config, name), **same, **config["without_distillation_config"]}
-    alone = derive(config, name, settings, seed=config["seed"])
+    alone = _alone(config)
 
     def train(folder: Path) -> Mapping[str, Any]:
         trainer = fit_recorded(alone, split, None)
@@ -241,6 +253,15 @@ def student_alone(config: Config, split: Split) -> Any:
         return {"best_epoch": trainer.best_epoch, "valid": float(trainer.best_valid_score)}
 
     return load_model(alone, split, kept(alone, split.fingerprint, {}, train) / "model.pth")
+
+
+def _alone(config: Config) -> Config:
+    name = str(config["student"])
+    path = properties_of(name)
+    own = config.read_yaml(path) if path is not None else {}
+    same = {key: config[key] for key in own or () if key not in config.parameters["Training"]}
+    settings = {**training_settings(config, name), **same, **config["without_distillation_config"]}
+    return derive(config, name, settings, seed=config["seed"])
 
 
 def _train_teacher(config: Config, split: Split, selection: Selection, depth: int, folder: Path) -> dict[str, Any]:
