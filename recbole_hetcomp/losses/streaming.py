@@ -93,25 +93,28 @@ class _Places:
         self.blocks = list(zip(edges, edges[1:], bounds, bounds[1:]))
 
     def filled(self, values: Tensor, block: Block, value: float) -> Tensor:
-        """[B, stop - start] the block `values`, which may change, with `value` for what is excluded and for item 0."""
+        """[stop - start, B] the block `values`, which may change, with `value` for what is excluded and for item 0."""
         start, stop, first, last = block
         width = stop - start
         if self.gathered:
-            values.view(-1).index_fill_(0, self.rows[first:last] * width + self.items[first:last] - start, value)
+            places = (self.items[first:last] - start) * values.size(1) + self.rows[first:last]
+            values.view(-1).index_fill_(0, places, value)
         else:
             inside = (self.excluded >= start) & (self.excluded < stop)
-            places = torch.where(inside, self.excluded - start, width)  # a spare column takes those of other blocks
-            values = pad(values, (0, 1)).scatter_(1, places, value)[:, :-1]
+            places = torch.where(inside, self.excluded - start, width).T  # a spare row takes those of other blocks
+            values = pad(values, (0, 0, 0, 1)).scatter_(0, places, value)[:-1]
         if not start:
-            values[:, 0] = value
+            values[0] = value
         return values
 
 
 class _LogMass(torch.autograd.Function):
     """With E = exp(score - base) a block: mass = base + log sum E, and its gradient is E / sum E.
 
-    `base` stands for the row's largest score and is subtracted within the product that gives the scores, so that the
-    only passes over a block are that product, one exp, one sum, and the two products of the gradients.
+    `base` stands for the row's largest score and is subtracted within the product that gives the scores. The users' gradient
+    is a mean of the items' vectors by E and known in the forward pass already: one product gives it and, by a column of
+    ones, sum E. So both passes are what the bare two products and one exp are: scores, exp, and a product with E. Blocks are
+    items x users, the layout in which these products are fastest, and written into the same memory one after the other.
     """
 
     @staticmethod
@@ -121,11 +124,13 @@ class _LogMass(torch.autograd.Function):
         places = _Places(excluded, edges, gather=users.device.type == "cpu")
         with_one = torch.cat([items, torch.ones_like(items[:, :1])], 1)
         base = _estimated_maximum(users, items) if users.device.type == "cpu" else _maximum(users, with_one, places)
-        total, kept = _sum_of_exp(users, with_one, base, places)
+        sums, kept = _sums_by_exp(users, with_one, base, places)
+        total = sums[-1]
         if users.device.type == "cpu" and not ((total > SAFE_SUM[0]) & (total < SAFE_SUM[1])).all():
             base = _maximum(users, with_one, places)
-            total, kept = _sum_of_exp(users, with_one, base, places)
-        ctx.save_for_backward(users, with_one, base, total)
+            sums, kept = _sums_by_exp(users, with_one, base, places)
+            total = sums[-1]
+        ctx.save_for_backward(users, with_one, base, sums)
         ctx.places, ctx.kept = places, kept
         return torch.where(total == 0, -torch.inf, total.log() + base)
 
@@ -137,31 +142,41 @@ class _LogMass(torch.autograd.Function):
 
     @staticmethod
     def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        users, with_one, base, total = ctx.saved_tensors
-        factor = torch.where(total == 0, 0.0, gradient / total)[:, None]  # no mass, no gradient
-        of_users, of_items = torch.zeros_like(users), torch.empty_like(with_one[:, :-1])
-        weighted, reduced = (users * factor).T.contiguous(), torch.cat([users, -base[:, None]], 1)
+        users, with_one, base, sums = ctx.saved_tensors
+        factor = torch.where(sums[-1] == 0, 0.0, gradient / sums[-1])  # no mass, no gradient
+        of_items, weighted = torch.empty_like(with_one[:, :-1]), users * factor[:, None]
+        reduced, room = _reduced(users, base), _room(users, ctx.places)
         for block in ctx.places.blocks:
-            share = _exp_block(reduced, with_one, ctx.places, block) if ctx.kept is None else ctx.kept
-            start, stop = block[:2]
-            of_items[start:stop] = (weighted @ share).T  # several times as fast as share.T @ weighted on a CPU
-            of_users.addmm_(share, with_one[start:stop, :-1])
-        return of_users * factor, of_items, None, None
+            share = _exp_block(reduced, with_one, ctx.places, block, room) if ctx.kept is None else ctx.kept
+            torch.mm(share, weighted, out=of_items[block[0] : block[1]])
+        return (sums[:-1] * factor).T.contiguous(), of_items, None, None
 
 
-def _sum_of_exp(users: Tensor, with_one: Tensor, base: Tensor, places: _Places) -> tuple[Tensor, Tensor | None]:
-    """[B] the sums of exp(score - base), and the exps themselves where they are one block."""
-    reduced = torch.cat([users, -base[:, None]], 1)
-    total, share = users.new_zeros(len(users)), None
+def _sums_by_exp(users: Tensor, with_one: Tensor, base: Tensor, places: _Places) -> tuple[Tensor, Tensor | None]:
+    """[d + 1, B] the sums over items of exp(score - base) times (vector, 1), and the exps if they are one block."""
+    reduced, room = _reduced(users, base), _room(users, places)
+    sums, share = torch.zeros_like(reduced), None
     for block in places.blocks:
-        share = _exp_block(reduced, with_one, places, block)
-        total += share.sum(1)
-    return total, share if len(places.blocks) == 1 else None
+        share = _exp_block(reduced, with_one, places, block, room)
+        sums.addmm_(with_one[block[0] : block[1]].T, share)
+    return sums, share if len(places.blocks) == 1 else None
 
 
-def _exp_block(reduced: Tensor, with_one: Tensor, places: _Places, block: Block) -> Tensor:
-    """[B, stop - start] exp(score - base) of a block of items, 0 where excluded."""
-    return places.filled((reduced @ with_one[block[0] : block[1]].T).exp_(), block, 0.0)
+def _reduced(users: Tensor, base: Tensor) -> Tensor:
+    """[d + 1, B]: what an item's vector, and a 1, are multiplied with to give score - base."""
+    return torch.cat([users, -base[:, None]], 1).T.contiguous()
+
+
+def _room(users: Tensor, places: _Places) -> Tensor:
+    """[W, B]: memory for the largest block."""
+    return users.new_empty(max((stop - start for start, stop, *_ in places.blocks), default=0), len(users))
+
+
+def _exp_block(reduced: Tensor, with_one: Tensor, places: _Places, block: Block, room: Tensor) -> Tensor:
+    """[stop - start, B] exp(score - base) of a block of items, 0 where excluded; in `room`."""
+    start, stop = block[:2]
+    exps = torch.mm(with_one[start:stop], reduced, out=room[: stop - start]).exp_()
+    return places.filled(exps, block, 0.0)
 
 
 def _estimated_maximum(users: Tensor, items: Tensor) -> Tensor:
@@ -173,6 +188,6 @@ def _maximum(users: Tensor, with_one: Tensor, places: _Places) -> Tensor:
     """[B] the largest score that is not excluded; the lowest number there is where all are."""
     highest = users.new_full((len(users),), torch.finfo(users.dtype).min)
     for block in places.blocks:
-        scores = places.filled(users @ with_one[block[0] : block[1], :-1].T, block, -torch.inf)
-        highest = torch.maximum(highest, scores.amax(1))
+        scores = places.filled(with_one[block[0] : block[1], :-1] @ users.T, block, -torch.inf)
+        highest = torch.maximum(highest, scores.amax(0))
     return highest.masked_fill(highest == torch.finfo(users.dtype).min, 0.0)

@@ -173,7 +173,7 @@ def test_a_device_that_nobody_waits_for_leaves_out_the_same_pairs(value: float, 
     edges = [*range(0, 67, width), 67]
     ways = [_Places(excluded, edges, gather=gather) for gather in (True, False)]
     for blocks in zip(*(places.blocks for places in ways)):
-        values = [torch.linspace(1, 2, 9 * (blocks[0][1] - blocks[0][0])).view(9, -1) for _ in ways]
+        values = [torch.linspace(1, 2, 9 * (blocks[0][1] - blocks[0][0])).view(-1, 9) for _ in ways]
         for places, filled, block in zip(ways, values, blocks):
             filled.copy_(places.filled(filled.clone(), block, value))
         assert torch.equal(*values)
