@@ -32,6 +32,19 @@ def draw_without_replacement(log_weights: Tensor, k: int, generator: torch.Gener
     return keys.topk(k, dim=1).indices.sort(dim=1).values
 
 
+def some_of(ids: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """[min(N, n)] of `ids` [N], drawn uniformly without replacement where there are more than n.
+
+    Args:
+        ids: of any device; those on the CPU need nothing from another
+        n: how many
+        generator: on the CPU
+    """
+    if len(ids) <= n:
+        return ids
+    return ids[torch.randperm(len(ids), generator=generator)[:n].to(ids.device)]
+
+
 def draw_by_rank(lists: Tensor, k: int, temperature: float, generator: torch.Generator) -> Tensor:
     """[B, min(k, n)] int64: k items of each list, drawn by exp(-rank / temperature), in its order, 0-padded at the end.
 

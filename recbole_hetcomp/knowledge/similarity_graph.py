@@ -34,6 +34,32 @@ def common_neighbours(rows: Tensor, columns: Tensor, shape: tuple[int, int], k: 
 
 
 @dataclass(frozen=True)
+class LowPass:
+    """Some rows of a sparse matrix, as the entries that are not 0; torch's own sparse products wait for the device.
+
+    Attributes:
+        rows, columns: [E] int64
+        weights: [E] float32
+        n_rows: B
+    """
+
+    rows: Tensor
+    columns: Tensor
+    weights: Tensor
+    n_rows: int
+
+    def to(self, device: torch.device) -> LowPass:
+        """The same on `device`."""
+        rows, columns, weights = (part.to(device, non_blocking=True) for part in (self.rows, self.columns, self.weights))
+        return LowPass(rows, columns, weights, self.n_rows)
+
+    def __matmul__(self, vectors: Tensor) -> Tensor:
+        """[N, D] -> [B, D], with gradients."""
+        weighted = vectors.index_select(0, self.columns) * self.weights[:, None]
+        return vectors.new_zeros(self.n_rows, vectors.size(1)).index_add(0, self.rows, weighted)
+
+
+@dataclass(frozen=True)
 class SimilarityGraph:
     """A = D^-1/2 (0-1 matrix of neighbours either way) D^-1/2.
 
@@ -57,8 +83,8 @@ class SimilarityGraph:
         degrees = torch.bincount(edges[0], minlength=n).float()
         return cls(edges, (degrees[edges[0]] * degrees[edges[1]]).rsqrt(), n)
 
-    def low_pass(self, ids: Tensor, share: float, keep: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(nodes [N], filter [B, N] sparse): the rows `ids` of H = share A + (1 - share) 1, without the columns of zeros.
+    def low_pass(self, ids: Tensor, share: float, keep: float, generator: torch.Generator) -> tuple[Tensor, LowPass]:
+        """(nodes [N], filter [B, N]): the rows `ids` of H = share A + (1 - share) 1, without the columns of zeros.
 
         Args:
             ids: [B] int64, each once
@@ -73,4 +99,4 @@ class SimilarityGraph:
         nodes, column = torch.cat([ids, self.edges[1, near]]).unique(return_inverse=True)
         row = torch.cat([torch.arange(len(ids)), place[self.edges[0, near]]])
         weights = torch.cat([torch.full((len(ids),), 1 - share), self.weights[near] * share / keep])
-        return nodes, torch.sparse_coo_tensor(torch.stack([row, column]), weights, (len(ids), len(nodes))).coalesce()
+        return nodes, LowPass(row, column, weights, len(ids))

@@ -5,6 +5,8 @@ Source: Kang, Hwang, Kweon, Yu, "Topology Distillation for Recommender System", 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -46,24 +48,35 @@ def entity_topology(student: Tensor, teacher: Tensor, groups: Tensor) -> Tensor:
         teacher: [n, D]
         groups: [n] int64, the group of each row
     """
-    order = groups.argsort()
-    sizes = groups.bincount().tolist()
     total = counted = student.new_zeros(())
-    for s, t in zip(unit_rows(student)[order].split(sizes), unit_rows(teacher)[order].split(sizes)):
+    parts = _by_group if groups.device.type == "cpu" else _all_at_once
+    for s, t, together in parts(unit_rows(student), unit_rows(teacher), groups):
         of_teacher = t @ t.T
-        counts = (of_teacher > 0).fill_diagonal_(False)
+        counts = (together & (of_teacher > 0)).fill_diagonal_(False)
         total = total + ((s @ s.T - of_teacher).square() * counts).sum()
         counted = counted + counts.sum()
     return total / counted.clamp(min=1)
 
 
+def _by_group(student: Tensor, teacher: Tensor, groups: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """(rows, rows, True) of each group."""
+    order, sizes, every = groups.argsort(), groups.bincount().tolist(), torch.ones((), dtype=torch.bool)
+    for s, t in zip(student[order].split(sizes), teacher[order].split(sizes)):
+        yield s, t, every
+
+
+def _all_at_once(student: Tensor, teacher: Tensor, groups: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """All rows, and which two are of one group: more pairs, and no size of a group to wait for."""
+    yield student, teacher, groups[:, None] == groups
+
+
 def prototypes(rows: Tensor, membership: Tensor) -> Tensor:
-    """[G, d]: the mean of each group's rows [n, d], with their gradient; `membership` is [n, G], 0 or 1, no column empty."""
-    return membership.T @ rows / membership.sum(0)[:, None]
+    """[G, d]: the mean of each group's rows [n, d], with their gradient, 0 without any; `membership` is [n, G], 0 or 1."""
+    return membership.T @ rows / membership.sum(0).clamp(min=1)[:, None]
 
 
-def group_topology(student: Tensor, teacher: Tensor, groups: Tensor, between: str) -> Tensor:
-    """[]: mean of (cos_S - cos_T)^2 over pairs of a group's prototype P_g and, by `between`:
+def group_topology(student: Tensor, teacher: Tensor, groups: Tensor, n_groups: int, between: str) -> Tensor:
+    """[]: mean of (cos_S - cos_T)^2 over pairs of the prototype P_g of a group that has rows and, by `between`:
 
     entities: every row x, cos(P_g, x); groups: every other prototype, cos(P_g, P_h). The student's prototypes are means of
     its rows, and the gradient flows through them.
@@ -72,11 +85,14 @@ def group_topology(student: Tensor, teacher: Tensor, groups: Tensor, between: st
         student: [n, d]
         teacher: [n, D]
         groups: [n] int64, the group of each row
+        n_groups: they are counted from 0 up to it
         between: entities or groups
     """
-    present, index = groups.unique(return_inverse=True)
-    membership = torch.nn.functional.one_hot(index, len(present)).to(student.dtype)
+    membership = (groups[:, None] == torch.arange(n_groups, device=groups.device)).to(student.dtype)
+    share = (
+        n_groups / (membership.sum(0) > 0).to(student.dtype).sum()
+    )  # a prototype of nothing has no cosines, and adds nothing to the means
     own, other = prototypes(student, membership), prototypes(teacher, membership)
     if between == "groups":
-        return full_topology(own, other)
-    return (cosines(own, student) - cosines(other, teacher)).square().mean()
+        return full_topology(own, other) * share**2
+    return (cosines(own, student) - cosines(other, teacher)).square().mean() * share

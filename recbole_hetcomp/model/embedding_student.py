@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from recbole_hetcomp.errors import UserError
-from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.knowledge.sampling import some_of
+from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
 
@@ -58,20 +60,19 @@ class EmbeddingStudent(DistilledRecommender):
 
     def sides(self, batch: Batch, most: int | None = None) -> list[Side]:
         """The batch's users and its items; where there are more than `most` of either, as many of them, drawn at random."""
-        ids = {"user": batch.users, "item": self.items_of(batch)}
-        for name, given in ids.items():
-            if most is not None and len(given) > most:
-                ids[name] = given[torch.randperm(len(given), generator=self.generator)[:most].to(given.device)]
+        entities = {"user": batch.on_host.users, "item": self.items_of(batch)}
+        if most is not None:
+            entities = {name: some_of(given, most, self.generator) for name, given in entities.items()}
+        ids = {name: chosen.to(self.device, non_blocking=True) for name, chosen in entities.items()}
         users, items = self.embeddings(ids["user"])
         own = {"user": users, "item": items[ids["item"]]}
         return [Side(name, ids[name], own[name], self.teacher[name][ids[name]]) for name in own]
 
     def items_of(self, batch: Batch) -> Tensor:
-        """[N] the batch's items; a batch of users comes without, and as many are drawn."""
-        if batch.items is not None:
-            return batch.items
-        drawn = torch.randint(1, self.n_items, (len(batch.users),), generator=self.generator)
-        return drawn.unique().to(batch.users.device)
+        """[N] the batch's items, on the CPU; a batch of users comes without, and as many are drawn."""
+        if batch.on_host.items is not None:
+            return batch.on_host.items
+        return torch.randint(1, self.n_items, (len(batch.users),), generator=self.generator).unique()
 
 
 def squared_distance(x: Tensor, y: Tensor) -> Tensor:

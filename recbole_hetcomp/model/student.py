@@ -6,7 +6,6 @@ A distillation method is a subclass with two or three methods; see docs/adding_a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from logging import getLogger
 from typing import Any, Protocol, runtime_checkable
@@ -23,6 +22,7 @@ from recbole_hetcomp.history import History
 from recbole_hetcomp.losses.catalogue import Catalogue, Dense
 from recbole_hetcomp.losses.sampling import Sampled, draw, popularity_proposal
 from recbole_hetcomp.losses.streaming import Vectors
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.target_lists import TargetLists, check_target_lists
 from recbole_hetcomp.registry import get_model
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
@@ -46,19 +46,6 @@ class HasHistories(HasVectors, Protocol):
 
     def encode(self, histories: Tensor) -> Tensor:
         """[B, d]: the vectors of users with histories [B, n], 0 = no item."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What a distillation loss is taken over.
-
-    Attributes:
-        users: [B] int64, each once
-        items: [N] int64, each once, the items of the batch's interactions; None for a batch of users
-    """
-
-    users: Tensor
-    items: Tensor | None
 
 
 class DistilledRecommender(GeneralRecommender):
@@ -271,9 +258,9 @@ class DistilledRecommender(GeneralRecommender):
         users = interaction[self.USER_ID]
         fields = [field for field in (self.ITEM_ID, self.NEG_ITEM_ID) if field in interaction.columns]
         if not fields:  # a batch of users, each there once
-            return Batch(users.sort().values.to(self.device, non_blocking=True), None)
+            return Batch(users.sort().values.cpu(), None).to(self.device)
         items = torch.cat([interaction[field] for field in fields]).unique()
-        return Batch(*(ids.to(self.device, non_blocking=True) for ids in (users.unique(), items)))
+        return Batch(users.unique().cpu(), items.cpu()).to(self.device)
 
     def _forget_evaluation(self) -> None:
         for name in EVALUATION_CACHES:

@@ -33,6 +33,7 @@ class TargetLists:
 
     Attributes:
         targets: [U, k] int32 on the student's device, best first, 0 = none left
+        on_host: the same lists on the CPU, from which items are drawn
         final: [U, discrepancy_k] int32, the final ensemble's, on the CPU
     """
 
@@ -56,7 +57,8 @@ class TargetLists:
         if k >= n_items:
             getLogger().warning(f"lists of {k} items are asked for, and there are {n_items - 1}; they end with them")
         self.final = self.ensemble.topk(config["discrepancy_k"], self._stages(last=True))
-        self.targets = self.ensemble.topk(k, self._stages()).to(self.device)
+        self.on_host = self.ensemble.topk(k, self._stages())
+        self.targets = self.on_host.to(self.device)
 
     def advance(self, student_topk: Tensor, epoch: int) -> None:
         """One DKC check where one is due, and new lists for the users who moved.
@@ -69,8 +71,8 @@ class TargetLists:
             teacher_topk = self.ensemble.items[..., : self.curriculum.k]
             moved = self.curriculum.advance(student_topk, teacher_topk, epoch).any(0).nonzero().squeeze(1)
             if len(moved):
-                targets = self.ensemble.topk(self.targets.size(1), self.curriculum.stage[:, moved], moved)
-                self.targets[moved.to(self.device)] = targets.to(self.device)
+                self.on_host[moved] = self.ensemble.topk(self.on_host.size(1), self.curriculum.stage[:, moved], moved)
+                self.targets = self.on_host.to(self.device)
 
     def of_teachers(self, k: int) -> Tensor:
         """[X, U, k'] int32 on the CPU: each teacher's own list, k' <= k, at the checkpoint that counts for each user."""
@@ -96,7 +98,8 @@ class TargetLists:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         self.curriculum.load_state_dict(state)
-        self.targets = self.ensemble.topk(self.targets.size(1), self._stages()).to(self.device)
+        self.on_host = self.ensemble.topk(self.on_host.size(1), self._stages())
+        self.targets = self.on_host.to(self.device)
 
     def _stages(self, last: bool = False) -> Tensor:
         """[X, U] the checkpoint of each teacher for each user."""

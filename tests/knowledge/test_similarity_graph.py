@@ -33,9 +33,9 @@ def dense_filter(neighbours: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def rows_of(graph: SimilarityGraph, ids: torch.Tensor, share: float, keep: float, generator) -> torch.Tensor:
-    nodes, sparse = graph.low_pass(ids, share, keep, generator)
+    nodes, low_pass = graph.low_pass(ids, share, keep, generator)
     rows = torch.zeros(len(ids), graph.n_nodes)
-    rows[:, nodes] = sparse.to_dense()
+    rows[:, nodes] = low_pass @ torch.eye(len(nodes))
     return rows.double()
 
 

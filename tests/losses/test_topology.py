@@ -7,12 +7,13 @@ import math
 import pytest
 import torch
 
+from recbole_hetcomp.losses import topology
 from recbole_hetcomp.losses.topology import cosines, entity_topology, full_topology, group_topology
 
 
 @pytest.fixture
 def rows():
-    """(student [9, 3], teacher [9, 5], groups [9] of which 1 and 4 are empty), float64."""
+    """(student [9, 3], teacher [9, 5], groups [9] of 7, of which 1, 4 and 6 are empty), float64."""
     torch.manual_seed(2)
     return torch.randn(9, 3).double().requires_grad_(), torch.randn(9, 5).double(), torch.tensor([0, 0, 2, 3, 2, 2, 5, 5, 0])
 
@@ -32,7 +33,9 @@ def test_full_topology_equals_a_loop(rows) -> None:
     assert full_topology(student, teacher).item() == pytest.approx(by_hand, rel=1e-12)
 
 
-def test_entity_topology_equals_a_loop(rows) -> None:
+@pytest.mark.parametrize("parts", ["_by_group", "_all_at_once"])
+def test_entity_topology_equals_a_loop(rows, parts, monkeypatch) -> None:
+    monkeypatch.setattr(topology, "_by_group", getattr(topology, parts))
     student, teacher, groups = rows
     pairs = [(x, y) for x in range(9) for y in range(9) if x != y and groups[x] == groups[y]]
     pairs = [(x, y) for x, y in pairs if cosine(teacher[x], teacher[y]) > 0]
@@ -50,14 +53,14 @@ def test_group_topology_equals_a_loop(rows, between) -> None:
         for g in range(4)
         for x in range(len(others[0]))
     ]
-    assert group_topology(student, teacher, groups, between).item() == pytest.approx(sum(gaps) / len(gaps), rel=1e-12)
+    assert group_topology(student, teacher, groups, 7, between).item() == pytest.approx(sum(gaps) / len(gaps), rel=1e-12)
 
 
 def test_the_gradient_flows_through_the_students_prototypes(rows) -> None:
     student, teacher, groups = rows
-    (gradient,) = torch.autograd.grad(group_topology(student, teacher, groups, "groups"), student)
+    (gradient,) = torch.autograd.grad(group_topology(student, teacher, groups, 7, "groups"), student)
     assert gradient.abs().sum(1).min() > 1e-6  # every row is in some prototype
-    assert torch.autograd.gradcheck(lambda rows: group_topology(rows, teacher, groups, "groups"), student)
+    assert torch.autograd.gradcheck(lambda rows: group_topology(rows, teacher, groups, 7, "groups"), student)
 
 
 def test_a_rotated_and_scaled_copy_has_the_same_topology(rows) -> None:
@@ -65,7 +68,7 @@ def test_a_rotated_and_scaled_copy_has_the_same_topology(rows) -> None:
     rotation = torch.linalg.qr(torch.randn(5, 5).double()).Q
     copy = 7.0 * teacher @ rotation
     losses = [full_topology(copy, teacher), entity_topology(copy, teacher, groups)]
-    losses += [group_topology(copy, teacher, groups, between) for between in ("entities", "groups")]
+    losses += [group_topology(copy, teacher, groups, 7, between) for between in ("entities", "groups")]
     assert max(losses, key=abs).abs().item() < 1e-15
 
 
@@ -91,5 +94,5 @@ def test_rows_of_zeros_are_unlike_everything_and_harm_nothing() -> None:
     student[0, 0] = 1.0
     student.requires_grad_()
     assert torch.equal(cosines(student, student).sum(), torch.tensor(1.0))
-    group_topology(student, torch.randn(4, 5), torch.tensor([0, 1, 1, 2]), "groups").backward()
+    group_topology(student, torch.randn(4, 5), torch.tensor([0, 1, 1, 2]), 3, "groups").backward()
     assert torch.isfinite(student.grad).all()

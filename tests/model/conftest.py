@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.quick_start import run_hetcomp
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.general_recommender.cdstudent import draw_places, soft_label_loss, soft_labels
-from recbole_hetcomp.model.student import Batch
 from recbole_hetcomp.quick_start import run_hetcomp
 
 

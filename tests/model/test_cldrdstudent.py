@@ -9,8 +9,8 @@ import torch
 
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.losses import plackett_luce_loss
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.general_recommender.cldrdstudent import coarse_to_fine_loss
-from recbole_hetcomp.model.student import Batch
 from recbole_hetcomp.quick_start import run_hetcomp
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from recbole.utils import init_seed
 
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.general_recommender.dcdstudent import DCDStudent, draw_by_error, error_of, rank_lag
-from recbole_hetcomp.model.student import Batch
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
@@ -110,7 +110,7 @@ def test_a_student_that_ranks_as_the_teacher_is_not_corrected(student) -> None:
     model = student()
     table = model.scores(torch.arange(model.history.n_users)).detach()
     users, items = table[:, 1:].argsort(dim=1, descending=True) + 1, table[1:].argsort(dim=0, descending=True).T + 1
-    model.lists.targets, model.item_lists = users[:, :20].int(), items[:, :15].int()
+    model.lists.on_host, model.item_lists = users[:, :20].int(), items[:, :15].int()
     model.on_epoch_start(0)
     assert not any(lag.any() for lag in model.lags.values())
     loss = model.distillation_loss(Batch(model.history.active_users, torch.arange(1, model.n_items)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recbole_hetcomp.model.student import Batch
+from recbole_hetcomp.model.batch import Batch
 
 
 def test_its_loss_is_that_of_de_and_rrd_by_their_weights(make_model, trained_pool) -> None:

@@ -7,7 +7,7 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_hetcomp.errors import UserError
-from recbole_hetcomp.model.student import Batch
+from recbole_hetcomp.model.batch import Batch
 
 METHODS = ["FitNet", "DE", "FTD", "HTD", "VkD", "EmbedDistill", "PCKD", "FreqD"]
 SMALL = {"list_depth": 20, "n_experts": 3, "n_top": 5, "n_random": 7, "n_candidates": 4}

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.knowledge import RULES, discrepancy
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.general_recommender.hetcompstudent import HetCompStudent
-from recbole_hetcomp.model.student import Batch
 from recbole_hetcomp.registry import properties_dir
 from recbole_hetcomp.teachers import Teacher, TeacherPool, Trajectory
 from recbole_hetcomp.teachers.ranking import top_unobserved

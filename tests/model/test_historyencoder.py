@@ -10,8 +10,8 @@ from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
 
 from recbole_hetcomp.knowledge.pseudo_users import ridge_fold_in
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.general_recommender.historyencoder import HistoryEncoder
-from recbole_hetcomp.model.student import Batch
 
 
 def build(make_config, split, **overrides) -> HistoryEncoder:

@@ -20,7 +20,7 @@ def test_the_loss_is_put_together_from_topologies_and_groups(learnt, batch, betw
     nearest = [(side.teacher @ model.auxiliary[side.name].gate.weight.T).argmax(1) for side in sides]
     groups = torch.cat([nearest[0], nearest[1] + 3])
     student, teacher = torch.cat([s.student for s in sides]).double(), torch.cat([s.teacher for s in sides]).double()
-    topology = entity_topology(student, teacher, groups) + group_topology(student, teacher, groups, between)
+    topology = entity_topology(student, teacher, groups) + group_topology(student, teacher, groups, 6, between)
     expected = 0.7 * topology.item() + 0.3 * sum(float((row**2).sum()) for row in gaps) / 32
     assert loss == pytest.approx(expected, rel=1e-4)
 

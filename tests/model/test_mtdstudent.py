@@ -9,8 +9,8 @@ import torch
 
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.losses import log_mass, plackett_luce_loss
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.general_recommender.mtdstudent import membership, tails, weighted_loss
-from recbole_hetcomp.model.student import Batch
 from recbole_hetcomp.quick_start import run_hetcomp
 
 N_TEACHERS = 3

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from recbole_hetcomp.model.student import Batch
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.quick_start import run_hetcomp
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from recbole.utils import init_seed
 
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.general_recommender.unkdstudent import (
     UnKDStudent,
     draw_pairs,
@@ -16,7 +17,6 @@ from recbole_hetcomp.model.general_recommender.unkdstudent import (
     pairs_of_groups,
     pairwise_loss,
 )
-from recbole_hetcomp.model.student import Batch
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
 SMALL = {"n_groups": 3, "n_pairs": 12, "group_depth": 15, "pair_temperature": 5.0}

@@ -13,7 +13,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.knowledge.sampling import draw_without_replacement
-from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
 

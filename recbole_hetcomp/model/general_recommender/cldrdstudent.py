@@ -18,7 +18,8 @@ from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.knowledge import discrepancy
 from recbole_hetcomp.losses import plackett_luce_loss, unordered_loss
 from recbole_hetcomp.losses.plackett_luce import log_floor
-from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
 RULES = ("fixed", "plateau")

@@ -15,7 +15,8 @@ from recbole.data.dataset import Dataset
 from torch import Tensor
 
 from recbole_hetcomp.errors import UserError
-from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.registry import get_model, properties_of
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 

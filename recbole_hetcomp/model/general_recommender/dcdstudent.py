@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.knowledge.sampling import draw_without_replacement
-from recbole_hetcomp.model.general_recommender.irrrdstudent import scores_of_users, some_of
+from recbole_hetcomp.knowledge.sampling import draw_without_replacement, some_of
+from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.general_recommender.irrrdstudent import scores_of_users, users_ranking_loss
 from recbole_hetcomp.model.general_recommender.rrdstudent import relaxed_ranking_loss
-from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.item_lists import top_users
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
@@ -81,36 +82,39 @@ class DCDStudent(DistilledRecommender):
             return
         was_training = self.training
         self.eval()
-        self.lags = {"users": self._lags_of(self.current_lists.targets, self.pair_scores)}
+        self.lags = {"users": self._lags_of(self.current_lists.on_host, self._scores_of_items)}
         if self.config["item_weight"]:
             self.lags["items"] = self._lags_of(self.item_lists, lambda items, users: scores_of_users(self, items, users))
         self.train(was_training)
 
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
-        before = self.current_lists.targets.clone()
+        before = self.current_lists.on_host.clone()
         line = super().on_validation(student_topk, epoch)
-        if not torch.equal(before, self.current_lists.targets):
+        if not torch.equal(before, self.current_lists.on_host):
             self.lags = {}
         return line
 
     def distillation_loss(self, batch: Batch) -> Tensor:
-        ranked, others = self.corrections("users", self.current_lists.targets, batch.users)
+        drawn = self.corrections("users", self.current_lists.on_host, batch.on_host.users)
+        ranked, others = (part.to(self.device, non_blocking=True) for part in drawn)
         scores = self.pair_scores(batch.users, torch.cat([ranked, others], 1))
         of_users = relaxed_ranking_loss(scores, ranked, others).mean()
         if not self.config["item_weight"]:
             return of_users
-        items = some_of(self.items_of(batch), self.config["items_per_batch"], self.generator)
-        ranked, others = self.corrections("items", self.item_lists, items)
-        scores = scores_of_users(self, items, torch.cat([ranked, others], 1))
-        return of_users + self.config["item_weight"] * relaxed_ranking_loss(scores, ranked, others).mean()
+        items = some_of(self.items_of(batch.on_host), self.config["items_per_batch"], self.generator)
+        of_items = users_ranking_loss(self, items, *self.corrections("items", self.item_lists, items))
+        return of_users + self.config["item_weight"] * of_items.mean()
 
     def corrections(self, side: str, lists: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """(A [B, n], Z [B, n]) int64 for `rows` [B] of `lists`: drawn entries that are ranked too low, and too high."""
-        listed, lag = lists[rows.to(lists.device)].cpu(), self.lags[side][rows.cpu()]
+        """(A [B, n], Z [B, n]) int64 for `rows` [B] of `lists`: drawn entries that are ranked too low, and too high.
+
+        All on the CPU.
+        """
+        listed, lag = lists[rows], self.lags[side][rows]
         sharpness, n = self.config["error_sharpness"], self.config["n_corrections"]
         too_low = draw_by_error(listed, error_of(lag, sharpness), n, self.generator)
         too_high = draw_by_error(listed, error_of(-lag, sharpness), n, self.generator)
-        return too_low.to(self.device), too_high.to(self.device)
+        return too_low, too_high
 
     def items_of(self, batch: Batch) -> Tensor:
         """[N] int64, each once: the items of the batch's interactions, for a batch of users those of their training."""
@@ -126,11 +130,14 @@ class DCDStudent(DistilledRecommender):
         super().load_distillation_state(state)
         self.lags = {side: lag.cpu() for side, lag in state["lags"].items()}
 
+    def _scores_of_items(self, users: Tensor, items: Tensor) -> Tensor:
+        return self.pair_scores(users.to(self.device), items.to(self.device))
+
     @torch.no_grad()
     def _lags_of(self, lists: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """[R, k] int16 on the CPU, for all `lists` [R, k]."""
         lags = torch.zeros(lists.shape, dtype=torch.int16)
         for rows in torch.arange(len(lists)).split(max(1, PAIRS_AT_ONCE // lists.size(1))):
-            listed = lists[rows.to(lists.device)].long().to(self.device)
-            lags[rows] = rank_lag(score(rows.to(self.device), listed), listed > 0).cpu()
+            listed = lists[rows].long()
+            lags[rows] = rank_lag(score(rows, listed), (listed > 0).to(self.device)).cpu()
         return lags

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent, Side, squared_distance
 from recbole_hetcomp.model.projectors import Experts, annealed, gumbel_softmax
-from recbole_hetcomp.model.student import Batch
 
 
 class DEStudent(EmbeddingStudent):

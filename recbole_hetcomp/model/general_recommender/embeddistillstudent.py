@@ -19,8 +19,9 @@ from recbole_hetcomp.history import users_per_block
 from recbole_hetcomp.knowledge.pseudo_users import nearest_neighbours, packed, perturbed, ridge_fold_in
 from recbole_hetcomp.knowledge.sampling import draw_by_rank, draw_outside
 from recbole_hetcomp.losses.soft_targets import score_cross_entropy
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent, squared_distance
-from recbole_hetcomp.model.student import Batch, HasHistories
+from recbole_hetcomp.model.student import HasHistories
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
 ITEM_TABLE = "backbone.item_embedding.weight"
@@ -78,33 +79,37 @@ class EmbedDistillStudent(EmbeddingStudent):
                 matched = distances(self.projected(side.name, side.student), side.teacher, config["distance"]).mean()
                 total = total + weights[side.name] * matched
         if config["score_weight"]:
-            total = total + config["score_weight"] * self.score_loss(batch.users)
+            total = total + config["score_weight"] * self.score_loss(batch)
         if config["pseudo_weight"]:
-            total = total + config["pseudo_weight"] * self.pseudo_loss(batch.users)
+            total = total + config["pseudo_weight"] * self.pseudo_loss(batch.on_host.users)
         return total
 
-    def score_loss(self, users: Tensor) -> Tensor:
-        """[]: the cross-entropy over fresh candidates of `users` [B], a mean over them."""
-        candidates = self.candidates(users.cpu()).to(users.device)
+    def score_loss(self, batch: Batch) -> Tensor:
+        """[]: the cross-entropy over fresh candidates of the batch's users, a mean over them."""
+        users, candidates = batch.users, self.candidates(batch.on_host.users).to(self.device, non_blocking=True)
         of_teacher = torch.einsum("bd,bnd->bn", self.teacher["user"][users], self.teacher["item"][candidates])
         of_student = self.pair_scores(users, candidates)
         return score_cross_entropy(of_student, of_teacher, candidates > 0, self.config["score_temperature"]).mean()
 
     def candidates(self, users: Tensor) -> Tensor:
-        """[B, 1 + n_top + n_random] int64, 0 = none left: a training item, items of the teacher's list, and others."""
+        """[B, 1 + n_top + n_random] int64, 0 = none left: a training item, items of the teacher's list, and others.
+
+        Of `users` [B], both on the CPU.
+        """
         config, history = self.config, self.history.padded(users)
-        listed = self.current_lists.targets[users.to(self.device)].cpu()
+        listed = self.current_lists.on_host[users]
         positive = self.history.drawn(users, self.generator)[:, None]
         top = draw_by_rank(listed, config["n_top"], config["sampling_temperature"], self.generator)
         others = draw_outside(torch.cat([history, listed.long()], 1), config["n_random"], self.n_items, self.generator)
         return torch.cat([positive, top, others], 1)
 
     def pseudo_loss(self, users: Tensor) -> Tensor:
-        """[]: the mean distance of made-up users, a share of `users` [B]."""
-        histories = self.pseudo_users(users.cpu())
-        histories = histories[(histories > 0).any(1)].to(users.device)  # whoever has lost all items is nobody
+        """[]: the mean distance of made-up users, a share of `users` [B], which are on the CPU."""
+        histories = self.pseudo_users(users)
+        histories = histories[(histories > 0).any(1)]  # whoever has lost all items is nobody
         if not len(histories):
-            return torch.zeros((), device=users.device)
+            return torch.zeros((), device=self.device)
+        histories = histories.to(self.device, non_blocking=True)
         present, ridge = histories > 0, self.config["pseudo_ridge"]
         target = ridge_fold_in(self.teacher["item"][histories], present, ridge)
         if isinstance(self.backbone, HasHistories):

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from recbole_hetcomp.knowledge.similarity_graph import SimilarityGraph, common_neighbours
 from recbole_hetcomp.losses.topology import unit_rows
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent, squared_distance
 from recbole_hetcomp.model.projectors import projector
-from recbole_hetcomp.model.student import Batch
 from recbole_hetcomp.teachers.pool import TeacherPool
 
 BLOCK = 512  # users or items whose common interactions with all others are counted at once
@@ -42,14 +42,13 @@ class FreqDStudent(EmbeddingStudent):
         return {name: projector(width, target, self.config["hidden_ratio"]) for name in ("user", "item")}
 
     def distillation_loss(self, batch: Batch) -> Tensor:
-        ids = {"user": batch.users, "item": self.items_of(batch)}
+        ids = {"user": batch.on_host.users, "item": self.items_of(batch)}
         settings = self.config["neighbour_share"], self.config["edge_keep"]
-        found = {name: self.graphs[name].low_pass(ids[name].cpu(), *settings, self.generator) for name in ids}
-        nodes = {name: near.to(self.device) for name, (near, _) in found.items()}
+        found = {name: self.graphs[name].low_pass(ids[name], *settings, self.generator) for name in ids}
         losses = []
-        for side in self.sides(Batch(nodes["user"], nodes["item"])):
-            passed = found[side.name][1].to(self.device)
-            own, other = passed @ self.auxiliary[side.name](side.student), passed @ side.teacher
+        for side in self.sides(Batch(found["user"][0], found["item"][0])):
+            low_pass = found[side.name][1].to(self.device)
+            own, other = low_pass @ self.auxiliary[side.name](side.student), low_pass @ side.teacher
             losses.append(distances(own, other, self.config["distance"]).mean())
         return torch.stack(losses).sum()
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from recbole_hetcomp.losses.topology import full_topology
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent
-from recbole_hetcomp.model.student import Batch
 
 
 class FTDStudent(EmbeddingStudent):

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from recbole_hetcomp.losses.topology import entity_topology, group_topology
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.embedding_student import Side, squared_distance
 from recbole_hetcomp.model.general_recommender.destudent import DEStudent
 from recbole_hetcomp.model.projectors import Experts
-from recbole_hetcomp.model.student import Batch
 from recbole_hetcomp.teachers.pool import TeacherPool
 
 
@@ -41,6 +41,7 @@ class HTDStudent(DEStudent):
         student, teacher = torch.cat([side.student for side in sides]), torch.cat([side.teacher for side in sides])
         groups = torch.cat([self.groups(side) for side in sides])
         assigning = squared_distance(torch.cat([self.projected(side) for side in sides]), teacher).mean()
-        topology = entity_topology(student, teacher, groups) + group_topology(student, teacher, groups, self.between)
+        of_groups = group_topology(student, teacher, groups, 2 * self.config["n_experts"], self.between)
+        topology = entity_topology(student, teacher, groups) + of_groups
         share = self.config["topology_share"]
         return share * topology + (1 - share) * assigning

@@ -9,35 +9,38 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.knowledge.sampling import draw_by_rank
+from recbole_hetcomp.knowledge.sampling import draw_by_rank, some_of
 from recbole_hetcomp.losses.lookup import look_up
 from recbole_hetcomp.losses.streaming import Vectors
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.general_recommender.rrdstudent import RRDStudent, draw_uninteresting, relaxed_ranking_loss
-from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.item_lists import by_item, top_users
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
 
 
 def scores_of_users(model: DistilledRecommender, items: Tensor, users: Tensor) -> Tensor:
-    """[N, n] the student's scores of `users` [N, n] for `items` [N], with gradients: `pair_scores` from the item side."""
-    pairs, of_pairs = users.reshape(-1), items.repeat_interleave(users.size(1))[:, None]
-    distinct, place = pairs.unique(return_inverse=True)  # where a vector is dear, each is made once
-    vectors = model.vectors(distinct)
-    if vectors is None:
-        return model.pair_scores(pairs, of_pairs).view(users.shape)
-    return Vectors(look_up(vectors.users, place), vectors.items).listed(of_pairs).scores.view(users.shape)
+    """[N, n] the student's scores of `users` [N, n] for `items` [N], both on the CPU, with gradients.
 
-
-def some_of(ids: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """[min(N, n)] of `ids` [N], drawn uniformly without replacement where there are more than n.
-
-    Args:
-        generator: on the CPU
+    `pair_scores` from the item side.
     """
-    if len(ids) <= n:
-        return ids
-    return ids[torch.randperm(len(ids), generator=generator)[:n].to(ids.device)]
+
+    def moved(ids: Tensor) -> Tensor:
+        return ids.to(model.device, non_blocking=True)
+
+    pairs, of_pairs = users.reshape(-1), moved(items.repeat_interleave(users.size(1))[:, None])
+    distinct, place = pairs.unique(return_inverse=True)  # where a vector is dear, each is made once
+    vectors = model.vectors(moved(distinct))
+    if vectors is None:
+        return model.pair_scores(moved(pairs), of_pairs).view(users.shape)
+    return Vectors(look_up(vectors.users, moved(place)), vectors.items).listed(of_pairs).scores.view(users.shape)
+
+
+def users_ranking_loss(model: DistilledRecommender, items: Tensor, ranked: Tensor, others: Tensor) -> Tensor:
+    """[N]: `relaxed_ranking_loss` for `items` [N] over users, `ranked` [N, n] above `others` [N, m], all ids on the CPU."""
+    scores = scores_of_users(model, items, torch.cat([ranked, others], 1))
+    return relaxed_ranking_loss(scores, *(ids.to(model.device, non_blocking=True) for ids in (ranked, others)))
 
 
 class IRRRDStudent(RRDStudent):
@@ -55,7 +58,7 @@ class IRRRDStudent(RRDStudent):
         teacher = SingleTeacher.from_config(teachers, self.config)
         self.item_lists = top_users(teacher, self.history, self.config["item_list_depth"])  # [I, item_list_depth], CPU
         self.item_history = by_item(self.history)
-        # [I, n_interesting_users], [I, n_uninteresting_users] int64
+        # [I, n_interesting_users], [I, n_uninteresting_users] int64, on the CPU
         self.interesting_users = self.uninteresting_users = torch.zeros(0)
 
     def on_epoch_start(self, epoch: int) -> None:
@@ -64,22 +67,21 @@ class IRRRDStudent(RRDStudent):
         drawn = draw_by_rank(self.item_lists, self.config["n_interesting_users"], temperature, self.generator)
         items = torch.arange(1, self.n_items)
         others = draw_uninteresting(self.item_lists, self.item_history, items, n_others, self.generator)
-        self.interesting_users, self.uninteresting_users = drawn.to(self.device), others.to(self.device)
+        self.interesting_users, self.uninteresting_users = drawn, others
 
     def distillation_loss(self, batch: Batch) -> Tensor:
-        items = some_of(self.items_of(batch.users), self.config["items_per_batch"], self.generator)
+        items = some_of(self.items_of(batch.on_host.users), self.config["items_per_batch"], self.generator)
         return super().distillation_loss(batch) + self.config["item_weight"] * self.item_side_loss(items)
 
     def items_of(self, users: Tensor) -> Tensor:
-        """[N] int64, each once: what the user side draws on for `users` [B]."""
+        """[N] int64, each once: what the user side draws on for `users` [B]; both on the CPU."""
         if self.config["sampled"]:
-            items = torch.cat([self.interesting[users], self.uninteresting[users]], 1).unique()
+            items = torch.cat([part[users] for part in self.drawn], 1).unique()
         else:
-            items = self.current_lists.targets[users, : self.config["n_interesting"]].unique().long()
+            items = self.current_lists.on_host[users, : self.config["n_interesting"]].unique().long()
         return items[items > 0]
 
     def item_side_loss(self, items: Tensor) -> Tensor:
-        """The mean over `items` [N] of the list loss over their drawn users; 0 where there are none."""
-        ranked, others = self.interesting_users[items], self.uninteresting_users[items]
-        scores = scores_of_users(self, items, torch.cat([ranked, others], 1))
-        return relaxed_ranking_loss(scores, ranked, others).sum() / max(len(items), 1)
+        """The mean over `items` [N], on the CPU, of the list loss over their drawn users; 0 where there are none."""
+        losses = users_ranking_loss(self, items, self.interesting_users[items], self.uninteresting_users[items])
+        return losses.sum() / max(len(items), 1)

@@ -18,7 +18,8 @@ from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.history import users_per_block
 from recbole_hetcomp.losses import Catalogue, Dense, Sampled, Vectors, log_mass
 from recbole_hetcomp.losses.plackett_luce import log_floor
-from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
 

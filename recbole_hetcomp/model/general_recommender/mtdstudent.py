@@ -14,7 +14,8 @@ from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.knowledge.sorted_rows import in_same_row
 from recbole_hetcomp.losses import plackett_luce_loss
 from recbole_hetcomp.losses.plackett_luce import log_floor
-from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
 WEIGHTS = ("uniform", "global", "user")

@@ -14,9 +14,9 @@ from torch.nn.functional import logsigmoid
 
 from recbole_hetcomp.knowledge.sampling import draw_by_rank
 from recbole_hetcomp.losses.soft_targets import score_cross_entropy
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.embedding_student import Side
 from recbole_hetcomp.model.general_recommender.destudent import DEStudent
-from recbole_hetcomp.model.student import Batch
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
 
@@ -37,14 +37,15 @@ class PCKDStudent(DEStudent):
 
     def distillation_loss(self, batch: Batch) -> Tensor:
         matching = super().distillation_loss(batch)
-        return matching + self.config["consistency_weight"] * self.consistency(batch.users).mean()
+        return matching + self.config["consistency_weight"] * self.consistency(batch.on_host.users).mean()
 
     def consistency(self, users: Tensor) -> Tensor:
-        """[B]: C(u) for `users` [B], over items drawn anew."""
+        """[B]: C(u) for `users` [B], on the CPU, over items drawn anew."""
         candidates = self.candidates(users)
         items, places = candidates.unique(return_inverse=True)
         present = candidates > 0
         present[:, 0] = True  # a user without a list: one candidate costs nothing
+        places, present = (part.to(self.device, non_blocking=True) for part in (places, present))
         own = [self._constant(side) for side in self.sides(Batch(users, items))]
         before, after = (
             torch.einsum("bd,bnd->bn", of_users, of_items[places])
@@ -55,10 +56,9 @@ class PCKDStudent(DEStudent):
         return score_cross_entropy(after, before, present, self.config["preference_temperature"])
 
     def candidates(self, users: Tensor) -> Tensor:
-        """[B, n] int64, 0 = none left: items of each user's list, drawn by rank."""
-        lists = self.current_lists.targets[users].cpu()
-        drawn = draw_by_rank(lists, self.config["n_candidates"], self.config["sampling_temperature"], self.generator)
-        return drawn.to(users.device)
+        """[B, n] int64, 0 = none left: items of each user's list, drawn by rank; `users` [B] and they are on the CPU."""
+        lists = self.current_lists.on_host[users]
+        return draw_by_rank(lists, self.config["n_candidates"], self.config["sampling_temperature"], self.generator)
 
     @staticmethod
     def _constant(side: Side) -> Side:

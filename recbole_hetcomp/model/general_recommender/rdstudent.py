@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
 from recbole_hetcomp.knowledge.sampling import draw_outside
-from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
 USERS_PER_BLOCK = 2**14  # users whose unobserved items are drawn at once

@@ -14,7 +14,8 @@ from torch import Tensor
 from recbole_hetcomp.history import History
 from recbole_hetcomp.knowledge.sampling import draw_by_rank, draw_outside
 from recbole_hetcomp.losses import plackett_luce_loss
-from recbole_hetcomp.model.student import Batch, DistilledRecommender
+from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
 ROWS_PER_BLOCK = 2**14  # users whose uninteresting items are drawn at once
@@ -66,16 +67,18 @@ class RRDStudent(DistilledRecommender):
 
     def learn_from(self, teachers: TeacherPool) -> None:
         self.lists = self.target_lists(teachers, self.config["list_depth"])
-        self.interesting = self.uninteresting = torch.zeros(0)  # [U, n_interesting], [U, n_uninteresting] int64
+        self.drawn = torch.zeros(0), torch.zeros(0)  # [U, n_interesting], [U, n_uninteresting] int64 on the CPU
+        self.interesting, self.uninteresting = self.drawn  # the same on the student's device
 
     def on_epoch_start(self, epoch: int) -> None:
         if not self.config["sampled"]:
             return
-        lists = self.current_lists.targets.cpu()
+        lists = self.current_lists.on_host
         drawn = draw_by_rank(lists, self.config["n_interesting"], self.config["sampling_temperature"], self.generator)
         n_others = self.config["n_uninteresting"]
         others = draw_uninteresting(lists, self.history, self.history.active_users, n_others, self.generator)
-        self.interesting, self.uninteresting = drawn.to(self.device), others.to(self.device)
+        self.drawn = drawn, others
+        self.interesting, self.uninteresting = (part.to(self.device) for part in self.drawn)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
         if self.config["sampled"]:

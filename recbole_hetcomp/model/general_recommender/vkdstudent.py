@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
 
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent, squared_distance
-from recbole_hetcomp.model.student import Batch
 
 
 class VkDStudent(EmbeddingStudent):
