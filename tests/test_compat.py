@@ -158,6 +158,7 @@ def patched():
         "amp": trainer_module.amp,
         "row_index": vars(Interaction)["__getitem__"],
         "negatives": vars(AbstractSampler)["sample_by_key_ids"],
+        "neumf_rows": vars(neumf.NeuMF).get("full_sort_predict"),
     }
 
 

@@ -26,11 +26,12 @@ from recbole.config import Config
 from recbole.data.dataset import dataset
 from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector
-from recbole.model.general_recommender import dgcf
+from recbole.model.general_recommender import dgcf, neumf
 from recbole.sampler.sampler import AbstractSampler
 from recbole.trainer import trainer
 
 from recbole_hetcomp.compat import faster, repairs
+from recbole_hetcomp.compat.neumf_rows import scores_of_all_items
 from recbole_hetcomp.compat.repairs import Undo, pretrained_loading, replaced, wrapped
 
 __all__ = ["REPAIRS", "Repair", "install", "pretrained_loading", "report", "uninstall"]
@@ -163,6 +164,13 @@ REPAIRS = (
         "any: negative items are tested one by one in a Python loop, a quarter of a training step",
         lambda: repairs.is_stock(AbstractSampler.sample_by_key_ids),
         wrapped(AbstractSampler, "sample_by_key_ids", faster.sampling_by_sorted_pairs),
+    ),
+    Repair(
+        "neumf_rows",
+        "not reported",
+        "any: NeuMF ranks the catalogue pair by pair, through a first layer that is a sum of a user's and an item's part",
+        lambda: "full_sort_predict" not in vars(neumf.NeuMF),
+        lambda: replaced(neumf.NeuMF, full_sort_predict=scores_of_all_items),
     ),
 )
 

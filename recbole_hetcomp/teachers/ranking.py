@@ -20,7 +20,7 @@ PAIRS_AT_ONCE = 2**18  # (user, item) pairs scored at once for models that canno
 def full_scores(model: Any, users: Tensor) -> Tensor:
     """[B, n_items] scores of all items for `users` [B], gradients included where they are enabled.
 
-    Models without `full_sort_predict` (NeuMF, for one) are asked for every pair.
+    Models without `full_sort_predict` (DMF, for one) are asked for every pair.
     """
     users = users.to(model.device)
     try:
@@ -31,9 +31,11 @@ def full_scores(model: Any, users: Tensor) -> Tensor:
 
 
 def scores_of(model: Any, users: Tensor, items: Tensor) -> Tensor:
-    """[B, n] scores of `items` [B, n] for `users` [B]; of models without `full_sort_predict` no other pair is computed."""
+    """[B, n] scores of `items` [B, n] for `users` [B]; of models that score pair by pair no other pair is computed."""
     users, items = users.to(model.device), items.to(model.device).long()
     try:
+        if getattr(model.full_sort_predict, "pair_by_pair", False):
+            raise NotImplementedError
         return model.full_sort_predict(Interaction({model.USER_ID: users})).view(len(users), -1).gather(1, items)
     except NotImplementedError:
         pairs = Interaction({model.USER_ID: users.repeat_interleave(items.size(1)), model.ITEM_ID: items.reshape(-1)})
