@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,13 @@ def check_student_alone(config: Config) -> None:
     check_settings(alone)
 
 
-def build_pool(config: Config, split: Split) -> TeacherPool:
+def build_pool(config: Config, split: Split, and_student_alone: bool = False) -> TeacherPool:
     """The pool that `config["teachers"]` asks for: what was trained before is loaded, the others are trained and kept.
+
+    Args:
+        config: of the run
+        split: the data
+        and_student_alone: whether `student_alone` will be asked for: where several are trained at once, so is it
 
     Raises:
         UserError: a teacher is unknown, named twice, no general recommender, or unable to train.
@@ -79,13 +85,15 @@ def build_pool(config: Config, split: Split) -> TeacherPool:
                 f"teachers: {name!r} has {teacher.trajectory.n_stages} checkpoints, and the teachers to be trained have the "
                 f"{stages} of trajectory_fractions; give it as many, or one"
             )
-    _train_side_by_side(config, split, trained)
+    _train_side_by_side(config, split, trained, and_student_alone)
     by_name.update({name: _teacher(config, split, name) for name in names if name not in by_name})
     return TeacherPool([by_name[name] for name in names])
 
 
-def _train_side_by_side(config: Config, split: Split, names: Sequence[str]) -> None:
+def _train_side_by_side(config: Config, split: Split, names: Sequence[str], and_student_alone: bool) -> None:
     """Train those of the teachers `names` that are not kept yet in `teacher_workers` processes, where that is above 1.
+
+    The student without distillation, where it is asked for, counts as one more of them.
 
     By joblib, whose backend `ray` spreads them over a Ray cluster (with a `checkpoint_dir` that all its machines see). Each
     process has its share of the threads; a teacher is the same as one trained alone with as many threads.
@@ -93,14 +101,16 @@ def _train_side_by_side(config: Config, split: Split, names: Sequence[str]) -> N
     Raises:
         UserError: what the first of the teachers that failed says, when the others have been trained and kept.
     """
-    missing = [name for name in names if not _folder(config, split, name).is_dir()]
+    missing = [partial(_teacher, config, split, name) for name in names if not _folder(config, split, name).is_dir()]
+    if and_student_alone and not folder_of(_alone(config), split.fingerprint, {}).is_dir():
+        missing.append(partial(student_alone, config, split))
     workers = min(config["teacher_workers"], len(missing))
     if workers < 2 or not parallel.is_first():
         return
     backend = config["teacher_backend"]
     threads = {"inner_max_num_threads": max(1, torch.get_num_threads() // workers)} if backend == "loky" else {}
     with parallel_config(backend=backend, n_jobs=workers, **threads):
-        failures = Parallel()(delayed(_train_in_worker)(config, split, name) for name in missing)
+        failures = Parallel()(delayed(_train_in_worker)(config, train) for train in missing)
     if backend == "loky":
         get_reusable_executor().shutdown()  # idle workers would hold on to their memory
     for failure in filter(None, failures):
@@ -119,11 +129,11 @@ def _check_backend(name: str) -> None:
         register_ray()
 
 
-def _train_in_worker(config: Config, split: Split, name: str) -> UserError | None:
-    """Train and keep a teacher in a process of its own; what makes it impossible is returned, lest others be cancelled."""
+def _train_in_worker(config: Config, train: Callable[[], Any]) -> UserError | None:
+    """Train and keep a model in a process of its own; what makes it impossible is returned, lest others be cancelled."""
     init_logger(config)
     try:
-        _teacher(config, split, name)
+        train()
     except UserError as error:
         return error
     return None

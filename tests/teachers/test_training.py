@@ -307,6 +307,18 @@ def test_teachers_trained_side_by_side_are_those_trained_one_by_one(make_config,
         assert torch.equal(one.scores(users), other.scores(users))
 
 
+def test_the_student_alone_is_trained_beside_the_teachers(make_config, split) -> None:
+    settings = {"teachers": ["EASE"], "student": "MF", "without_distillation_config": {"epochs": 3}}
+    later = make_config("HetCompStudent", **settings, checkpoint_dir="later/saved")
+    build_pool(later, split, and_student_alone=True)
+    assert kept(Path("later")) == ["EASE"]  # one worker: its turn comes when it is asked for
+    config = make_config("HetCompStudent", **settings, checkpoint_dir="beside/saved", teacher_workers=2)
+    build_pool(config, split, and_student_alone=True)
+    assert kept(Path("beside")) == ["EASE", "MF"]
+    ours, theirs = student_alone(config, split).state_dict(), student_alone(later, split).state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_of_teachers_side_by_side_one_that_fails_is_named_and_the_others_are_kept(make_config, split) -> None:
     spoilt = {"all": {"epochs": 2}, "BPR": {"epochs": 2, "learning_rate": 1e30}}
     config = make_config("HetCompStudent", teachers=["BPR", "LightGCN", "EASE"], teacher_config=spoilt, teacher_workers=2)
