@@ -6,6 +6,8 @@ matrices of users by items; here a user's candidates are the items in the teache
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
@@ -26,7 +28,7 @@ def ensemble_topk(items: Tensor, importance: Tensor, k: int) -> tuple[Tensor, Te
     An item enters only with a sum above 0, for an importance of 0 means that no teacher has an opinion. Importances are
     counted in steps of 2^-32, at least one step each: sums of integers are exact, so that the order of the teachers
     changes not a single bit, and what is equal is a tie. (exp(-rank / temperature) tells ranks apart up to 17 temperatures.)
-    The sums are a product of sparse matrices on the CPU, linear in the number of candidates.
+    On the CPU the sums are a product of sparse matrices, linear in the number of candidates; elsewhere they come by sorting.
 
     Args:
         items: [X, U, L] integer item ids below 2^24, 0 = no item, in any order
@@ -50,14 +52,14 @@ def ensemble_topk(items: Tensor, importance: Tensor, k: int) -> tuple[Tensor, Te
     least, most = int(items.min()), int(items.max())
     if least < 0 or most > ID_MASK:
         raise ValueError(f"item ids are {least} to {most}; those from 0 to {ID_MASK} can be merged")
-    steps, lists = _steps(importance.cpu()), items.cpu()
+    steps = _steps(importance.to(items.device))
     rows = max(1, BLOCK // (items.size(0) * items.size(2)))
     shared = steps.size(1) == 1
     blocks = [
         _topk_of_block(block, steps if shared else steps[:, start : start + rows], k)
-        for start, block in zip(range(0, items.size(1), rows), lists.split(rows, 1))
+        for start, block in zip(range(0, items.size(1), rows), items.split(rows, 1))
     ]
-    best = torch.cat(blocks).to(items.device)
+    best = torch.cat(blocks)
     found = best > 0
     return (ID_MASK - (best & ID_MASK)) * found, ((best >> ID_BITS).double() / 2**STEPS_IN_ONE).to(dtype)
 
@@ -85,18 +87,47 @@ def observed_ranking(observed: Tensor, k: int, *, temperature: float = 10.0) -> 
 
 def _topk_of_block(items: Tensor, steps: Tensor, k: int) -> Tensor:
     """[B, k] int64 of a few users: the largest sums, each before what is left of an id taken from the largest, or 0."""
-    totals = _sums(items, steps)
-    totals.data[totals.indices == 0] = 0  # no item
-    if totals.nnz and int(totals.data.max()) >> (63 - ID_BITS):
-        raise ValueError(f"importances sum up to {totals.data.max() / 2**STEPS_IN_ONE:.3g}; sums below 128 can be merged")
-    keys = (totals.data << ID_BITS) | (ID_MASK - totals.indices)  # among equal totals the smaller id is the larger key
-    keys *= totals.data > 0
-    counts = np.diff(totals.indptr)[:, None]
-    width = max(int(counts.max()), 1)
-    padded = np.zeros((len(counts), width), dtype=np.int64)
-    padded[np.arange(width) < counts] = keys
-    best = torch.from_numpy(padded).topk(min(k, width), dim=1).values
+    keys = (_keys_by_product if items.device.type == "cpu" else _keys_by_sorting)(items, steps)
+    best = keys.topk(min(k, keys.size(1)), dim=1).values
     return pad(best, (0, k - best.size(1)))
+
+
+def _keys_by_product(items: Tensor, steps: Tensor) -> Tensor:
+    """[B, n] int64: the `_keys` of each user's items, 0 in the places that are left; on the CPU.
+
+    Args:
+        items: [X, B, L] integer
+        steps: [X, B or 1, L] int64
+    """
+    sums = _sums(items, steps)
+    counts = np.diff(sums.indptr)[:, None]
+    padded = np.zeros((len(counts), max(int(counts.max()), 1)), dtype=np.int64)
+    padded[np.arange(padded.shape[1]) < counts] = _keys(sums.indices, sums.data)
+    return torch.from_numpy(padded)
+
+
+def _keys_by_sorting(items: Tensor, steps: Tensor) -> Tensor:
+    """[B, X * L] int64: as `_keys_by_product`, on any device."""
+    ids, order = items.long().transpose(0, 1).flatten(1).sort(dim=1)
+    counts = steps.expand(items.shape).transpose(0, 1).flatten(1).gather(1, order)
+    running, last = counts.cumsum(1), torch.ones_like(ids, dtype=torch.bool)
+    last[:, :-1] = ids[:, 1:] != ids[:, :-1]
+    before = ((running - counts) * last.roll(1, dims=1)).cummax(1).values  # what had been counted when the id began
+    return _keys(ids, (running - before) * last)
+
+
+def _keys(ids: Any, totals: Any) -> Any:
+    """int64: larger for a larger total, among equal ones for a smaller id; 0 for no item, and for a total of 0.
+
+    Args:
+        ids, totals: integers of one shape, both tensors or both numpy's, which are faster on the CPU; `totals` is changed
+    """
+    totals[ids == 0] = 0
+    if len(totals) and (most := int(totals.max())) >> (63 - ID_BITS):
+        raise ValueError(f"importances sum up to {most / 2**STEPS_IN_ONE:.3g}; sums below 128 can be merged")
+    keys = (totals << ID_BITS) | (ID_MASK - ids)
+    keys *= totals > 0
+    return keys
 
 
 def _sums(items: Tensor, steps: Tensor) -> csr_matrix:

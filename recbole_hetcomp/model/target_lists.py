@@ -69,9 +69,10 @@ class TargetLists:
         """
         if self.curriculum.due(epoch) and not self.curriculum.finished:
             teacher_topk = self.ensemble.items[..., : self.curriculum.k]
-            moved = self.curriculum.advance(student_topk, teacher_topk, epoch).any(0).nonzero().squeeze(1)
+            moves = self.curriculum.advance(student_topk.to(self.device), teacher_topk, epoch)
+            moved = moves.any(0).nonzero().squeeze(1).cpu()
             if len(moved):
-                self.on_host[moved] = self.ensemble.topk(self.on_host.size(1), self.curriculum.stage[:, moved], moved)
+                self.on_host[moved] = self.ensemble.topk(self.on_host.size(1), self._stages()[:, moved], moved)
                 self.targets = self.on_host.to(self.device)
 
     def of_teachers(self, k: int) -> Tensor:
@@ -102,8 +103,8 @@ class TargetLists:
         self.targets = self.on_host.to(self.device)
 
     def _stages(self, last: bool = False) -> Tensor:
-        """[X, U] the checkpoint of each teacher for each user."""
-        stage = self.curriculum.stage.long()
+        """[X, U] the checkpoint of each teacher for each user, on the CPU."""
+        stage = self.curriculum.stage.long().cpu()
         static = self.curriculum.n_stages == 1
         return torch.full_like(stage, self.ensemble.items.size(1) - 1) if last or static else stage
 

@@ -48,15 +48,21 @@ class Ensemble:
         depth: items a list that are looked at; those beyond count for nothing
         weighting: a teacher's importances are multiplied by (its validation score / the best one's) ** weighting; 0 is
             the plain sum. Teachers without a score, such as files, count as the best.
+        device: where the lists are merged; they lie on the CPU, and on another device only those of a block of users
 
     Attributes:
         items: [X, E, U, L] int32, 0 = no item
     """
 
     def __init__(
-        self, pool: TeacherPool, importance: Callable[[Tensor, Tensor], Tensor], depth: int, weighting: float = 0.0
+        self,
+        pool: TeacherPool,
+        importance: Callable[[Tensor, Tensor], Tensor],
+        depth: int,
+        weighting: float = 0.0,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self.pool = pool
+        self.pool, self.device = pool, device
         self.weights = teacher_weights(pool, weighting)
         self.importance = importance
         self.items, self.rank_std = pool.lists(depth)
@@ -66,7 +72,8 @@ class Ensemble:
         """The ensemble that `config` asks for; the lists are read up to the importance's cut-off, or to `max_depth`."""
         of_rank = IMPORTANCES[config["importance"]]
         depth = max_depth or config["importance_cutoff"]
-        return cls(pool, lambda ranks, rank_std: of_rank(ranks, rank_std, config), depth, config["teacher_weighting"])
+        weighting = config["teacher_weighting"]
+        return cls(pool, lambda ranks, rank_std: of_rank(ranks, rank_std, config), depth, weighting, config["device"])
 
     def candidates(self, stage: Tensor, users: Tensor) -> tuple[Tensor, Tensor]:
         """(items [X, B, L], importance [X, B, L] or [X, 1, L]) at the checkpoints `stage` [X, B] for `users` [B]."""
@@ -90,7 +97,8 @@ class Ensemble:
         lists = torch.zeros(len(users), k, dtype=torch.int32)
         for start in range(0, len(users), USERS_PER_BLOCK):
             block = slice(start, start + USERS_PER_BLOCK)
-            merged, _ = ensemble_topk(*self.candidates(stage[:, block], users[block]), k)
+            items, importance = self.candidates(stage[:, block], users[block])
+            merged, _ = ensemble_topk(items.to(self.device), importance.to(self.device), k)
             lists[block, : merged.size(1)] = merged.int()
         return lists
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from fractions import Fraction
 
 import pytest
@@ -41,6 +42,14 @@ def random_lists(seed: int, n_teachers: int, n_users: int, width: int, n_items: 
 
 def distinct_importance(items: Tensor, seed: int) -> Tensor:
     return torch.rand(items.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.01
+
+
+@pytest.fixture(autouse=True, params=["_keys_by_product", "_keys_by_sorting"])
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How sums are made on the CPU, and elsewhere: the same to the last bit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ensemble, "_keys_by_product", getattr(ensemble, request.param))
+        yield request.param
 
 
 sizes = {
