@@ -15,7 +15,6 @@ import reference
 import torch
 from recbole.data.interaction import Interaction
 from synthetic import (
-    DEPTH,
     N_ITEMS,
     N_STAGES,
     N_TEACHERS,
@@ -32,6 +31,7 @@ from recbole_hetcomp.knowledge import Curriculum, ensemble_topk, rank_importance
 from recbole_hetcomp.losses.streaming import log_mass
 from recbole_hetcomp.teachers import Trajectory
 
+CUTOFF = 100  # rank at which the importance ends, the reference's too
 SAMPLE = 200  # users on which the reference's loops are timed
 STEP_USERS = 256
 EPOCH_SAMPLE = 4  # batches of the reference's epoch
@@ -40,7 +40,8 @@ EPOCH_SAMPLE = 4  # batches of the reference's epoch
 def curriculum_row(lists: Tensor) -> Row:
     """One check in which every pair moves, and new targets for all users."""
     student, teacher_topk = lists[0, 0].roll(1, 0)[:, :50], lists[..., :50]
-    importance = rank_importance(torch.arange(DEPTH)).expand(N_TEACHERS, 1, DEPTH)
+    importance = rank_importance(torch.arange(CUTOFF)).expand(N_TEACHERS, 1, CUTOFF)
+    merged_lists = lists[..., :CUTOFF].contiguous()  # as `Ensemble` reads them
     everyone = torch.arange(N_USERS)
     curriculum = Curriculum(N_TEACHERS, N_USERS, N_STAGES)
     curriculum.advance(student, teacher_topk, 10)
@@ -50,7 +51,7 @@ def curriculum_row(lists: Tensor) -> Row:
     def ours() -> None:
         curriculum.load_state_dict(started)
         curriculum.advance(student, teacher_topk, 20)
-        ensemble_topk(lists[torch.arange(N_TEACHERS)[:, None], curriculum.stage.long(), everyone], importance, 100)
+        ensemble_topk(merged_lists[torch.arange(N_TEACHERS)[:, None], curriculum.stage.long(), everyone], importance, 100)
 
     few = lists[:, :, :SAMPLE]
     importances = [[reference.dense_importance(few[x, e], N_ITEMS) for e in range(N_STAGES)] for x in range(N_TEACHERS)]
@@ -61,7 +62,7 @@ def curriculum_row(lists: Tensor) -> Row:
         reference.curriculum_pass(of_student, of_teachers, stage, last, 1.04)
         reference.rebuild_targets(importances, stage)
 
-    chosen = lists[:, 1].contiguous()
+    chosen = merged_lists[:, 1].contiguous()
 
     def merging() -> None:
         ensemble_topk(chosen, importance, 100)
@@ -74,9 +75,9 @@ def curriculum_row(lists: Tensor) -> Row:
         f"{median(dense) / SAMPLE * 1e6:,.0f}",
         Ratio.of(dense, mine, N_USERS / SAMPLE),
         200,
-        bound=f"of the {whole:.0f} µs, merging {N_TEACHERS * DEPTH:,} candidates takes {merged:.0f}, comparing "
+        bound=f"of the {whole:.0f} µs, merging {N_TEACHERS * CUTOFF:,} candidates takes {merged:.0f}, comparing "
         f"{2 * N_TEACHERS} pairs of lists {whole - merged:.0f}; the target leaves {median(dense) / SAMPLE * 1e6 / 200:.0f}, "
-        f"or {median(dense) / SAMPLE * 1e9 / 200 / (N_TEACHERS * DEPTH + 100 * N_TEACHERS):.0f} ns an id that is read: "
+        f"or {median(dense) / SAMPLE * 1e9 / 200 / (N_TEACHERS * CUTOFF + 100 * N_TEACHERS):.0f} ns an id that is read: "
         "a few passes over the lists, each of 1 to 2 ns an id, are all that fits into that",
     )
 
