@@ -19,7 +19,7 @@ from recbole_hetcomp.split import fit_to_data, make_split
 from recbole_hetcomp.teachers.ranking import top_unobserved
 from recbole_hetcomp.teachers.training import teacher_config
 
-SAMPLE = 64  # users whom the paper's six kinds of teachers are asked for: NeuMF scores pair by pair
+SAMPLE = 64  # users whom the paper's six kinds of teachers are asked for
 
 
 def paper_row(dataset: SyntheticDataset) -> Row:

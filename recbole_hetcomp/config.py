@@ -14,7 +14,7 @@ from recbole.config import Config as RecBoleConfig
 
 from recbole_hetcomp.errors import UserError, close_matches
 from recbole_hetcomp.model.student import DistilledRecommender, backbone_class
-from recbole_hetcomp.registry import get_model, properties_dir, properties_of
+from recbole_hetcomp.registry import get_model, properties_dir, properties_of, settings_of_any_model
 
 # Keys that RecBole reads though none of its yaml files or argument lists names them.
 READ_BY_RECBOLE = {"config_files", "data_path", "dataset", "embedding_size", "group_offset", "ip", "local_rank", "loss_type"}
@@ -57,7 +57,8 @@ class Config(RecBoleConfig):
             example = {"model": "HetCompStudent", "dataset": "ml-100k"}[missing]
             raise UserError(f"{missing}: none is given; write --{missing}={example}") from error
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # and that a value is out of range
-            raise UserError(f"configuration: {error}") from error
+            setting = "metrics" if "no metric" in str(error) else "configuration"
+            raise UserError(f"{setting}: {error}") from error
 
     def _build_yaml_loader(self) -> type[SettingsLoader]:
         SettingsLoader.yaml_implicit_resolvers = super()._build_yaml_loader().yaml_implicit_resolvers
@@ -127,6 +128,9 @@ class Config(RecBoleConfig):
         """Log one line for every key given that nothing reads, with the nearest known one and where it came from.
 
         `config_dict` says what the dict was that this Config was built from.
+
+        Raises:
+            UserError: such a key is on the command line, near a known one, and no model at all has a setting of that name.
         """
         sources = {
             "the command line": self.cmd_config_dict,
@@ -136,6 +140,8 @@ class Config(RecBoleConfig):
         lines = []
         for key, near in self.unknown_keys().items():
             source = next(name for name, given in sources.items() if key in given)
+            if near and key in self.cmd_config_dict and key not in settings_of_any_model():
+                raise UserError(f"{key}: nothing reads a setting of this name{near}")
             lines.append(f"unknown setting {key!r} from {source} is not used{near}")
         for line in lines:
             getLogger().warning(line)

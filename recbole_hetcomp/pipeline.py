@@ -20,7 +20,7 @@ from recbole_hetcomp.evaluation.comparison import Row, add_fidelity, model_row, 
 from recbole_hetcomp.evaluation.significance import UserEvaluator
 from recbole_hetcomp.losses.lookup import Table
 from recbole_hetcomp.model.student import DistilledRecommender, backbone_class
-from recbole_hetcomp.registry import get_trainer
+from recbole_hetcomp.registry import get_trainer, properties_of
 from recbole_hetcomp.settings import check_settings
 from recbole_hetcomp.split import Loaders, Split, fit_to_data, make_split
 from recbole_hetcomp.teachers.cache import check_writable, fingerprint, settings_of
@@ -82,8 +82,18 @@ def check(config: Config) -> None:
     if issubclass(config.model_class, DistilledRecommender):
         check_teachers(config)
         backbone_class(str(config["student"]))
+        _check_student_size(config)
         if config["without_distillation"]:
             check_student_alone(config)
+
+
+def _check_student_size(config: Config) -> None:
+    """Raise a UserError for an `embedding_size` that the student would not heed."""
+    student, path = config["student"], properties_of(str(config["student"]))
+    own = {} if path is None else config.read_yaml(path) or {}
+    if own and config.given("embedding_size") and "embedding_size" not in own:
+        sizes = ", ".join(key for key in own if key.endswith("size")) or "nothing that sets it"
+        raise UserError(f"embedding_size: {student} has no such setting; its own are {sizes}")
 
 
 def run_on_split(config: Config, split: Split, saved: bool = True, compare: bool = True) -> dict[str, Any]:

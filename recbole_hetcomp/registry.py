@@ -26,8 +26,12 @@ HOMES = ("recbole_hetcomp.model.general_recommender", *(f"recbole.model.{kind}_r
 EXTERNAL = dict.fromkeys(("xgboost", "lightgbm"), "recbole.model.exlib_recommender")
 
 
-def get_model(name: str) -> type:
+def get_model(name: str, setting: str = "model") -> type:
     """The model class of that name, from the file of that name in lower case, as RecBole has it.
+
+    Args:
+        name: of the class
+        setting: the setting that names it
 
     Raises:
         UserError: there is no such model; the sentence offers close matches.
@@ -41,7 +45,8 @@ def get_model(name: str) -> type:
     for entry in _plugins():
         if entry.name == name:
             return entry.load()
-    raise UserError(f"there is no model named {name!r}{close_matches(name, known_models())}")
+    near = close_matches(name, known_models()) or "; give the name of a class, such as MF or LightGCN"
+    raise UserError(f"{setting}: there is no model named {name!r}{near}")
 
 
 def known_models() -> list[str]:
@@ -79,6 +84,13 @@ def properties_of(model: str) -> Path | None:
         if (folder / "model" / f"{model}.yaml").is_file():
             return folder / "model" / f"{model}.yaml"
     return None
+
+
+def settings_of_any_model() -> set[str]:
+    """Names of all settings in all yaml files, ours and RecBole's."""
+    folders = (properties_dir(), Path(recbole.__file__).parent / "properties")
+    lines = [line for folder in folders for path in folder.rglob("*.yaml") for line in path.read_text("utf-8").splitlines()]
+    return {line.partition(":")[0].strip() for line in lines if ":" in line}
 
 
 def _plugins() -> list[Any]:

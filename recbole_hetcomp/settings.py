@@ -128,6 +128,7 @@ OF_METHODS: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
             "pair_temperature",
             "position_temperature",
             "preference_temperature",
+            "pseudo_ridge",
             "sampling_temperature",
             "score_temperature",
             "temperature",
@@ -143,7 +144,6 @@ OF_METHODS: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
             "hidden_ratio",
             "item_weight",
             "overlap_weight",
-            "pseudo_ridge",
             "pseudo_share",
             "pseudo_weight",
             "score_weight",
@@ -166,12 +166,15 @@ OF_METHODS: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
 )
 
 
-def check_settings(config: Any) -> None:
-    """Raise a UserError for the first setting of `config` that is out of range; those it does not have are passed over."""
+def check_settings(config: Any, where: str = "") -> None:
+    """Raise a UserError for the first setting of `config` that is out of range; those it does not have are passed over.
+
+    `where` is put before the sentence: the setting that `config` is made from, where it is not the run's own.
+    """
     for wanted, fits, keys in (*RANGES, *(OF_METHODS if "distillation_weight" in config else ())):
         for key in keys:
             if key in config and not fits(config[key]):
-                raise UserError(f"{key}: {config[key]!r} must be {wanted}")
+                raise UserError(f"{where}{key}: {config[key]!r} must be {wanted}")
     if "valid_metric" in config:
         _check_valid_metric(config)
 

@@ -43,6 +43,16 @@ WRONG = {
     "unknown model": ({"model": "HetCompStudnt"}, "no model named 'HetCompStudnt'; did you mean 'HetCompStudent'"),
     "unknown teacher": ({"teachers": "['BPR','LigthGCN']"}, "no model named 'LigthGCN'; did you mean 'LightGCN'"),
     "unknown student": ({"student": "LightGNC"}, "no model named 'LightGNC'; did you mean 'LightGCN'"),
+    "misspelt setting": ({"curriculum_perod": "20"}, "curriculum_perod: nothing reads a setting of this name; did you mean"),
+    "a size that is not the student's": (
+        {"student": "NeuMF", "embedding_size": "8"},
+        "embedding_size: NeuMF has no such setting; its own are mf_embedding_size, mlp_embedding_size, mlp_hidden_size",
+    ),
+    "teacher's value": (
+        {"teacher_config": "{'BPR':{'embedding_size':'big'}}"},
+        "teacher_config of BPR: embedding_size: 'big' must be a whole number",
+    ),
+    "metric": ({"metrics": "['Recal']"}, "metrics: There is no metric named 'Recal'"),
     "sequential student": ({"student": "GRU4Rec"}, "student: 'GRU4Rec' is no general recommender"),
     "untrainable student": ({"student": "EASE"}, "student: EASE has no scores that can be trained"),
     "sequential teacher": ({"teachers": "['GRU4Rec']"}, "teachers are general recommenders"),
@@ -188,12 +198,19 @@ def test_a_damaged_trajectory_among_the_kept_ones_is_named(capsys, flags, settin
     assert path.stat().st_size == len(content)
 
 
-def test_a_misspelt_setting_is_a_warning_with_the_nearest_name(flags, caplog):
+def test_a_misspelt_setting_in_a_file_is_a_warning_with_the_nearest_name(flags, caplog, tmp_path):
+    (tmp_path / "own.yaml").write_text("curriculum_perod: 20\n")
     with caplog.at_level(logging.WARNING):
-        assert main(["--curriculum_perod=20", *replaced(flags, teachers="['BPR']")]) == 0
+        assert main([f"--config_files={tmp_path / 'own.yaml'}", *replaced(flags, teachers="['BPR']")]) == 0
     lines = [record.getMessage() for record in caplog.records if "unknown setting" in record.getMessage()]
     assert len(lines) == 1
-    assert "'curriculum_perod' from the command line is not used; did you mean 'curriculum_period'" in lines[0]
+    assert "'curriculum_perod' from a configuration file is not used; did you mean 'curriculum_period'" in lines[0]
+
+
+def test_a_setting_of_other_models_is_a_warning(flags, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert main(["--latent_dimension=2", *replaced(flags, teachers="['BPR']")]) == 0
+    assert "unknown setting 'latent_dimension' from the command line is not used" in caplog.text
 
 
 def test_known_settings_give_no_warning(flags, caplog):

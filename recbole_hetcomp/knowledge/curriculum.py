@@ -7,7 +7,7 @@ nearer to the *next* one. Source: Kang et al., HetComp, WWW 2023, and the consta
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -123,12 +123,6 @@ class Curriculum:
         """Whether a check belongs after this epoch; epochs count from 0, and `advance` itself does not ask."""
         return epoch >= self.period and epoch % self.period == 0
 
-    def to(self, device: Union[torch.device, str]) -> Curriculum:
-        """Moves the state; `advance` does so by itself to where the student's lists are."""
-        for name in _TENSORS:
-            setattr(self, name, getattr(self, name).to(device))
-        return self
-
     @torch.no_grad()
     def advance(self, student_topk: Tensor, teacher_topk: Tensor, epoch: int) -> Tensor:
         """One check of all pairs; the first one only notes where the student stands.
@@ -138,15 +132,15 @@ class Curriculum:
         as no target changes with it.
 
         Args:
-            student_topk: [U, K] integer item ids outside the user's training items, best first, 0 = no item
-            teacher_topk: [X, E, U, K'] likewise
+            student_topk: [U, K] integer item ids outside the user's training items, best first, 0 = no item; lists are
+                compared on its device
+            teacher_topk: [X, E, U, K'] likewise, on the CPU, as the state is
             epoch: counted from 0
 
         Returns:
             [X, U] bool, the pairs that moved on
         """
         self._check_shapes(student_topk, teacher_topk)
-        self.to(student_topk.device)
         if not self.started:
             return self._start(student_topk, teacher_topk)
         pending = self._pairs(self.stage < self.n_stages - 1)
@@ -174,7 +168,7 @@ class Curriculum:
                 f"this curriculum of {shape} with {self.n_stages}"
             )
         for name in _TENSORS:
-            setattr(self, name, state[name].to(self.stage.device, copy=True))
+            setattr(self, name, state[name].to("cpu", copy=True))
         self.started = bool(state["started"])
 
     def _start(self, student_topk: Tensor, teacher_topk: Tensor) -> Tensor:
@@ -199,15 +193,16 @@ class Curriculum:
     def _distances(self, student_topk: Tensor, teacher_topk: Tensor, pairs: Pairs) -> Tensor:
         teachers, users = pairs
         following = (self.stage[pairs].long() + 1).clamp(max=self.n_stages - 1)
-        lists = teacher_topk[tuple(part.to(teacher_topk.device) for part in (teachers, following, users))]  # [N, K']
-        return discrepancy(
-            student_topk[users],
+        lists = teacher_topk[teachers, following, users]  # [N, K']
+        distances = discrepancy(
+            student_topk[users.to(student_topk.device)],
             lists[:, : self.k].to(student_topk.device),
             k=self.k,
             temperature=self.temperature,
             relevance=self.relevance,
             decimals=self.rule.decimals,
         )
+        return distances.cpu()
 
     def _check_shapes(self, student_topk: Tensor, teacher_topk: Tensor) -> None:
         n_teachers, n_users = self.stage.shape

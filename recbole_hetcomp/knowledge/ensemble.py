@@ -16,7 +16,8 @@ from torch.nn.functional import pad
 
 from recbole_hetcomp.knowledge.importance import rank_importance
 
-BLOCK = 2**18  # candidates handled at a time: few enough for the processor's cache, whatever the number of users
+BLOCK = 2**18  # candidates handled at a time on the CPU: few enough for its cache, whatever the number of users
+BLOCK_ELSEWHERE = 2**22  # and on other devices, where few large pieces are faster
 STEPS_IN_ONE = 32  # log2 of the steps that an importance of 1 is counted in
 ID_BITS = 24  # of an item's id; a sum of importances, in steps, has the rest of an int64
 ID_MASK = 2**ID_BITS - 1
@@ -53,7 +54,7 @@ def ensemble_topk(items: Tensor, importance: Tensor, k: int) -> tuple[Tensor, Te
     if least < 0 or most > ID_MASK:
         raise ValueError(f"item ids are {least} to {most}; those from 0 to {ID_MASK} can be merged")
     steps = _steps(importance.to(items.device))
-    rows = max(1, BLOCK // (items.size(0) * items.size(2)))
+    rows = max(1, (BLOCK if items.device.type == "cpu" else BLOCK_ELSEWHERE) // (items.size(0) * items.size(2)))
     shared = steps.size(1) == 1
     blocks = [
         _topk_of_block(block, steps if shared else steps[:, start : start + rows], k)

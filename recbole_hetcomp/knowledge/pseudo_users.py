@@ -73,7 +73,10 @@ def ridge_fold_in(rows: Tensor, present: Tensor, ridge: float) -> Tensor:
         rows: [b, H, D] the vectors X of a history's items
         present: [b, H] bool, False = no item
         ridge: above 0
+
+    Autocast, which would round the products before they are inverted, is off.
     """
-    rows = rows * present[..., None]
-    gram = rows.transpose(1, 2) @ rows + ridge * torch.eye(rows.size(2), dtype=rows.dtype, device=rows.device)
-    return torch.linalg.solve_ex(gram, rows.sum(1)).result  # `solve` would wait for the device to say that it could
+    with torch.autocast(rows.device.type, enabled=False):
+        rows = rows.to(torch.promote_types(rows.dtype, torch.float32)) * present[..., None]
+        gram = rows.transpose(1, 2) @ rows + ridge * torch.eye(rows.size(2), dtype=rows.dtype, device=rows.device)
+        return torch.linalg.solve_ex(gram, rows.sum(1)).result  # `solve` would wait for the device to say that it could

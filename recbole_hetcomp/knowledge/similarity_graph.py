@@ -6,6 +6,7 @@ Source: Zhu, Zhang, "Exploring Feature-based Knowledge Distillation for Recommen
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,7 @@ def common_neighbours(rows: Tensor, columns: Tensor, shape: tuple[int, int], k: 
         block: rows compared with all at once
     """
     ones = torch.ones(len(rows))
-    matrix = torch.sparse_coo_tensor(torch.stack([rows, columns]), ones, shape).coalesce()
+    matrix = torch.sparse_coo_tensor(torch.stack([rows, columns]), ones, shape, check_invariants=False).coalesce()
     found = []
     for index in torch.arange(shape[0]).split(block):
         dense = matrix.index_select(0, index).to_dense()  # [b, m]
@@ -35,7 +36,7 @@ def common_neighbours(rows: Tensor, columns: Tensor, shape: tuple[int, int], k: 
 
 @dataclass(frozen=True)
 class LowPass:
-    """Some rows of a sparse matrix, as the entries that are not 0; torch's own sparse products wait for the device.
+    """Some rows of a sparse matrix, as the entries that are not 0.
 
     Attributes:
         rows, columns: [E] int64
@@ -48,15 +49,14 @@ class LowPass:
     weights: Tensor
     n_rows: int
 
-    def to(self, device: torch.device) -> LowPass:
-        """The same on `device`."""
-        rows, columns, weights = (part.to(device, non_blocking=True) for part in (self.rows, self.columns, self.weights))
-        return LowPass(rows, columns, weights, self.n_rows)
+    def moved(self, move: Callable[[Tensor], Tensor]) -> LowPass:
+        """The same with every tensor as `move` returns it."""
+        return LowPass(move(self.rows), move(self.columns), move(self.weights), self.n_rows)
 
     def __matmul__(self, vectors: Tensor) -> Tensor:
         """[N, D] -> [B, D], with gradients."""
         weighted = vectors.index_select(0, self.columns) * self.weights[:, None]
-        return vectors.new_zeros(self.n_rows, vectors.size(1)).index_add(0, self.rows, weighted)
+        return weighted.new_zeros(self.n_rows, vectors.size(1)).index_add(0, self.rows, weighted)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-HALF = (torch.float16, torch.bfloat16)
-
 
 def unit_rows(rows: Tensor) -> Tensor:
     """[n, d] -> [n, d]: x / |x|; a row of zeros stays, and gets no gradient."""
@@ -32,7 +30,7 @@ def full_topology(student: Tensor, teacher: Tensor) -> Tensor:
     be paired. A difference of large sums: autocast, which would round them, is off.
     """
     with torch.autocast(student.device.type, enabled=False):
-        s, t = (unit_rows(rows.float() if rows.dtype in HALF else rows) for rows in (student, teacher))
+        s, t = (unit_rows(rows.to(torch.promote_types(rows.dtype, torch.float32))) for rows in (student, teacher))
         n = len(s)
         if n <= s.size(1) + t.size(1):  # pairs are fewer, and exact
             return (s @ s.T - t @ t.T).square().mean()
@@ -89,9 +87,8 @@ def group_topology(student: Tensor, teacher: Tensor, groups: Tensor, n_groups: i
         between: entities or groups
     """
     membership = (groups[:, None] == torch.arange(n_groups, device=groups.device)).to(student.dtype)
-    share = (
-        n_groups / (membership.sum(0) > 0).to(student.dtype).sum()
-    )  # a prototype of nothing has no cosines, and adds nothing to the means
+    # A prototype of nothing has no cosines: it adds nothing to the sums, and the means are over the others.
+    share = n_groups / (membership.sum(0) > 0).to(student.dtype).sum()
     own, other = prototypes(student, membership), prototypes(teacher, membership)
     if between == "groups":
         return full_topology(own, other) * share**2

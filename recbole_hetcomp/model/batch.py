@@ -7,8 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
+from recbole_hetcomp.transfer import sent
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """What a distillation loss is taken over.
 
@@ -20,13 +22,15 @@ class Batch:
 
     users: Tensor
     items: Tensor | None
-    on_host: Batch = field(default=None)  # type: ignore[assignment]  # itself, of a batch that was not moved
+    on_host: Batch = field(default=None, repr=False)  # type: ignore[assignment]  # the batch itself where it is on the CPU
 
     def __post_init__(self) -> None:
         if self.on_host is None:
-            object.__setattr__(self, "on_host", self)
+            there = self.users.device.type == "cpu"
+            items = None if self.items is None else self.items.cpu()
+            object.__setattr__(self, "on_host", self if there else Batch(self.users.cpu(), items))
 
     def to(self, device: Any) -> Batch:
-        """This batch, which is on the CPU, on `device`."""
-        items = None if self.items is None else self.items.to(device, non_blocking=True)
-        return Batch(self.users.to(device, non_blocking=True), items, self)
+        """This batch on `device`."""
+        host = self.on_host
+        return Batch(sent(host.users, device), None if host.items is None else sent(host.items, device), host)

@@ -14,6 +14,7 @@ from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
+from recbole_hetcomp.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class EmbeddingStudent(DistilledRecommender):
         entities = {"user": batch.on_host.users, "item": self.items_of(batch)}
         if most is not None:
             entities = {name: some_of(given, most, self.generator) for name, given in entities.items()}
-        ids = {name: chosen.to(self.device, non_blocking=True) for name, chosen in entities.items()}
+        ids = {name: sent(chosen, self.device) for name, chosen in entities.items()}
         users, items = self.embeddings(ids["user"])
         own = {"user": users, "item": items[ids["item"]]}
         return [Side(name, ids[name], own[name], self.teacher[name][ids[name]]) for name in own]

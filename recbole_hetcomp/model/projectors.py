@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from recbole_hetcomp.knowledge.sampling import gumbel
+from recbole_hetcomp.transfer import sent
 
 
 def projector(width: int, target: int, hidden_ratio: float) -> nn.Module:
@@ -61,7 +62,7 @@ def gumbel_softmax(log_weights: Tensor, temperature: float, generator: torch.Gen
         temperature: above 0
         generator: of the noise, on any device
     """
-    noise = gumbel(tuple(log_weights.shape), generator).to(log_weights)
+    noise = sent(gumbel(tuple(log_weights.shape), generator), log_weights.device).to(log_weights.dtype)
     return ((log_weights + noise) / temperature).softmax(1)
 
 

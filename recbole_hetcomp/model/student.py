@@ -27,6 +27,7 @@ from recbole_hetcomp.model.target_lists import TargetLists, check_target_lists
 from recbole_hetcomp.registry import get_model
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.ranking import full_scores, top_unobserved
+from recbole_hetcomp.transfer import sent
 
 # Where RecBole's graph models keep the embeddings of their last evaluation; stale as soon as a parameter changes.
 EVALUATION_CACHES = ("restore_user_e", "restore_item_e")
@@ -157,7 +158,7 @@ class DistilledRecommender(GeneralRecommender):
         if not self.config["tail_samples"]:
             return Dense(self.scores(users))
         items, log_q = draw(self._proposal, self.config["tail_samples"], self.generator)
-        return Sampled(lambda listed: self.pair_scores(users, listed), items.to(self.device), log_q.to(self.device))
+        return Sampled(lambda listed: self.pair_scores(users, listed), sent(items, self.device), sent(log_q, self.device))
 
     def pair_scores(self, users: Tensor, items: Tensor) -> Tensor:
         """[B, n] the student's scores of `items` [B, n] for `users` [B], with gradients."""
@@ -270,7 +271,7 @@ class DistilledRecommender(GeneralRecommender):
 
 def _on(device: Any, interaction: Interaction) -> Interaction:
     """As RecBole's `to`, which waits for the device where there is one."""
-    return Interaction({name: values.to(device, non_blocking=True) for name, values in interaction.interaction.items()})
+    return Interaction({name: sent(values, device) for name, values in interaction.interaction.items()})
 
 
 def backbone_class(name: str) -> Any:
@@ -279,7 +280,7 @@ def backbone_class(name: str) -> Any:
     Raises:
         UserError: there is no such model, or it is no general recommender, or it is not trained by gradients.
     """
-    backbone: Any = get_model(name)
+    backbone: Any = get_model(name, "student")
     if not issubclass(backbone, GeneralRecommender) or issubclass(backbone, DistilledRecommender):
         raise UserError(f"student: {name!r} is no general recommender; choose MF, ML, DL or LightGCN")
     if backbone.type == ModelType.TRADITIONAL:

@@ -33,7 +33,8 @@ class TargetLists:
 
     Attributes:
         targets: [U, k] int32 on the student's device, best first, 0 = none left
-        on_host: the same lists on the CPU, from which items are drawn
+        on_host: the same lists on the CPU, from which items are drawn. They change in place; on another device `targets`
+            is put in anew
         final: [U, discrepancy_k] int32, the final ensemble's, on the CPU
     """
 
@@ -70,7 +71,7 @@ class TargetLists:
         if self.curriculum.due(epoch) and not self.curriculum.finished:
             teacher_topk = self.ensemble.items[..., : self.curriculum.k]
             moves = self.curriculum.advance(student_topk.to(self.device), teacher_topk, epoch)
-            moved = moves.any(0).nonzero().squeeze(1).cpu()
+            moved = moves.any(0).nonzero().squeeze(1)
             if len(moved):
                 self.on_host[moved] = self.ensemble.topk(self.on_host.size(1), self._stages()[:, moved], moved)
                 self.targets = self.on_host.to(self.device)
@@ -104,7 +105,7 @@ class TargetLists:
 
     def _stages(self, last: bool = False) -> Tensor:
         """[X, U] the checkpoint of each teacher for each user, on the CPU."""
-        stage = self.curriculum.stage.long().cpu()
+        stage = self.curriculum.stage.long()
         static = self.curriculum.n_stages == 1
         return torch.full_like(stage, self.ensemble.items.size(1) - 1) if last or static else stage
 

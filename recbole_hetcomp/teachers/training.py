@@ -55,14 +55,14 @@ def check_teachers(config: Config) -> None:
         else:
             own = teacher_config(config, name)
             own.warn_of_unknown_keys(f"teacher_config of {name}")
-            check_settings(own)
+            check_settings(own, f"teacher_config of {name}: ")
 
 
 def check_student_alone(config: Config) -> None:
     """Raise a UserError for a student that cannot be trained without teachers as asked, before anything is trained."""
     alone = _alone(config)
     alone.warn_of_unknown_keys("without_distillation_config")
-    check_settings(alone)
+    check_settings(alone, "without_distillation_config: ")
 
 
 def build_pool(config: Config, split: Split, and_student_alone: bool = False) -> TeacherPool:
@@ -102,6 +102,7 @@ def _train_side_by_side(config: Config, split: Split, names: Sequence[str], and_
         UserError: what the first of the teachers that failed says, when the others have been trained and kept.
     """
     missing = [partial(_teacher, config, split, name) for name in names if not _folder(config, split, name).is_dir()]
+    n_teachers = len(missing)
     if and_student_alone and not folder_of(_alone(config), split.fingerprint, {}).is_dir():
         missing.append(partial(student_alone, config, split))
     workers = min(config["teacher_workers"], len(missing))
@@ -113,7 +114,7 @@ def _train_side_by_side(config: Config, split: Split, names: Sequence[str], and_
         failures = Parallel()(delayed(_train_in_worker)(config, train) for train in missing)
     if backend == "loky":
         get_reusable_executor().shutdown()  # idle workers would hold on to their memory
-    for failure in filter(None, failures):
+    for failure in filter(None, failures[:n_teachers]):  # the student alone says what it fails of when it is asked for
         raise failure
 
 
@@ -145,7 +146,7 @@ def _from_file(name: str, split: Split) -> Teacher:
 
 def teacher_config(config: Config, name: str) -> Config:
     """A teacher's Config: RecBole's defaults, our yaml file for it, `teacher_config`'s part for all, then its own part."""
-    model: Any = get_model(name)
+    model: Any = get_model(name, "teachers")
     if model.type not in (ModelType.GENERAL, ModelType.TRADITIONAL):
         raise UserError(f"teachers: {name!r} is a {model.type.name.lower()} model; teachers are general recommenders")
     if issubclass(model, DistilledRecommender):

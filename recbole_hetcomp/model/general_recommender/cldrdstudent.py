@@ -65,7 +65,7 @@ class CLDRDStudent(DistilledRecommender):
 
     def _advance(self, student_topk: Tensor) -> None:
         """The next stage, where the student has come no nearer to its lists."""
-        users, lists = self.history.active_users, self.current_lists.targets.cpu()
+        users, lists = self.history.active_users, self.current_lists.on_host
         distance = float(discrepancy(student_topk[users], lists[users], k=lists.size(1), relevance="graded").mean())
         stalled = distance > self.nearest - self.config["stage_gain"]
         if stalled and self.stage < len(self.ordered) - 1:

@@ -36,7 +36,7 @@ class CompositeStudent(DistilledRecommender):
         self.needs = Needs(*(any(getattr(one, name) for one in needs) for name in Needs.__dataclass_fields__))
 
     def _part(self, name: str, dataset: Dataset) -> DistilledRecommender:
-        method: Any = get_model(f"{name}Student")
+        method: Any = get_model(f"{name}Student", "methods")
         if not issubclass(method, DistilledRecommender) or issubclass(method, CompositeStudent):
             raise UserError(f"methods: {name!r} is no single distillation method; name others, such as RRD")
         path = properties_of(f"{name}Student")

@@ -20,6 +20,7 @@ from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.item_lists import top_users
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
+from recbole_hetcomp.transfer import sent
 
 PAIRS_AT_ONCE = 2**18  # listed pairs that the student scores at once
 
@@ -96,7 +97,7 @@ class DCDStudent(DistilledRecommender):
 
     def distillation_loss(self, batch: Batch) -> Tensor:
         drawn = self.corrections("users", self.current_lists.on_host, batch.on_host.users)
-        ranked, others = (part.to(self.device, non_blocking=True) for part in drawn)
+        ranked, others = (sent(part, self.device) for part in drawn)
         scores = self.pair_scores(batch.users, torch.cat([ranked, others], 1))
         of_users = relaxed_ranking_loss(scores, ranked, others).mean()
         if not self.config["item_weight"]:

@@ -23,6 +23,7 @@ from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent, squared_distance
 from recbole_hetcomp.model.student import HasHistories
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
+from recbole_hetcomp.transfer import sent
 
 ITEM_TABLE = "backbone.item_embedding.weight"
 NEIGHBOURS_BLOCK = 1024  # items whose cosines with all items are held at once
@@ -86,7 +87,7 @@ class EmbedDistillStudent(EmbeddingStudent):
 
     def score_loss(self, batch: Batch) -> Tensor:
         """[]: the cross-entropy over fresh candidates of the batch's users, a mean over them."""
-        users, candidates = batch.users, self.candidates(batch.on_host.users).to(self.device, non_blocking=True)
+        users, candidates = batch.users, sent(self.candidates(batch.on_host.users), self.device)
         of_teacher = torch.einsum("bd,bnd->bn", self.teacher["user"][users], self.teacher["item"][candidates])
         of_student = self.pair_scores(users, candidates)
         return score_cross_entropy(of_student, of_teacher, candidates > 0, self.config["score_temperature"]).mean()
@@ -109,7 +110,7 @@ class EmbedDistillStudent(EmbeddingStudent):
         histories = histories[(histories > 0).any(1)]  # whoever has lost all items is nobody
         if not len(histories):
             return torch.zeros((), device=self.device)
-        histories = histories.to(self.device, non_blocking=True)
+        histories = sent(histories, self.device)
         present, ridge = histories > 0, self.config["pseudo_ridge"]
         target = ridge_fold_in(self.teacher["item"][histories], present, ridge)
         if isinstance(self.backbone, HasHistories):

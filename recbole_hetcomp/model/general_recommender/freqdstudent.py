@@ -7,6 +7,7 @@ Source: Zhu, Zhang, "Exploring Feature-based Knowledge Distillation for Recommen
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent, squared_distance
 from recbole_hetcomp.model.projectors import projector
 from recbole_hetcomp.teachers.pool import TeacherPool
+from recbole_hetcomp.transfer import sent
 
 BLOCK = 512  # users or items whose common interactions with all others are counted at once
 
@@ -47,7 +49,7 @@ class FreqDStudent(EmbeddingStudent):
         found = {name: self.graphs[name].low_pass(ids[name], *settings, self.generator) for name in ids}
         losses = []
         for side in self.sides(Batch(found["user"][0], found["item"][0])):
-            low_pass = found[side.name][1].to(self.device)
+            low_pass = found[side.name][1].moved(partial(sent, device=self.device))
             own, other = low_pass @ self.auxiliary[side.name](side.student), low_pass @ side.teacher
             losses.append(distances(own, other, self.config["distance"]).mean())
         return torch.stack(losses).sum()

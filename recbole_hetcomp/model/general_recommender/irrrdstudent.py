@@ -6,6 +6,8 @@ Source: Kang, Hwang, Kweon, Yu, "Item-side Ranking Regularized Distillation for 
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.item_lists import by_item, top_users
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
+from recbole_hetcomp.transfer import sent
 
 
 def scores_of_users(model: DistilledRecommender, items: Tensor, users: Tensor) -> Tensor:
@@ -26,9 +29,7 @@ def scores_of_users(model: DistilledRecommender, items: Tensor, users: Tensor) -
     `pair_scores` from the item side.
     """
 
-    def moved(ids: Tensor) -> Tensor:
-        return ids.to(model.device, non_blocking=True)
-
+    moved = partial(sent, device=model.device)
     pairs, of_pairs = users.reshape(-1), moved(items.repeat_interleave(users.size(1))[:, None])
     distinct, place = pairs.unique(return_inverse=True)  # where a vector is dear, each is made once
     vectors = model.vectors(moved(distinct))
@@ -40,7 +41,7 @@ def scores_of_users(model: DistilledRecommender, items: Tensor, users: Tensor) -
 def users_ranking_loss(model: DistilledRecommender, items: Tensor, ranked: Tensor, others: Tensor) -> Tensor:
     """[N]: `relaxed_ranking_loss` for `items` [N] over users, `ranked` [N, n] above `others` [N, m], all ids on the CPU."""
     scores = scores_of_users(model, items, torch.cat([ranked, others], 1))
-    return relaxed_ranking_loss(scores, *(ids.to(model.device, non_blocking=True) for ids in (ranked, others)))
+    return relaxed_ranking_loss(scores, *(sent(ids, model.device) for ids in (ranked, others)))
 
 
 class IRRRDStudent(RRDStudent):

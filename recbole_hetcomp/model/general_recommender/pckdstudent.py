@@ -18,6 +18,7 @@ from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.embedding_student import Side
 from recbole_hetcomp.model.general_recommender.destudent import DEStudent
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
+from recbole_hetcomp.transfer import sent
 
 
 class PCKDStudent(DEStudent):
@@ -45,7 +46,7 @@ class PCKDStudent(DEStudent):
         items, places = candidates.unique(return_inverse=True)
         present = candidates > 0
         present[:, 0] = True  # a user without a list: one candidate costs nothing
-        places, present = (part.to(self.device, non_blocking=True) for part in (places, present))
+        places, present = (sent(part, self.device) for part in (places, present))
         own = [self._constant(side) for side in self.sides(Batch(users, items))]
         before, after = (
             torch.einsum("bd,bnd->bn", of_users, of_items[places])

@@ -47,7 +47,7 @@ class RCEKDStudent(DistilledRecommender):
 
     def on_epoch_start(self, epoch: int) -> None:
         config = self.config
-        ranked, lists = self.ranking(config["sample_depth"]).long(), self.current_lists.targets.cpu().long()
+        ranked, lists = self.ranking(config["sample_depth"]).long(), self.current_lists.on_host.long()
         first = ranked[:, : config["n_ranked"]]
         parts = []
         for own, listed in zip(ranked.split(USERS_PER_BLOCK), lists.split(USERS_PER_BLOCK)):

@@ -25,7 +25,7 @@ class VkDStudent(EmbeddingStudent):
     """
 
     def auxiliary_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
-        return {name: orthogonal(nn.Linear(width, target, bias=False)) for name in ("user", "item")}
+        return {name: _orthonormal(nn.Linear(width, target, bias=False)) for name in ("user", "item")}
 
     def distillation_loss(self, batch: Batch) -> Tensor:
         losses = [
@@ -33,6 +33,11 @@ class VkDStudent(EmbeddingStudent):
             for side in self.sides(batch)
         ]
         return torch.stack(losses).sum()
+
+
+def _orthonormal(linear: nn.Module) -> nn.Module:
+    """With columns that stay orthonormal; not by torch's choice for square maps, which looks at numbers of the device."""
+    return orthogonal(linear, orthogonal_map="householder")
 
 
 def centred(rows: Tensor) -> Tensor:
