@@ -18,11 +18,13 @@ import recbole
 import scipy.sparse
 import torch
 from recbole.config import Config
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.data.dataset import Dataset
 from recbole.data.dataset import dataset as dataset_module
 from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector, DataStruct
-from recbole.model.general_recommender import dgcf, neumf
+from recbole.model.general_recommender import dgcf, lightgcn, neumf
 from recbole.sampler.sampler import AbstractSampler
 from recbole.trainer import Trainer
 from recbole.trainer import trainer as trainer_module
@@ -158,6 +160,10 @@ def patched():
         "amp": trainer_module.amp,
         "row_index": vars(Interaction)["__getitem__"],
         "negatives": vars(AbstractSampler)["sample_by_key_ids"],
+        "batches": vars(AbstractDataLoader)["__init__"],
+        "full_sort_users": vars(FullSortEvalDataLoader)["collate_fn"],
+        "lightgcn_rows": vars(lightgcn.LightGCN)["get_norm_adj_mat"],
+        "lightgcn": lightgcn.torch,
         "neumf_rows": vars(neumf.NeuMF).get("full_sort_predict"),
     }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
 from recbole.sampler import Sampler
 from recbole.sampler.sampler import AbstractSampler
@@ -12,15 +14,23 @@ from recbole.sampler.sampler import AbstractSampler
 from recbole_hetcomp import compat
 
 
+def functions():
+    return (
+        Interaction.__getitem__,
+        AbstractSampler.sample_by_key_ids,
+        AbstractDataLoader.__init__,
+        FullSortEvalDataLoader.collate_fn,
+    )
+
+
 @pytest.fixture
 def stock():
-    """(Interaction.__getitem__, AbstractSampler.sample_by_key_ids) as RecBole has them."""
+    """The functions that are replaced, as RecBole has them."""
     compat.uninstall()
-    functions = Interaction.__getitem__, AbstractSampler.sample_by_key_ids
+    found = functions()
     compat.install()
-    assert functions[0] is not Interaction.__getitem__
-    assert functions[1] is not AbstractSampler.sample_by_key_ids
-    return functions
+    assert not any(ours is theirs for ours, theirs in zip(functions(), found))
+    return found
 
 
 INDICES = {
@@ -86,3 +96,47 @@ def test_users_that_there_are_not_are_refused_as_ever(split, unknown) -> None:
     sampler = Sampler(["train"], [split.train]).set_phase("train")
     with pytest.raises(ValueError, match="not exist"):
         sampler.sample_by_user_ids(np.array([1, unknown]), None, 1)
+
+
+def loaders_of(make_config, split, monkeypatch, init, **settings):
+    monkeypatch.setattr(AbstractDataLoader, "__init__", init)
+    return split.loaders(make_config("BPR", **settings))
+
+
+def same_batches(ours, theirs) -> None:
+    assert ours.columns == theirs.columns
+    for name in ours.columns:
+        assert torch.equal(ours[name], theirs[name])
+
+
+@pytest.mark.parametrize("loading", [{}, {"shuffle": False}, {"worker": 1}, {"train_batch_size": 10**6}], ids=str)
+def test_training_batches_are_the_same_draws_epoch_after_epoch(stock, make_config, split, monkeypatch, loading) -> None:
+    ours, theirs = (
+        loaders_of(make_config, split, monkeypatch, init, **{"train_batch_size": 100, **loading}).train
+        for init in (AbstractDataLoader.__init__, stock[2])
+    )
+    assert len(ours) == len(theirs)
+    for epoch in range(3):
+        batches = []
+        for loader in (ours, theirs):
+            np.random.seed(epoch)
+            batches.append(list(loader))
+        assert len(batches[0]) == len(batches[1]) == len(ours)
+        for mine, other in zip(*batches):
+            same_batches(mine, other)
+        assert torch.equal(ours.generator.get_state(), theirs.generator.get_state())
+
+
+@pytest.mark.parametrize("users_at_once", [1, 7, 10**6])
+def test_evaluation_batches_are_the_same(stock, make_config, split, users_at_once) -> None:
+    loader = split.loaders(make_config("BPR", eval_batch_size=users_at_once * split.whole.item_num)).valid
+    batches = 0
+    for index in loader.batch_sampler:
+        (ours, (ours_u, ours_i), *ours_positive) = loader.collate_fn(index)
+        (theirs, (theirs_u, theirs_i), *theirs_positive) = stock[3](loader, index)
+        same_batches(ours, theirs)
+        for mine, other in zip((ours_u, ours_i, *ours_positive), (theirs_u, theirs_i, *theirs_positive)):
+            assert torch.equal(mine, other)
+            assert mine.dtype == other.dtype
+        batches += 1
+    assert batches == len(loader)

@@ -23,14 +23,17 @@ import recbole
 import scipy.sparse
 import torch
 from recbole.config import Config
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.data.dataset import dataset
 from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector
-from recbole.model.general_recommender import dgcf, neumf
+from recbole.model.general_recommender import dgcf, lightgcn, neumf
 from recbole.sampler.sampler import AbstractSampler
 from recbole.trainer import trainer
 
 from recbole_hetcomp.compat import faster, repairs
+from recbole_hetcomp.compat.lightgcn_rows import propagate_by_rows
 from recbole_hetcomp.compat.neumf_rows import scores_of_all_items
 from recbole_hetcomp.compat.repairs import Undo, pretrained_loading, replaced, wrapped
 
@@ -164,6 +167,27 @@ REPAIRS = (
         "any: negative items are tested one by one in a Python loop, a quarter of a training step",
         lambda: repairs.is_stock(AbstractSampler.sample_by_key_ids),
         wrapped(AbstractSampler, "sample_by_key_ids", faster.sampling_by_sorted_pairs),
+    ),
+    Repair(
+        "batches",
+        "not reported",
+        "any: the row numbers of a batch are gathered one by one in Python, a tenth of a training step and more",
+        lambda: repairs.is_stock(AbstractDataLoader.__init__),
+        wrapped(AbstractDataLoader, "__init__", faster.loading_by_arrays),
+    ),
+    Repair(
+        "full_sort_users",
+        "not reported",
+        "any: an evaluation makes two tensors for each user, a quarter of its time where models are small",
+        lambda: repairs.is_stock(FullSortEvalDataLoader.collate_fn),
+        wrapped(FullSortEvalDataLoader, "collate_fn", faster.users_of_full_sort),
+    ),
+    Repair(
+        "lightgcn_rows",
+        "not reported",
+        "torch with MKL: on the CPU LightGCN multiplies by a matrix in coordinates, four times slower than one in rows",
+        lambda: torch.backends.mkl.is_available() and lightgcn.torch is torch,
+        propagate_by_rows,
     ),
     Repair(
         "neumf_rows",

@@ -1,13 +1,14 @@
-"""Two of RecBole's inner loops that take half of a training step, with the same results to the last bit, but faster."""
+"""RecBole's inner loops over the rows of a batch, with the same results to the last bit, but faster."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
+from torch.utils.data import RandomSampler, SequentialSampler
 
 KEY_BITS = 32  # of a value's id beside its key's in one int64
 
@@ -59,3 +60,72 @@ def _are_in(pairs: np.ndarray, ascending: np.ndarray) -> np.ndarray:
         return np.zeros(len(pairs), dtype=bool)
     places = np.searchsorted(ascending, pairs)
     return ascending[np.minimum(places, len(ascending) - 1)] == pairs
+
+
+class Places:
+    """The row numbers 0 to n - 1, as a loader's data set: a batch of them comes as one array."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, place: int) -> int:
+        return range(self.n)[place]
+
+    def __getitems__(self, places: Any) -> np.ndarray:
+        return np.asarray(places)
+
+
+class BatchesOfPlaces:
+    """[<= size] int64 arrays of what a sampler gives, one behind the other; the draws are the sampler's own.
+
+    It is read to its end before the first batch is given, as the last thing that it draws is part of its state.
+    """
+
+    def __init__(self, sampler: Iterable[int], n: int, size: int) -> None:
+        self.sampler, self.n, self.batch_size, self.drop_last = sampler, n, size, False
+
+    def __len__(self) -> int:
+        return -(-self.n // self.batch_size)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        places = np.fromiter(self.sampler, np.int64)  # with the first batch, after what torch draws for the loader itself
+        for start in range(0, len(places), self.batch_size):
+            yield places[start : start + self.batch_size]
+
+
+def loading_by_arrays(stock: Callable[..., None]) -> Callable[..., None]:
+    def make(self: Any, *arguments: Any, **settings: Any) -> None:
+        """`AbstractDataLoader.__init__`; then batches are cut from one array of row numbers, not gathered one by one.
+
+        torch calls a loader's parts constant once it is made, so they are changed beneath its `__setattr__`.
+        """
+        stock(self, *arguments, **settings)
+        if type(self.sampler) in (RandomSampler, SequentialSampler):
+            batches = BatchesOfPlaces(self.sampler, len(self.sampler), self.batch_size)
+            vars(self).update(dataset=Places(self.sample_size), batch_sampler=batches)
+
+    return make
+
+
+def users_of_full_sort(stock: Callable[..., Any]) -> Callable[..., Any]:
+    def collate_fn(self: Any, index: Any) -> Any:
+        """`FullSortEvalDataLoader.collate_fn` without a tensor for each user."""
+        if self.is_sequential:
+            return stock(self, index)
+        user_df = self.user_df[np.array(index)]
+        users = user_df[self.uid_field].numpy()
+        (history_u, history_i), (positive_u, positive_i) = (
+            _side_by_side(lists[users]) for lists in (self.uid2history_item, self.uid2positive_item)
+        )
+        return user_df, (history_u, history_i), positive_u, positive_i
+
+    return collate_fn
+
+
+def _side_by_side(lists: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """[B] of tensors -> the places in it and the values, of all tensors together."""
+    lengths = torch.tensor([len(values) for values in lists])
+    return torch.repeat_interleave(torch.arange(len(lists)), lengths), torch.cat(list(lists))

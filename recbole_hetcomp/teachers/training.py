@@ -102,19 +102,18 @@ def _train_side_by_side(config: Config, split: Split, names: Sequence[str], and_
         UserError: what the first of the teachers that failed says, when the others have been trained and kept.
     """
     missing = [partial(_teacher, config, split, name) for name in names if not _folder(config, split, name).is_dir()]
-    n_teachers = len(missing)
-    if and_student_alone and not folder_of(_alone(config), split.fingerprint, {}).is_dir():
-        missing.append(partial(student_alone, config, split))
-    workers = min(config["teacher_workers"], len(missing))
+    alone = and_student_alone and not folder_of(_alone(config), split.fingerprint, {}).is_dir()
+    jobs = [partial(student_alone, config, split)] * alone + missing  # it is long, and a long one at the end runs by itself
+    workers = min(config["teacher_workers"], len(jobs))
     if workers < 2 or not parallel.is_first():
         return
     backend = config["teacher_backend"]
     threads = {"inner_max_num_threads": max(1, torch.get_num_threads() // workers)} if backend == "loky" else {}
     with parallel_config(backend=backend, n_jobs=workers, **threads):
-        failures = Parallel()(delayed(_train_in_worker)(config, train) for train in missing)
+        failures = Parallel()(delayed(_train_in_worker)(config, train) for train in jobs)
     if backend == "loky":
         get_reusable_executor().shutdown()  # idle workers would hold on to their memory
-    for failure in filter(None, failures[:n_teachers]):  # the student alone says what it fails of when it is asked for
+    for failure in filter(None, failures[alone:]):  # the student alone says what it fails of when it is asked for
         raise failure
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
@@ -23,17 +25,20 @@ from recbole_hetcomp.trainer.checkpoint import load_checkpoint, plain_config, pl
 from recbole_hetcomp.trainer.entity_batches import EntityBatches
 from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
 
+PROGRESS_SECONDS = 1.0  # between two writes of progress: what a killed training loses at most, beside its last epoch
+
 
 class DistillationTrainer(Trainer):
     """Trains a `DistilledRecommender` that has already learnt from its teachers.
 
-    Before each epoch everything that the rest of the training depends on is written to `progress_file`, where one is
-    set: an interrupted training goes on from there as if nothing had happened.
+    Before an epoch everything that the rest of the training depends on is written to `progress_file`, where one is set and
+    was not written less than PROGRESS_SECONDS ago: an interrupted training goes on from there as if nothing had happened.
     """
 
     def __init__(self, config, model: DistilledRecommender) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, model)
         self.progress_file: Path | None = None
+        self.progress_written = -math.inf  # when, in seconds
         self.user_batches: EntityBatches | None = None
         if model.training_entities is not None:
             field, users = model.training_entities
@@ -84,7 +89,9 @@ class DistillationTrainer(Trainer):
                 restore_random_state(self.progress["random"])
                 self.model.generator.set_state(self.progress["method_random"].cpu())
                 self.progress = {}
-            self._save_progress(epoch_idx, batches)
+            if monotonic() - self.progress_written >= PROGRESS_SECONDS:
+                self._save_progress(epoch_idx, batches)
+                self.progress_written = monotonic()
         parallel.align_generator(self.model.generator)
         self.model.on_epoch_start(epoch_idx)
         parallel.own_randomness(self.config["seed"], epoch_idx)

@@ -13,6 +13,7 @@ from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.quick_start import load_student, run_hetcomp
 from recbole_hetcomp.registry import get_model, properties_dir
+from recbole_hetcomp.trainer import distillation
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
 METHODS = [
@@ -90,6 +91,7 @@ def test_the_saved_student_is_the_backbone_and_serves_without_teachers(run, meth
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(run, method, monkeypatch) -> None:
+    monkeypatch.setattr(distillation, "PROGRESS_SECONDS", 0)
     whole = run(method, checkpoint_dir="whole")
     train_epoch = DistillationTrainer._train_epoch
 

@@ -13,6 +13,7 @@ from recbole.utils import init_seed
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.model.general_recommender.hetcompstudent import HetCompStudent
 from recbole_hetcomp.teachers import Teacher, TeacherPool, Trajectory
+from recbole_hetcomp.trainer import distillation
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
 STAGES, DEPTH, EPOCHS = 2, 20, 5
@@ -46,6 +47,11 @@ def pool_of(split) -> TeacherPool:
         items = scores.topk(DEPTH, dim=2).indices.masked_fill(split.history.counts[None, :, None] == 0, 0)
         teachers.append(Teacher(f"t{seed}", Trajectory.from_lists(items)))
     return TeacherPool(teachers)
+
+
+@pytest.fixture(autouse=True)
+def progress_before_every_epoch(monkeypatch):
+    monkeypatch.setattr(distillation, "PROGRESS_SECONDS", 0)
 
 
 class Run:
@@ -230,6 +236,20 @@ def test_resuming_is_as_if_nothing_had_happened(make_config, split, tmp_path, ki
             Run(make_config, split, **KINDS[kind]).fit(progress, stop=point)
         torch.manual_seed(number)  # a new process, in another state
         assert_equal(Run(make_config, split, **KINDS[kind]).fit(progress).outcome(), expected)
+
+
+def test_progress_is_not_written_before_its_time_and_what_is_lost_is_trained_again(
+    make_config, split, tmp_path, monkeypatch
+):
+    expected, clock = Run(make_config, split).fit().outcome(), iter(range(100))
+    monkeypatch.setattr(distillation, "PROGRESS_SECONDS", 4)
+    monkeypatch.setattr(distillation, "monotonic", lambda: next(clock))
+    with pytest.raises(StoppedError):
+        Run(make_config, split).fit(tmp_path / "a.progress", stop=("_train_epoch", 5))
+    assert torch.load(tmp_path / "a.progress", weights_only=True)["epoch"] == 0
+    again = Run(make_config, split).fit(tmp_path / "a.progress")
+    assert min(again.trainer.train_loss_dict) == 0
+    assert_equal(again.outcome(), expected)
 
 
 def test_resuming_again_and_again_is_as_if_nothing_had_happened(make_config, split, tmp_path):

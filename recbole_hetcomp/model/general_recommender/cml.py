@@ -8,6 +8,8 @@ The paper's covariance term is left out: at no weight tried did it raise Recall@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
@@ -15,12 +17,23 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
-from recbole_hetcomp.losses.lookup import Table
+from recbole_hetcomp.losses.lookup import Table, look_up
 
 
 def unit_ball(points: Tensor) -> Tensor:
     """[..., d] -> [..., d]: points outside the unit ball moved to its surface, the others unchanged."""
     return points / points.norm(dim=-1, keepdim=True).clamp(min=1)
+
+
+def looking_up(table: Table, n_rows: int) -> Callable[[Tensor], Tensor]:
+    """The function from ids [...] to points of the unit ball [..., d], for `n_rows` ids in all.
+
+    The whole table is moved into the ball where it is smaller than what is looked up.
+    """
+    if n_rows <= table.num_embeddings:
+        return lambda ids: unit_ball(table(ids))
+    points = unit_ball(table.weight)
+    return lambda ids: look_up(points, ids)
 
 
 def squared_distances(users: Tensor, items: Tensor) -> Tensor:
@@ -77,10 +90,12 @@ class CML(GeneralRecommender):
         negatives = interaction[self.NEG_ITEM_ID].view(self.n_negatives, -1)  # [n, B]
         user = interaction[self.USER_ID][: negatives.shape[1]]  # [B]; the other n - 1 copies repeat it
         item = interaction[self.ITEM_ID][: negatives.shape[1]]
+        users = looking_up(self.user_embedding, len(user))(user)
+        items = looking_up(self.item_embedding, negatives.numel())
         with torch.no_grad():
-            candidates = self.forward(user, negatives)  # [n, B]
+            candidates = (users - items(negatives)).square().sum(-1)  # [n, B]
         closest = negatives.gather(0, candidates.argmin(0, keepdim=True))[0]
-        positive, negative = self.forward(user, item), self.forward(user, closest)
+        positive, negative = ((users - items(ids)).square().sum(-1) for ids in (item, closest))
         weight = rank_weight(positive, candidates, self.n_items - 1, self.margin)
         return (weight * (self.margin + positive - negative).relu()).mean()
 
