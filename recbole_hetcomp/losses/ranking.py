@@ -34,8 +34,8 @@ def overall_ranking_loss(scores: Catalogue, targets: Tensor, observed: Tensor, h
         [B], natural log, >= 0
     """
     tail = scores.log_mass(torch.cat([history, targets], 1))
-    lists = _stacked([scores.listed(observed), scores.listed(targets)])
-    return unordered_loss(lists.scores, tail.repeat(2), lists.present).view(2, -1).sum(0)
+    above = scores.listed(torch.cat([observed, targets], 1))  # the tail is the same for both
+    return unordered_loss(above.scores, tail, above.present)
 
 
 def fine_ranking_loss(
@@ -70,11 +70,13 @@ def fine_ranking_loss(
     sizes = list_sizes(targets.size(1), depths)
     if len(weights) != len(sizes):
         raise ValueError(f"{len(sizes)} depths need as many weights, not {tuple(weights)}")
-    target_list = scores.listed(targets)
+    n_observed = observed.size(1)
+    both = scores.listed(torch.cat([observed, targets], 1))  # one look-up
+    observed_list, target_list = (ShortList(*parts) for parts in zip(*(part.tensor_split([n_observed], 1) for part in both)))
     # The tails differ by the targets between two depths alone: one pass over the catalogue, and those added.
     least = scores.log_mass(torch.cat([history, targets[:, : sizes[0]]], 1))
     tails = [_with(least, target_list, size, sizes[0]) for size in sizes]
-    lists = [scores.listed(observed), *(ShortList(*(part[:, :size] for part in target_list)) for size in sizes)]
+    lists = [observed_list, *(ShortList(*(part[:, :size] for part in target_list)) for size in sizes)]
     stacked = _stacked(lists)
     losses = plackett_luce_loss(stacked.scores, torch.cat([tails[0], *tails]), stacked.present).view(len(lists), -1)
     return torch.stack([loss * weight for loss, weight in zip(losses, (1.0, *weights))]).sum(0)
