@@ -186,17 +186,22 @@ class Curriculum:
         return teachers, users
 
     def _distance_to_next(self, student_topk: Tensor, teacher_topk: Tensor, pairs: Pairs) -> Tensor:
-        """[N]: the student's discrepancy from the checkpoint after each pair's current one, at most the last."""
-        parts = zip(*(part.split(PAIRS) for part in pairs))
-        return torch.cat([self._distances(student_topk, teacher_topk, part) for part in parts])
+        """[N]: the student's discrepancy from the checkpoint after each pair's current one, at most the last.
 
-    def _distances(self, student_topk: Tensor, teacher_topk: Tensor, pairs: Pairs) -> Tensor:
+        A user's lists are compared for all teachers at once, wanted or not, as the student's is then looked at once.
+        """
         teachers, users = pairs
-        following = (self.stage[pairs].long() + 1).clamp(max=self.n_stages - 1)
-        lists = teacher_topk[teachers, following, users]  # [N, K']
+        some, which = users.unique(return_inverse=True)
+        parts = [self._distances(student_topk, teacher_topk, part) for part in some.split(PAIRS // len(self.stage) + 1)]
+        return torch.cat([torch.zeros(len(self.stage), 0), *parts], 1)[teachers, which]
+
+    def _distances(self, student_topk: Tensor, teacher_topk: Tensor, users: Tensor) -> Tensor:
+        """[X, N] of some `users` [N]."""
+        following = (self.stage[:, users].long() + 1).clamp(max=self.n_stages - 1)
+        lists = teacher_topk[..., : self.k][torch.arange(len(following))[:, None], following, users]  # [X, N, K']
         distances = discrepancy(
             student_topk[users.to(student_topk.device)],
-            lists[:, : self.k].to(student_topk.device),
+            lists.to(student_topk.device),
             k=self.k,
             temperature=self.temperature,
             relevance=self.relevance,

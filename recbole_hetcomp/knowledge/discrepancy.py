@@ -6,10 +6,12 @@ from typing import Optional
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 RELEVANCES = ("position", "graded")
-PAIRS = 2**13  # lists compared at a time
-TABLE = 2**21  # (user, item) places of the table in which ranks are looked up: what a processor's cache holds
+PAIRS = 2**15  # teachers' lists compared at a time
+TABLE = 2**21  # (user, item) places of the table in which items are looked up: what a processor's cache holds
+GRAIN = 2.0**-40  # of the weights: sums of its multiples are exact in float64, in whatever order they are taken
 
 
 def discrepancy(
@@ -35,8 +37,9 @@ def discrepancy(
     Source: Kang et al., HetComp, WWW 2023, D@K; "position" and the four decimals are the authors' code's.
 
     Args:
-        student_topk: [..., U, K] integer item ids, best first; 0 = no item, which never counts
-        teacher_topk: [..., U, K'] likewise, without repeats; leading dimensions broadcast against the student's
+        student_topk: [..., U, K] integer item ids without repeats, best first; 0 = no item, which never counts
+        teacher_topk: [..., U, K'] likewise; leading dimensions broadcast against the student's, and where the student has
+            none, its lists are read once for all teachers
         k: depth of the comparison
         temperature: ranks over which an item's relevance falls by a factor e
         relevance: "position" or "graded"
@@ -48,31 +51,33 @@ def discrepancy(
     check_relevance(relevance)
     depth = min(k, student_topk.size(-1), teacher_topk.size(-1))
     leading = torch.broadcast_shapes(student_topk.shape[:-1], teacher_topk.shape[:-1])
-    if not depth:
+    if not depth or 0 in leading:
         return torch.ones(leading, device=student_topk.device)
-    students, teachers = (
-        part[..., :depth].expand(*leading, -1).reshape(-1, depth).split(PAIRS) for part in (student_topk, teacher_topk)
-    )
-    blocks = [_ndcg(student, teacher, temperature, relevance) for student, teacher in zip(students, teachers)]
-    ndcg = torch.cat(blocks).view(leading)
+    student, teachers = (part[..., :depth].expand(*leading, -1) for part in (student_topk, teacher_topk))
+    if student_topk.dim() == 2:
+        student, teachers = student_topk[:, :depth], teachers.reshape(-1, leading[-1], depth).transpose(0, 1)  # [U, X, K]
+    else:
+        student, teachers = student.reshape(-1, depth), teachers.reshape(-1, 1, depth)
+    users = max(1, PAIRS // teachers.size(1))
+    parts = zip(student.split(users), teachers.split(users))
+    ndcg = torch.cat([_ndcg(ours, theirs, temperature, relevance) for ours, theirs in parts]).T.reshape(leading)
     if decimals is not None:
         ndcg = ndcg.round(decimals=decimals)
     return (1.0 - ndcg).clamp(0.0, 1.0).float()
 
 
-def _ndcg(student: Tensor, teacher: Tensor, temperature: float, relevance: str) -> Tensor:
-    """[N] float64 of lists [N, K]; 0 where the teacher lists nothing."""
-    depth = student.size(-1)
+def _ndcg(student: Tensor, teachers: Tensor, temperature: float, relevance: str) -> Tensor:
+    """[N, X] float64 of a student's lists [N, K] and X teachers' [N, X, K]; 0 where a teacher lists nothing."""
+    depth = student.size(1)
     gain, discount = (part.to(student.device) for part in _gain_and_discount(depth, temperature))
-    places = places_within(student, teacher)
-    gained = gain
-    if relevance == "graded":
-        gained = gain.index_select(0, (places - 1).clamp_(min=0).view(-1).int()).view(places.shape)
-    reached = (gained * (places > 0) * discount).sum(-1)
+    graded = relevance == "graded"
+    worth = discount if graded else _rounded(gain * discount)  # of the student's position
+    places = places_within(student, teachers.flatten(1))
+    found = pad(worth, (1, 0)).index_select(0, places.view(-1).int()).view(teachers.shape)
+    reached = (found * gain if graded else found).sum(-1)
     # A perfect list has the first ranks at their own positions: the same numbers and order as in `reached`, hence exactly 1.
-    lengths, which = (teacher > 0).sum(-1).unique(return_inverse=True)
-    listed = torch.arange(depth, device=student.device) < lengths[:, None]
-    ideal = (gain * listed * discount).sum(-1)[which]
+    listed = torch.arange(depth, device=student.device) < torch.arange(depth + 1, device=student.device)[:, None]
+    ideal = ((worth * gain if graded else worth) * listed).sum(-1)[(teachers > 0).sum(-1)]
     return torch.where(ideal > 0, reached / ideal, 0.0)
 
 
@@ -85,25 +90,26 @@ def position_weights(k: int, temperature: float = 10.0) -> Tensor:
     return gain * discount
 
 
-def places_within(student: Tensor, teacher: Tensor) -> Tensor:
-    """Where the student's items [N, K] stand in the teacher's lists [N, K']: [N, K] int16, 1 = first, 0 = not there.
+def places_within(items: Tensor, wanted: Tensor) -> Tensor:
+    """[N, M] int16: where each of the ids `wanted` [N, M] stands among `items` [N, K] of its row, 1 = first, 0 = not there.
 
-    Looked up in a table of all items, a few lists at a time.
+    Both are integer item ids, those of `items` without repeats but for 0, which is no item. Looked up in a table of all
+    items, a few rows at a time.
     """
-    if not student.numel() or not teacher.numel():
-        return torch.zeros(student.shape, dtype=torch.int16, device=student.device)
-    n_items = int(torch.maximum(student.max(), teacher.max())) + 1
-    rows = min(max(1, TABLE // n_items), len(student))
-    table = torch.zeros(rows, n_items, dtype=torch.int16, device=student.device)
-    ranks = torch.arange(1, teacher.size(1) + 1, dtype=torch.int16, device=student.device).expand(rows, -1)
-    places = []
-    for ours, theirs in zip(student.split(rows), teacher.split(rows)):
-        ours, theirs, part = ours.long(), theirs.long(), table[: len(ours)]
-        part.scatter_(1, theirs, ranks[: len(ours)])
+    if not items.numel() or not wanted.numel():
+        return torch.zeros(wanted.shape, dtype=torch.int16, device=items.device)
+    n_items = int(torch.maximum(items.max(), wanted.max())) + 1
+    rows = min(max(1, TABLE // n_items), len(items))
+    table = torch.zeros(rows, n_items, dtype=torch.int16, device=items.device)
+    places = torch.arange(1, items.size(1) + 1, dtype=torch.int16, device=items.device).expand(rows, -1)
+    found = []
+    for ours, theirs in zip(items.split(rows), wanted.split(rows)):
+        ours, part = ours.long(), table[: len(ours)]
+        part.scatter_(1, ours, places[: len(ours)])
         part[:, 0] = 0  # no item
-        places.append(part.gather(1, ours))
-        part.scatter_(1, theirs, 0)
-    return torch.cat(places)
+        found.append(part.gather(1, theirs.long()))
+        part.scatter_(1, ours, 0)
+    return torch.cat(found)
 
 
 def check_relevance(relevance: str) -> None:
@@ -116,3 +122,7 @@ def _gain_and_discount(k: int, temperature: float) -> tuple[Tensor, Tensor]:
     """[k] and [k] float64: of a rank, and of the student's position."""
     ranks = torch.arange(k, dtype=torch.float64)
     return torch.exp2(torch.exp(-ranks / temperature)) - 1.0, 1.0 / torch.log2(ranks + 2.0)
+
+
+def _rounded(weights: Tensor) -> Tensor:
+    return (weights / GRAIN).round() * GRAIN
