@@ -21,8 +21,8 @@ USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config
 
 Every --key=value is a setting, of RecBole or of this package. See README.md."""
 INTERRUPTED = (
-    "hetcomp: interrupted; teachers, finished models and the progress of a distilled student are kept, and the same command "
-    "goes on from there"
+    "hetcomp: interrupted; finished teachers and models and the progress of a distilled student are kept, and the same "
+    "command goes on from there; other models start anew"
 )
 DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 

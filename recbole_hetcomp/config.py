@@ -124,24 +124,26 @@ class Config(RecBoleConfig):
         known = set(self.internal_config_dict) | READ_BY_RECBOLE | {key for keys in self.parameters.values() for key in keys}
         return {key: close_matches(key, known) for key in given if key not in known}
 
-    def warn_of_unknown_keys(self, config_dict: str = "the configuration dict") -> list[str]:
+    def warn_of_unknown_keys(self, part_of: str = "") -> list[str]:
         """Log one line for every key given that nothing reads, with the nearest known one and where it came from.
 
-        `config_dict` says what the dict was that this Config was built from.
+        `part_of` names the setting, such as teacher_config, that was the dict from which this Config was built.
 
         Raises:
-            UserError: such a key is on the command line, near a known one, and no model at all has a setting of that name.
+            UserError: such a key is on the command line or in that setting, near a known one, and no model at all has a
+                setting of that name.
         """
         sources = {
             "the command line": self.cmd_config_dict,
-            config_dict: self.variable_config_dict,
+            part_of or "the configuration dict": self.variable_config_dict,
             "a configuration file": self.file_config_dict,
         }
         lines = []
         for key, near in self.unknown_keys().items():
             source = next(name for name, given in sources.items() if key in given)
-            if near and key in self.cmd_config_dict and key not in settings_of_any_model():
-                raise UserError(f"{key}: nothing reads a setting of this name{near}")
+            strict = key in self.cmd_config_dict or (part_of and source == part_of)
+            if near and strict and key not in settings_of_any_model():
+                raise UserError(f"{part_of and part_of + ': '}{key}: nothing reads a setting of this name{near}")
             lines.append(f"unknown setting {key!r} from {source} is not used{near}")
         for line in lines:
             getLogger().warning(line)

@@ -139,6 +139,7 @@ def _distil(
     model.learn_from(pool)
     trainer = _trainer(config, model)
     restore_random_state(at_start)  # so that the student does not depend on whether teachers were trained or found
+    getLogger().info(f"{config.model}: training the student, {config['student']}")
     progress = _progress_file(config, split, pool)
     if saved and config["resume"]:
         trainer.resume(progress)

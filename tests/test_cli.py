@@ -43,6 +43,10 @@ WRONG = {
     "unknown model": ({"model": "HetCompStudnt"}, "no model named 'HetCompStudnt'; did you mean 'HetCompStudent'"),
     "unknown teacher": ({"teachers": "['BPR','LigthGCN']"}, "no model named 'LigthGCN'; did you mean 'LightGCN'"),
     "unknown student": ({"student": "LightGNC"}, "no model named 'LightGNC'; did you mean 'LightGCN'"),
+    "misspelt setting of a teacher": (
+        {"teachers": "['BPR']", "teacher_config": "{'BPR': {'epoch': 3}}"},
+        "teacher_config of BPR: epoch: nothing reads a setting of this name; did you mean 'epochs'",
+    ),
     "misspelt setting": ({"curriculum_perod": "20"}, "curriculum_perod: nothing reads a setting of this name; did you mean"),
     "a size that is not the student's": (
         {"student": "NeuMF", "embedding_size": "8"},

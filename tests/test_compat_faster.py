@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
@@ -125,6 +128,34 @@ def test_training_batches_are_the_same_draws_epoch_after_epoch(stock, make_confi
         for mine, other in zip(*batches):
             same_batches(mine, other)
         assert torch.equal(ours.generator.get_state(), theirs.generator.get_state())
+
+
+@pytest.mark.parametrize("short", [0, 1, 30], ids="last batch short by {}".format)
+@pytest.mark.parametrize("stop", [0, 1, 4, 5, 6])
+def test_a_loop_that_ends_early_leaves_later_epochs_the_same(stock, make_config, split, monkeypatch, short, stop) -> None:
+    rows = len(split.train) - len(split.train) % 5
+    split.train.inter_feat = split.train.inter_feat[:rows]
+    loaders = [
+        loaders_of(make_config, split, monkeypatch, init, train_batch_size=rows // 5 + short).train
+        for init in (AbstractDataLoader.__init__, stock[2])
+    ]
+    for n_batches in (stop, 99):
+        read = []
+        for loader in loaders:
+            np.random.seed(n_batches)
+            read.append([*islice(iter(loader), n_batches)])
+        assert len(read[0]) == len(read[1])
+        for ours, theirs in zip(*read):
+            same_batches(ours, theirs)
+        assert torch.equal(*(loader.generator.get_state() for loader in loaders))
+
+
+def test_a_loader_is_pickled_as_recboles_own(make_config, split) -> None:
+    loader = split.loaders(make_config("BPR", train_batch_size=100)).train
+    parts = pickle.loads(pickle.dumps((vars(loader)["dataset"], loader.batch_sampler)))
+    assert parts[0] == list(range(len(split.train)))
+    assert type(parts[1]) is torch.utils.data.BatchSampler
+    assert [len(batch) for batch in parts[1]] == [len(batch) for batch in loader.batch_sampler]
 
 
 @pytest.mark.parametrize("users_at_once", [1, 7, 10**6])

@@ -75,6 +75,22 @@ def test_a_model_made_with_rows_multiplies_by_them(models, monkeypatch) -> None:
     assert products == [torch.sparse_csr] * 3 + [torch.sparse_coo] * 3 + [torch.sparse_csr] * 3
 
 
+class Halved(LightGCN):
+    def get_norm_adj_mat(self):
+        matrix = super().get_norm_adj_mat()
+        matrix._values().mul_(0.5)
+        return matrix
+
+
+def test_a_subclass_with_a_matrix_of_its_own_multiplies_by_that(models, make_config, split) -> None:
+    config = make_config("LightGCN", embedding_size=5, n_layers=1)
+    model, stock = Halved(config, split.loaders(config).train._dataset), models[1]
+    model.load_state_dict(stock.state_dict())
+    layers = [model.get_ego_embeddings()]
+    layers.append(0.5 * stock.norm_adj_matrix.to_dense() @ layers[0])
+    torch.testing.assert_close(torch.cat(model.forward()), torch.stack(layers).mean(0))
+
+
 def test_switching_the_row_off_leaves_a_model_that_was_made_with_it_usable(models) -> None:
     compat.uninstall()
     found, expected = (model.forward() for model in models)

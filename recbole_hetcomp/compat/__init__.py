@@ -186,7 +186,11 @@ REPAIRS = (
         "lightgcn_rows",
         "not reported",
         "torch with MKL: on the CPU LightGCN multiplies by a matrix in coordinates, four times slower than one in rows",
-        lambda: torch.backends.mkl.is_available() and lightgcn.torch is torch,
+        lambda: (
+            torch.backends.mkl.is_available()
+            and lightgcn.torch is torch
+            and repairs.is_stock(lightgcn.LightGCN.get_norm_adj_mat)
+        ),
         propagate_by_rows,
     ),
     Repair(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
-from torch.utils.data import RandomSampler, SequentialSampler
+from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
 
 KEY_BITS = 32  # of a value's id beside its key's in one int64
 
@@ -63,7 +64,7 @@ def _are_in(pairs: np.ndarray, ascending: np.ndarray) -> np.ndarray:
 
 
 class Places:
-    """The row numbers 0 to n - 1, as a loader's data set: a batch of them comes as one array."""
+    """The row numbers 0 to n - 1, as a loader's data set: a batch of them comes as one array. Pickled as RecBole's list."""
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -77,34 +78,41 @@ class Places:
     def __getitems__(self, places: Any) -> np.ndarray:
         return np.asarray(places)
 
+    def __reduce__(self) -> Any:
+        return list, (range(self.n),)
+
 
 class BatchesOfPlaces:
-    """[<= size] int64 arrays of what a sampler gives, one behind the other; the draws are the sampler's own.
+    """torch's BatchSampler, but [<= size] int64 arrays; pickled as it.
 
-    It is read to its end before the first batch is given, as the last thing that it draws is part of its state.
+    The sampler is read as far as the batch at hand, no farther: a loop may end early, and what a sampler draws at its own
+    end must then stay undrawn.
     """
 
-    def __init__(self, sampler: Iterable[int], n: int, size: int) -> None:
-        self.sampler, self.n, self.batch_size, self.drop_last = sampler, n, size, False
+    def __init__(self, sampler: Any, size: int) -> None:
+        self.sampler, self.batch_size, self.drop_last = sampler, size, False
 
     def __len__(self) -> int:
-        return -(-self.n // self.batch_size)
+        return -(-len(self.sampler) // self.batch_size)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        places = np.fromiter(self.sampler, np.int64)  # with the first batch, after what torch draws for the loader itself
-        for start in range(0, len(places), self.batch_size):
-            yield places[start : start + self.batch_size]
+        places = iter(self.sampler)
+        while len(batch := np.fromiter(islice(places, self.batch_size), np.int64)):
+            yield batch
+
+    def __reduce__(self) -> Any:
+        return BatchSampler, (self.sampler, self.batch_size, self.drop_last)
 
 
 def loading_by_arrays(stock: Callable[..., None]) -> Callable[..., None]:
     def make(self: Any, *arguments: Any, **settings: Any) -> None:
-        """`AbstractDataLoader.__init__`; then batches are cut from one array of row numbers, not gathered one by one.
+        """`AbstractDataLoader.__init__`; then batches are arrays of row numbers, not gathered one by one.
 
         torch calls a loader's parts constant once it is made, so they are changed beneath its `__setattr__`.
         """
         stock(self, *arguments, **settings)
         if type(self.sampler) in (RandomSampler, SequentialSampler):
-            batches = BatchesOfPlaces(self.sampler, len(self.sampler), self.batch_size)
+            batches = BatchesOfPlaces(self.sampler, self.batch_size)
             vars(self).update(dataset=Places(self.sample_size), batch_sampler=batches)
 
     return make

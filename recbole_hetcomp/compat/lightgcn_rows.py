@@ -25,8 +25,12 @@ def propagate_by_rows() -> Undo:
 
 def laying_out_in_rows(stock: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def get_norm_adj_mat(self: Any) -> Tensor:
-        """[n_users + n_items, n_users + n_items]: LightGCN's normalised adjacency, in coordinates, as ever."""
-        return with_rows(stock(self))
+        """[n_users + n_items, n_users + n_items]: LightGCN's normalised adjacency, in coordinates, as ever.
+
+        A subclass that makes another matrix of it has no rows: it may change what is given here.
+        """
+        matrix = stock(self)
+        return with_rows(matrix) if type(self).get_norm_adj_mat is get_norm_adj_mat else matrix
 
     return get_norm_adj_mat
 
@@ -70,4 +74,4 @@ class SymmetricProduct(torch.autograd.Function):
 
 def _product(matrix: Tensor, vectors: Tensor) -> Tensor:
     with torch.autocast(vectors.device.type, enabled=False):  # in half precision there is no such product
-        return torch.sparse.mm(matrix, vectors.to(matrix.dtype))
+        return torch.sparse.mm(matrix, vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors)

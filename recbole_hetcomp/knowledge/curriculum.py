@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.knowledge.discrepancy import PAIRS, check_relevance, discrepancy
+from recbole_hetcomp.knowledge.discrepancy import IDS, check_relevance, discrepancy
 
 Pairs = tuple[Tensor, Tensor]  # teachers [N], users [N]
 
@@ -188,17 +188,22 @@ class Curriculum:
     def _distance_to_next(self, student_topk: Tensor, teacher_topk: Tensor, pairs: Pairs) -> Tensor:
         """[N]: the student's discrepancy from the checkpoint after each pair's current one, at most the last.
 
-        A user's lists are compared for all teachers at once, wanted or not, as the student's is then looked at once.
+        Where most pairs of some users are wanted, all of theirs are compared, as the student's list is then read once.
         """
         teachers, users = pairs
         some, which = users.unique(return_inverse=True)
-        parts = [self._distances(student_topk, teacher_topk, part) for part in some.split(PAIRS // len(self.stage) + 1)]
-        return torch.cat([torch.zeros(len(self.stage), 0), *parts], 1)[teachers, which]
+        n_teachers, lists = len(self.stage), max(1, IDS // self.k)
+        if 2 * len(users) < n_teachers * len(some):
+            parts = zip(teachers.split(lists), users.split(lists))
+            return torch.cat([self._distances(student_topk, teacher_topk, *part) for part in parts])
+        all_teachers, blocks = torch.arange(n_teachers)[:, None], some.split(max(1, lists // n_teachers))
+        of_all = torch.cat([self._distances(student_topk, teacher_topk, all_teachers, part) for part in blocks], 1)
+        return of_all[teachers, which]
 
-    def _distances(self, student_topk: Tensor, teacher_topk: Tensor, users: Tensor) -> Tensor:
-        """[X, N] of some `users` [N]."""
-        following = (self.stage[:, users].long() + 1).clamp(max=self.n_stages - 1)
-        lists = teacher_topk[..., : self.k][torch.arange(len(following))[:, None], following, users]  # [X, N, K']
+    def _distances(self, student_topk: Tensor, teacher_topk: Tensor, teachers: Tensor, users: Tensor) -> Tensor:
+        """The discrepancies of pairs: `teachers` [N] or [X, 1] and `users` [N], of the shape that these broadcast to."""
+        following = (self.stage[teachers, users].long() + 1).clamp(max=self.n_stages - 1)
+        lists = teacher_topk[..., : self.k][teachers, following, users]  # [..., N, K']
         distances = discrepancy(
             student_topk[users.to(student_topk.device)],
             lists.to(student_topk.device),

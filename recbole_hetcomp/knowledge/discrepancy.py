@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 RELEVANCES = ("position", "graded")
-PAIRS = 2**15  # teachers' lists compared at a time
+IDS = 2**21  # of teachers' lists compared at a time
 TABLE = 2**21  # (user, item) places of the table in which items are looked up: what a processor's cache holds
-GRAIN = 2.0**-40  # of the weights: sums of its multiples are exact in float64, in whatever order they are taken
+GRAIN = 2.0**-40  # what weights are multiples of: their sums are exact in float64, in whatever order they are taken
 
 
 def discrepancy(
@@ -38,8 +38,8 @@ def discrepancy(
 
     Args:
         student_topk: [..., U, K] integer item ids without repeats, best first; 0 = no item, which never counts
-        teacher_topk: [..., U, K'] likewise; leading dimensions broadcast against the student's, and where the student has
-            none, its lists are read once for all teachers
+        teacher_topk: [..., U, K'] likewise, without repeats; leading dimensions broadcast against the student's, and where
+            the student has none, its lists are read once for all teachers
         k: depth of the comparison
         temperature: ranks over which an item's relevance falls by a factor e
         relevance: "position" or "graded"
@@ -55,10 +55,11 @@ def discrepancy(
         return torch.ones(leading, device=student_topk.device)
     student, teachers = (part[..., :depth].expand(*leading, -1) for part in (student_topk, teacher_topk))
     if student_topk.dim() == 2:
-        student, teachers = student_topk[:, :depth], teachers.reshape(-1, leading[-1], depth).transpose(0, 1)  # [U, X, K]
+        student = student_topk[:, :depth].expand(leading[-1], -1)
+        teachers = teachers.reshape(-1, leading[-1], depth).transpose(0, 1)  # [U, X, K]
     else:
         student, teachers = student.reshape(-1, depth), teachers.reshape(-1, 1, depth)
-    users = max(1, PAIRS // teachers.size(1))
+    users = max(1, IDS // (teachers.size(1) * depth))
     parts = zip(student.split(users), teachers.split(users))
     ndcg = torch.cat([_ndcg(ours, theirs, temperature, relevance) for ours, theirs in parts]).T.reshape(leading)
     if decimals is not None:
@@ -71,13 +72,14 @@ def _ndcg(student: Tensor, teachers: Tensor, temperature: float, relevance: str)
     depth = student.size(1)
     gain, discount = (part.to(student.device) for part in _gain_and_discount(depth, temperature))
     graded = relevance == "graded"
-    worth = discount if graded else _rounded(gain * discount)  # of the student's position
+    worth = discount if graded else gain * discount  # of the student's position
     places = places_within(student, teachers.flatten(1))
     found = pad(worth, (1, 0)).index_select(0, places.view(-1).int()).view(teachers.shape)
-    reached = (found * gain if graded else found).sum(-1)
-    # A perfect list has the first ranks at their own positions: the same numbers and order as in `reached`, hence exactly 1.
-    listed = torch.arange(depth, device=student.device) < torch.arange(depth + 1, device=student.device)[:, None]
-    ideal = ((worth * gain if graded else worth) * listed).sum(-1)[(teachers > 0).sum(-1)]
+    reached = _rounded(found * gain if graded else found).sum(-1)
+    # A perfect list has the first ranks at their own positions: the same numbers as in `reached`, hence exactly 1.
+    lengths, which = (teachers > 0).sum(-1).unique(return_inverse=True)
+    listed = torch.arange(depth, device=student.device) < lengths[:, None]
+    ideal = (_rounded(gain * discount) * listed).sum(-1)[which]
     return torch.where(ideal > 0, reached / ideal, 0.0)
 
 
@@ -91,17 +93,19 @@ def position_weights(k: int, temperature: float = 10.0) -> Tensor:
 
 
 def places_within(items: Tensor, wanted: Tensor) -> Tensor:
-    """[N, M] int16: where each of the ids `wanted` [N, M] stands among `items` [N, K] of its row, 1 = first, 0 = not there.
+    """[N, M] where each of the ids `wanted` [N, M] stands among `items` [N, K] of its row, 1 = first, 0 = not there.
 
+    int16, or int32 where lists are longer than its largest number.
     Both are integer item ids, those of `items` without repeats but for 0, which is no item. Looked up in a table of all
     items, a few rows at a time.
     """
+    dtype, device = torch.int16 if items.size(1) < 2**15 else torch.int32, items.device
     if not items.numel() or not wanted.numel():
-        return torch.zeros(wanted.shape, dtype=torch.int16, device=items.device)
+        return torch.zeros(wanted.shape, dtype=dtype, device=device)
     n_items = int(torch.maximum(items.max(), wanted.max())) + 1
     rows = min(max(1, TABLE // n_items), len(items))
-    table = torch.zeros(rows, n_items, dtype=torch.int16, device=items.device)
-    places = torch.arange(1, items.size(1) + 1, dtype=torch.int16, device=items.device).expand(rows, -1)
+    table = torch.zeros(rows, n_items, dtype=dtype, device=device)
+    places = torch.arange(1, items.size(1) + 1, dtype=dtype, device=device).expand(rows, -1)
     found = []
     for ours, theirs in zip(items.split(rows), wanted.split(rows)):
         ours, part = ours.long(), table[: len(ours)]
@@ -125,4 +129,4 @@ def _gain_and_discount(k: int, temperature: float) -> tuple[Tensor, Tensor]:
 
 
 def _rounded(weights: Tensor) -> Tensor:
-    return (weights / GRAIN).round() * GRAIN
+    return (weights / GRAIN).round_().mul_(GRAIN)

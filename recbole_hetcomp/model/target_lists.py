@@ -56,7 +56,10 @@ class TargetLists:
             relevance=config["discrepancy"],
         )
         if k >= n_items:
-            getLogger().warning(f"lists of {k} items are asked for, and there are {n_items - 1}; they end with them")
+            getLogger().warning(
+                f"lists of {k} items are asked for, and there are {n_items - 1}: nothing is left for them to stand above; "
+                "ask for fewer (n_targets, list_depth)"
+            )
         self.final = self.ensemble.topk(config["discrepancy_k"], self._stages(last=True))
         self.on_host = self.ensemble.topk(k, self._stages())
         self.targets = self.on_host.to(self.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from recbole_hetcomp.knowledge import RELEVANCES, discrepancy, position_weights
+
+module = importlib.import_module("recbole_hetcomp.knowledge.discrepancy")  # the name is the function's
 
 
 def slow_discrepancy(student: list[int], teacher: list[int], k: int, temperature: float, relevance: str) -> float:
@@ -134,6 +137,49 @@ def test_new_names_and_another_order_of_users_change_nothing(
     assert torch.equal(torch.cat(halves), distance)
 
 
+@pytest.fixture(params=["at once", "in blocks"])
+def blocks(request, monkeypatch) -> None:
+    """Whether lists are compared at once, or a few at a time in a table of two users."""
+    if request.param == "in blocks":
+        monkeypatch.setattr(module, "IDS", 3 * 3 * 10)
+        monkeypatch.setattr(module, "TABLE", 2 * 21)
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("relevance", RELEVANCES)
+def test_blocks_of_users_equal_a_loop_over_the_definition(relevance: str) -> None:
+    student = random_rankings(1, 11, 12, 20)
+    teachers = torch.stack([random_rankings(seed, 11, 12, 20) for seed in (2, 3, 4)])
+    found = discrepancy(student, teachers, k=10, relevance=relevance)
+    for one, row in zip(teachers, found):
+        expected = [slow_discrepancy(*pair, 10, 10.0, relevance) for pair in zip(student.tolist(), one.tolist())]
+        torch.testing.assert_close(row, torch.tensor(expected), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("relevance", RELEVANCES)
+def test_either_side_is_broadcast(relevance: str) -> None:
+    lists = random_rankings(5, 4, 6, 9)
+    for student, teacher in (
+        (lists[:1], lists),
+        (lists, lists[:1]),
+        (lists[:1], lists[None]),
+        (lists[None], lists[:, None]),
+    ):
+        shape = torch.broadcast_shapes(student.shape, teacher.shape)
+        expected = discrepancy(
+            student.expand(shape).reshape(-1, 6), teacher.expand(shape).reshape(-1, 6), relevance=relevance
+        )
+        found = discrepancy(student, teacher, relevance=relevance)
+        assert found.shape == shape[:-1]
+        assert torch.equal(found.flatten(), expected)
+
+
+def test_lists_longer_than_a_short_integer() -> None:
+    lists = torch.arange(1, 40_001)[None]
+    assert discrepancy(lists, lists.flip(1), k=40_000).tolist() == [0.0]
+
+
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("relevance", RELEVANCES)
 def test_several_teachers_at_once_equal_one_after_the_other(relevance: str) -> None:
     student = random_rankings(1, 9, 12, 20)

@@ -15,8 +15,10 @@ from recbole.data.interaction import Interaction
 from recbole.sampler import Sampler
 from recbole.utils import init_seed
 
+from recbole_hetcomp.losses.lookup import Table
 from recbole_hetcomp.model.general_recommender.cml import (
     CML,
+    looking_up,
     rank_weight,
     squared_distances,
     unit_ball,
@@ -159,6 +161,18 @@ def test_users_and_items_stay_in_the_unit_ball_while_training(dataset) -> None:
     assert model.user_embedding.weight.norm(dim=1).max() > 1  # the free parameters left it ...
     assert unit_ball(model.user_embedding.weight).norm(dim=1).max() <= 1 + 1e-6  # ... the points cannot
     assert all_scores(model).min() >= -4 - 1e-5  # the square of the ball's diameter
+
+
+def test_a_table_moved_into_the_ball_at_once_gives_the_same_rows_and_gradients() -> None:
+    table, ids = Table(9, 4).double(), torch.tensor([[3, 8, 3], [0, 1, 2]])
+    table.weight.data *= torch.arange(9.0).double()[:, None]  # inside the ball and outside
+    weights, found = torch.randn(2, 3, 4, dtype=torch.float64), []
+    for n_rows in (9, 10):  # row by row, and the whole table
+        rows = looking_up(table, n_rows)(ids)
+        found.append((rows, *torch.autograd.grad((rows * weights).sum(), table.weight)))
+    torch.testing.assert_close(*found)
+    torch.testing.assert_close(found[0][0], unit_ball(table.weight[ids]))
+    assert found[0][1].abs().sum() > 0
 
 
 def test_predict_agrees_with_full_sort_predict(dataset) -> None:

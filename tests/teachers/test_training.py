@@ -328,6 +328,24 @@ def test_of_teachers_side_by_side_one_that_fails_is_named_and_the_others_are_kep
     assert kept == {"LightGCN", "EASE"}
 
 
+def test_beside_the_student_alone_the_last_teacher_that_fails_is_named(make_config, split) -> None:
+    spoilt = {"all": {"epochs": 2}, "BPR": {"epochs": 2, "learning_rate": 1e30}}
+    config = make_config("HetCompStudent", teachers=["EASE", "BPR"], student="MF", teacher_config=spoilt, teacher_workers=2)
+    with pytest.raises(UserError, match=r"BPR cannot be trained.*nan"):
+        build_pool(config, split, and_student_alone=True)
+    assert {path.name.split("-")[0] for path in Path(config["checkpoint_dir"], "trained").iterdir()} == {"EASE", "MF"}
+
+
+def test_a_student_alone_that_fails_beside_the_teachers_says_so_when_it_is_asked_for(make_config, split) -> None:
+    wild = {"epochs": 2, "learning_rate": 1e30}
+    config = make_config(
+        "HetCompStudent", teachers=["EASE"], student="MF", without_distillation_config=wild, teacher_workers=2
+    )
+    assert len(build_pool(config, split, and_student_alone=True)) == 1
+    with pytest.raises(UserError, match=r"MF cannot be trained.*nan"):
+        student_alone(config, split)
+
+
 def test_a_backend_that_is_not_there_is_one_sentence(make_config, monkeypatch) -> None:
     with pytest.raises(UserError, match="teacher_backend: 'dask' is none of loky, ray"):
         check_teachers(make_config("HetCompStudent", teacher_backend="dask"))
