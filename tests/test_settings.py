@@ -93,7 +93,7 @@ def test_what_would_fail_in_the_middle_of_a_run_is_refused_before_it(settings, g
 
 def test_a_misspelt_setting_of_the_student_alone_is_named(settings, caplog) -> None:
     ours = {**settings, "without_distillation": True, "without_distillation_config": {"epohs": 1}}
-    with pytest.raises(UserError, match="without_distillation_config: epohs: nothing reads .* did you mean 'epochs'"):
+    with pytest.raises(UserError, match=r"without_distillation_config: epohs: nothing reads .* did you mean 'epochs'"):
         check(Config("HetCompStudent", "toy", config_dict=ours, arguments=()))
     ours["without_distillation_config"] = {"xyzzyx": 1}  # near nothing: it may be meant for another model
     check(Config("HetCompStudent", "toy", config_dict=ours, arguments=()))
