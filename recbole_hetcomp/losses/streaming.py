@@ -1,14 +1,14 @@
 """The log-mass of the catalogue without a score for every (user, item) pair in memory.
 
 For a student whose scores are inner products (and squared distances are, of vectors longer by two), the softmax over all
-items is a sum over blocks of items: forward keeps a running sum a user, backward computes each block anew (where there are
-several) and turns it into the gradients of user and item vectors at once. Beside the vectors and their gradients, memory is
-that of a block and of a copy of the items' vectors.
+items is a sum over blocks of items: forward keeps a running sum a user, backward computes each block anew and turns it into
+the gradient of its items' vectors at once. Beside the vectors and their gradients, memory is that of a block. Where all
+blocks of a batch fit into a budget they are kept from forward to backward instead, which saves a product and an exp of each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +20,7 @@ from recbole_hetcomp.losses.lookup import look_up
 
 # Of scores: on a CPU small enough to stay in its cache between the passes over it, elsewhere worth a kernel's launch
 BLOCK_BYTES = (2**21, 2**27)
+KEPT_BYTES = 2**26  # of all scores of a batch: up to that they are kept for the backward pass
 SAMPLE = 256  # items among which a row's largest score is looked for
 SAFE_SUM = (1e-25, 1e25)  # within these a sum of exp(score - base) has lost nothing, whatever the base
 Block = tuple[int, int, int, int]  # first item, end; first excluded place, end
@@ -30,6 +31,7 @@ class Vectors(NamedTuple):
 
     users: Tensor  # [B, d]
     items: Tensor  # [I, d]
+    kept_bytes: int = KEPT_BYTES  # as `log_mass` has it
 
     def listed(self, items: Tensor) -> ShortList:
         of_items = look_up(self.items, items.long())  # [B, n, d]
@@ -38,7 +40,7 @@ class Vectors(NamedTuple):
             return ShortList(torch.einsum("bd,bnd->bn", users, of_items.to(users.dtype)), items > 0)
 
     def log_mass(self, excluded: Tensor) -> Tensor:
-        return log_mass(self.users, self.items, excluded)
+        return log_mass(self.users, self.items, excluded, kept_bytes=self.kept_bytes)
 
 
 def squared_distance_vectors(users: Tensor, items: Tensor, scale: float = 1.0) -> Vectors:
@@ -48,7 +50,9 @@ def squared_distance_vectors(users: Tensor, items: Tensor, scale: float = 1.0) -
     return Vectors(torch.cat(of_users, 1), torch.cat(of_items, 1))
 
 
-def log_mass(users: Tensor, items: Tensor, excluded: Tensor, *, block_bytes: int | None = None) -> Tensor:
+def log_mass(
+    users: Tensor, items: Tensor, excluded: Tensor, *, block_bytes: int | None = None, kept_bytes: int = KEPT_BYTES
+) -> Tensor:
     """log sum exp(<u, i>) over the catalogue without `excluded` and item 0, in blocks of items.
 
     Args:
@@ -56,6 +60,7 @@ def log_mass(users: Tensor, items: Tensor, excluded: Tensor, *, block_bytes: int
         items: [I, d] float
         excluded: [B, n] integer item ids, repeats allowed, 0 = padding
         block_bytes: of the scores held at once; None = what suits the device
+        kept_bytes: where a batch's scores need no more than that, they are kept for the backward pass
 
     Returns:
         [B]; -inf where nothing is left, with a gradient of 0; NaN or inf where a score is. float32 where the vectors are of
@@ -64,7 +69,7 @@ def log_mass(users: Tensor, items: Tensor, excluded: Tensor, *, block_bytes: int
     if users.dtype in (torch.float16, torch.bfloat16):
         users, items = users.float(), items.float()
     with torch.autocast(users.device.type, enabled=False):  # its products, too, accumulate in the vectors' own precision
-        return _LogMass.apply(users, items, excluded, block_bytes or BLOCK_BYTES[users.device.type != "cpu"])
+        return _LogMass.apply(users, items, excluded, block_bytes or BLOCK_BYTES[users.device.type != "cpu"], kept_bytes)
 
 
 class _Places:
@@ -113,26 +118,24 @@ class _LogMass(torch.autograd.Function):
 
     `base` stands for the row's largest score and is subtracted within the product that gives the scores. The users' gradient
     is a mean of the items' vectors by E and known in the forward pass already: one product gives it and, by a column of
-    ones, sum E. So both passes are what the bare two products and one exp are: scores, exp, and a product with E. Blocks are
-    items x users, the layout in which these products are fastest, and written into the same memory one after the other.
+    ones, sum E. So forward is what the bare two products and one exp are, and backward is one product with E more, or again
+    scores, exp and product where E was not kept. Blocks are items x users, the layout in which these products are fastest.
     """
 
     @staticmethod
-    def forward(ctx: Any, users: Tensor, items: Tensor, excluded: Tensor, block_bytes: int) -> Tensor:
+    def forward(ctx: Any, users: Tensor, items: Tensor, excluded: Tensor, block_bytes: int, kept_bytes: int) -> Tensor:
         width = max(1, block_bytes // (users.element_size() * max(1, len(users))))
         edges = [*range(0, len(items), width), len(items)]
         places = _Places(excluded, edges, gather=users.device.type == "cpu")
-        with_one = torch.cat([items, torch.ones_like(items[:, :1])], 1)
-        base = _estimated_maximum(users, items) if users.device.type == "cpu" else _maximum(users, with_one, places)
-        sums, kept = _sums_by_exp(users, with_one, base, places)
-        total = sums[-1]
-        if users.device.type == "cpu" and not ((total > SAFE_SUM[0]) & (total < SAFE_SUM[1])).all():
-            base = _maximum(users, with_one, places)
-            sums, kept = _sums_by_exp(users, with_one, base, places)
-            total = sums[-1]
-        ctx.save_for_backward(users, with_one, base, sums)
+        keep = len(edges) == 2 or len(items) * len(users) * users.element_size() <= kept_bytes
+        base = _estimated_maximum(users, items) if users.device.type == "cpu" else _maximum(users, items, places)
+        sums, kept = _Exps(users, items, base, places).sums(keep)
+        if users.device.type == "cpu" and not ((sums[-1] > SAFE_SUM[0]) & (sums[-1] < SAFE_SUM[1])).all():
+            base = _maximum(users, items, places)
+            sums, kept = _Exps(users, items, base, places).sums(keep)
+        ctx.save_for_backward(users, items, base, sums)
         ctx.places, ctx.kept = places, kept
-        return torch.where(total == 0, -torch.inf, total.log() + base)
+        return torch.where(sums[-1] == 0, -torch.inf, sums[-1].log() + base)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -142,41 +145,41 @@ class _LogMass(torch.autograd.Function):
 
     @staticmethod
     def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        users, with_one, base, sums = ctx.saved_tensors
+        users, items, base, sums = ctx.saved_tensors
         factor = torch.where(sums[-1] == 0, 0.0, gradient / sums[-1])  # no mass, no gradient
-        of_items, weighted = torch.empty_like(with_one[:, :-1]), users * factor[:, None]
-        reduced, room = _reduced(users, base), _room(users, ctx.places)
-        for block in ctx.places.blocks:
-            share = _exp_block(reduced, with_one, ctx.places, block, room) if ctx.kept is None else ctx.kept
-            torch.mm(share, weighted, out=of_items[block[0] : block[1]])
-        return (sums[:-1] * factor).T.contiguous(), of_items, None, None
+        of_items, weighted = torch.empty_like(items), users * factor[:, None]
+        exps = ctx.kept or _Exps(users, items, base, ctx.places).blocks()
+        for (start, stop, *_), of_block in zip(ctx.places.blocks, exps):
+            torch.mm(of_block, weighted, out=of_items[start:stop])
+        return (sums[:-1] * factor).T.contiguous(), of_items, None, None, None
 
 
-def _sums_by_exp(users: Tensor, with_one: Tensor, base: Tensor, places: _Places) -> tuple[Tensor, Tensor | None]:
-    """[d + 1, B] the sums over items of exp(score - base) times (vector, 1), and the exps if they are one block."""
-    reduced, room = _reduced(users, base), _room(users, places)
-    sums, share = torch.zeros_like(reduced), None
-    for block in places.blocks:
-        share = _exp_block(reduced, with_one, places, block, room)
-        sums.addmm_(with_one[block[0] : block[1]].T, share)
-    return sums, share if len(places.blocks) == 1 else None
+class _Exps:
+    """The blocks of exp(score - base), one after the other; with memory for a block of items' vectors, each with a 1."""
 
+    def __init__(self, users: Tensor, items: Tensor, base: Tensor, places: _Places) -> None:
+        self.items, self.places = items, places
+        self.width = max((stop - start for start, stop, *_ in places.blocks), default=0)
+        self.with_one = users.new_ones(self.width, items.size(1) + 1)
+        self.reduced = torch.cat([users, -base[:, None]], 1).T.contiguous()  # what these are multiplied with: [d + 1, B]
 
-def _reduced(users: Tensor, base: Tensor) -> Tensor:
-    """[d + 1, B]: what an item's vector, and a 1, are multiplied with to give score - base."""
-    return torch.cat([users, -base[:, None]], 1).T.contiguous()
+    def blocks(self, keep: bool = False) -> Iterator[Tensor]:
+        """[stop - start, B] each, 0 where excluded; written over one another unless they are to be kept."""
+        shared = None if keep else self.reduced.new_empty(self.width, self.reduced.size(1))
+        for block in self.places.blocks:
+            start, stop = block[:2]
+            vectors = self.with_one[: stop - start]
+            vectors[:, :-1] = self.items[start:stop]
+            room = None if shared is None else shared[: stop - start]
+            yield self.places.filled(torch.mm(vectors, self.reduced, out=room).exp_(), block, 0.0)
 
-
-def _room(users: Tensor, places: _Places) -> Tensor:
-    """[W, B]: memory for the largest block."""
-    return users.new_empty(max((stop - start for start, stop, *_ in places.blocks), default=0), len(users))
-
-
-def _exp_block(reduced: Tensor, with_one: Tensor, places: _Places, block: Block, room: Tensor) -> Tensor:
-    """[stop - start, B] exp(score - base) of a block of items, 0 where excluded; in `room`."""
-    start, stop = block[:2]
-    exps = torch.mm(with_one[start:stop], reduced, out=room[: stop - start]).exp_()
-    return places.filled(exps, block, 0.0)
+    def sums(self, keep: bool) -> tuple[Tensor, list[Tensor]]:
+        """[d + 1, B] the sums over items of exp(score - base) times (vector, 1); the blocks, if they are to be kept."""
+        sums, kept = torch.zeros_like(self.reduced), []
+        for exps in self.blocks(keep):
+            sums.addmm_(self.with_one[: len(exps)].T, exps)
+            kept += [exps] * keep
+        return sums, kept
 
 
 def _estimated_maximum(users: Tensor, items: Tensor) -> Tensor:
@@ -184,10 +187,10 @@ def _estimated_maximum(users: Tensor, items: Tensor) -> Tensor:
     return (users @ items[1 :: len(items) // SAMPLE + 1].T).amax(1) if len(items) > 1 else users.new_zeros(len(users))
 
 
-def _maximum(users: Tensor, with_one: Tensor, places: _Places) -> Tensor:
+def _maximum(users: Tensor, items: Tensor, places: _Places) -> Tensor:
     """[B] the largest score that is not excluded; the lowest number there is where all are."""
     highest = users.new_full((len(users),), torch.finfo(users.dtype).min)
     for block in places.blocks:
-        scores = places.filled(with_one[block[0] : block[1], :-1] @ users.T, block, -torch.inf)
+        scores = places.filled(items[block[0] : block[1]] @ users.T, block, -torch.inf)
         highest = torch.maximum(highest, scores.amax(0))
     return highest.masked_fill(highest == torch.finfo(users.dtype).min, 0.0)

@@ -197,7 +197,9 @@ class DistilledRecommender(GeneralRecommender):
 
     def vectors(self, users: Tensor) -> Vectors | None:
         """Users [B] and all items as vectors whose inner products are the scores; None where the backbone has no such."""
-        return self.backbone.vectors(users) if isinstance(self.backbone, HasVectors) else None
+        if not isinstance(self.backbone, HasVectors):
+            return None
+        return self.backbone.vectors(users)._replace(kept_bytes=int(self.config["max_block_mb"] * 2**20))
 
     def check_trainable(self) -> None:
         """Raise a UserError where the scores do not depend on every parameter: no loss over them can train the model."""

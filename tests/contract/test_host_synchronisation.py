@@ -110,10 +110,10 @@ def test_what_the_meta_device_lets_pass_is_noted() -> None:
         assert watch.noted
 
 
-@pytest.mark.parametrize("block_bytes", [None, 4 * 6 * 10])
-def test_the_log_mass_waits_for_nothing(block_bytes) -> None:
+@pytest.mark.parametrize("sizes", [{}, {"block_bytes": 4 * 6 * 10}, {"block_bytes": 4 * 6 * 10, "kept_bytes": 0}])
+def test_the_log_mass_waits_for_nothing(sizes) -> None:
     users, items = (torch.randn(n, 4, device=META, requires_grad=True) for n in (6, 50))
-    mass = log_mass(users, items, torch.zeros(6, 9, dtype=torch.int64, device=META), block_bytes=block_bytes)
+    mass = log_mass(users, items, torch.zeros(6, 9, dtype=torch.int64, device=META), **sizes)
     mass.sum().backward()
     assert users.grad is not None
 

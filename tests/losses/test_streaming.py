@@ -29,20 +29,34 @@ def gradients(loss: Tensor, *tensors: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("kept_bytes", [0, 2**21])
 @pytest.mark.parametrize("block_bytes", [1, 8 * 9 * 10, 2**21])
-def test_log_mass_equals_the_plain_one(dtype: torch.dtype, block_bytes: int) -> None:
+def test_log_mass_equals_the_plain_one(dtype: torch.dtype, block_bytes: int, kept_bytes: int) -> None:
     users, items, targets, _, history = problem(dtype)
     excluded = torch.cat([history, targets], 1)
-    streamed, plain = log_mass(users, items, excluded, block_bytes=block_bytes), plain_log_mass(users @ items.T, excluded)
+    streamed = log_mass(users, items, excluded, block_bytes=block_bytes, kept_bytes=kept_bytes)
+    plain = plain_log_mass(users @ items.T, excluded)
     torch.testing.assert_close(streamed, plain, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
     weight = torch.linspace(-1, 2, len(users), dtype=dtype)
     for ours, theirs in zip(gradients(streamed * weight, users, items), gradients(plain * weight, users, items)):
         torch.testing.assert_close(ours, theirs, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
-def test_gradients_agree_with_finite_differences() -> None:
+@pytest.mark.parametrize("kept_bytes", [0, 2**21])
+def test_gradients_agree_with_finite_differences(kept_bytes: int) -> None:
     users, items, _, _, history = problem(torch.float64, n_items=40, n_users=3)
-    assert torch.autograd.gradcheck(lambda u, v: log_mass(u, v, history, block_bytes=8 * 3 * 7), (users, items))
+    sizes = {"block_bytes": 8 * 3 * 7, "kept_bytes": kept_bytes}
+    assert torch.autograd.gradcheck(lambda u, v: log_mass(u, v, history, **sizes), (users, items))
+
+
+def test_blocks_are_kept_within_the_budget_alone_and_change_no_bit() -> None:
+    users, items, _, _, history = problem(torch.float32)
+    whole = 4 * users.size(0) * items.size(0)
+    masses = [log_mass(users, items, history, block_bytes=whole // 7, kept_bytes=kept) for kept in (whole - 1, whole)]
+    of_kept = [sum(block.nbytes for block in mass.grad_fn.kept) for mass in masses]
+    assert of_kept == [0, whole]
+    assert torch.equal(*masses)
+    assert all(torch.equal(*pair) for pair in zip(*(gradients(mass, users, items) for mass in masses)))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -74,7 +88,7 @@ def test_losses_equal_the_plain_ones(dtype: torch.dtype, distance: bool, depths:
 def test_nothing_left_is_minus_infinity_without_a_gradient() -> None:
     users, items = (torch.randn(n, 5, dtype=torch.float64, requires_grad=True) for n in (2, 4))
     everything = torch.tensor([[1, 2, 3], [1, 2, 0]])
-    mass = log_mass(users, items, everything, block_bytes=16)
+    mass = log_mass(users, items, everything, block_bytes=16, kept_bytes=0)
     assert mass[0] == -torch.inf
     torch.testing.assert_close(mass[1], users[1] @ items[3])
     (of_users,) = torch.autograd.grad(mass[1] + 0.0 * mass[0].clamp(min=-1), users)
@@ -93,7 +107,7 @@ def test_padding_and_excluded_items_get_no_gradient() -> None:
 def test_extreme_scores_stay_finite() -> None:
     users, items, _, _, history = problem(torch.float32)
     large = (users * 80).detach().requires_grad_()
-    mass = log_mass(large, items, history, block_bytes=200)
+    mass = log_mass(large, items, history, block_bytes=200, kept_bytes=0)
     torch.testing.assert_close(mass, plain_log_mass(large @ items.T, history), rtol=1e-5, atol=1e-3)
     assert all(gradient.isfinite().all() for gradient in gradients(mass, large, items))
 
@@ -114,7 +128,7 @@ def test_one_score_far_from_all_others_costs_no_precision__in_the_catalogue_or_l
         excluded = torch.cat([history, targets, torch.full((9, 1), item if left_out else 0)], 1)
         excluded = excluded.where((excluded != item) | left_out, 0)
         streamed, plain = (
-            log_mass(rows, columns, excluded, block_bytes=block_bytes),
+            log_mass(rows, columns, excluded, block_bytes=block_bytes, kept_bytes=0),
             plain_log_mass(rows @ columns.T, excluded),
         )
         torch.testing.assert_close(streamed, plain, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
@@ -131,12 +145,12 @@ def test_half_precision_vectors_accumulate_in_float32() -> None:
     torch.testing.assert_close(low, log_mass(users.bfloat16().float(), items.bfloat16().float(), history))
 
 
-@pytest.mark.parametrize("block_bytes", [400, 2**21])
-def test_autocast_changes_nothing(block_bytes: int) -> None:
+@pytest.mark.parametrize("sizes", [{"block_bytes": 400}, {"block_bytes": 400, "kept_bytes": 0}, {}])
+def test_autocast_changes_nothing(sizes: dict[str, int]) -> None:
     users, items, _, _, history = problem(torch.float32)
-    plain = log_mass(users, items, history, block_bytes=block_bytes)
+    plain = log_mass(users, items, history, **sizes)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        cast = log_mass(users, items, history, block_bytes=block_bytes)
+        cast = log_mass(users, items, history, **sizes)
         found = gradients(cast, users, items)
     assert torch.equal(cast, plain)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, gradients(plain, users, items)))

@@ -111,7 +111,7 @@ def soft_label_loss(scores: Tensor, soft: Tensor, present: Tensor) -> Tensor:
 def tempered(catalogue: Catalogue, temperature: float) -> Catalogue:
     """The catalogue of the same scores, divided by `temperature`: s_ui / temperature, still streamed or sampled."""
     if isinstance(catalogue, Vectors):
-        return Vectors(catalogue.users / temperature, catalogue.items)
+        return catalogue._replace(users=catalogue.users / temperature)
     if isinstance(catalogue, Sampled):
         score = catalogue.score
         return dataclasses.replace(catalogue, score=lambda items: score(items) / temperature)
