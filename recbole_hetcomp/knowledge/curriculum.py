@@ -203,7 +203,9 @@ class Curriculum:
     def _distances(self, student_topk: Tensor, teacher_topk: Tensor, teachers: Tensor, users: Tensor) -> Tensor:
         """The discrepancies of pairs: `teachers` [N] or [X, 1] and `users` [N], of the shape that these broadcast to."""
         following = (self.stage[teachers, users].long() + 1).clamp(max=self.n_stages - 1)
-        lists = teacher_topk[..., : self.k][teachers, following, users]  # [..., N, K']
+        places = ((teachers * self.n_stages + following) * self.stage.size(1) + users).transpose(0, -1)  # users first
+        chosen = teacher_topk[..., : self.k].flatten(0, 2).index_select(0, places.reshape(-1))
+        lists = chosen.unflatten(0, places.shape).transpose(0, places.dim() - 1)  # [..., N, K']
         distances = discrepancy(
             student_topk[users.to(student_topk.device)],
             lists.to(student_topk.device),

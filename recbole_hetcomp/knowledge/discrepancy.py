@@ -72,14 +72,14 @@ def _ndcg(student: Tensor, teachers: Tensor, temperature: float, relevance: str)
     depth = student.size(1)
     gain, discount = (part.to(student.device) for part in _gain_and_discount(depth, temperature))
     graded = relevance == "graded"
-    worth = discount if graded else gain * discount  # of the student's position
+    whole = _rounded(gain * discount)
     places = places_within(student, teachers.flatten(1))
-    found = pad(worth, (1, 0)).index_select(0, places.view(-1).int()).view(teachers.shape)
-    reached = _rounded(found * gain if graded else found).sum(-1)
+    found = pad(discount if graded else whole, (1, 0)).index_select(0, places.view(-1).int()).view(teachers.shape)
+    reached = (_rounded(found * gain) if graded else found).sum(-1)
     # A perfect list has the first ranks at their own positions: the same numbers as in `reached`, hence exactly 1.
     lengths, which = (teachers > 0).sum(-1).unique(return_inverse=True)
     listed = torch.arange(depth, device=student.device) < lengths[:, None]
-    ideal = (_rounded(gain * discount) * listed).sum(-1)[which]
+    ideal = (whole * listed).sum(-1)[which]
     return torch.where(ideal > 0, reached / ideal, 0.0)
 
 
@@ -95,11 +95,11 @@ def position_weights(k: int, temperature: float = 10.0) -> Tensor:
 def places_within(items: Tensor, wanted: Tensor) -> Tensor:
     """[N, M] where each of the ids `wanted` [N, M] stands among `items` [N, K] of its row, 1 = first, 0 = not there.
 
-    int16, or int32 where lists are longer than its largest number.
-    Both are integer item ids, those of `items` without repeats but for 0, which is no item. Looked up in a table of all
-    items, a few rows at a time.
+    Of the smallest signed type that holds K: of a smaller table, more stays in the processor's cache. Both are integer item
+    ids, those of `items` without repeats but for 0, which is no item, and looked up a few rows at a time.
     """
-    dtype, device = torch.int16 if items.size(1) < 2**15 else torch.int32, items.device
+    dtype = next(kind for kind in (torch.int8, torch.int16, torch.int32) if items.size(1) <= torch.iinfo(kind).max)
+    device = items.device
     if not items.numel() or not wanted.numel():
         return torch.zeros(wanted.shape, dtype=dtype, device=device)
     n_items = int(torch.maximum(items.max(), wanted.max())) + 1

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from recbole_hetcomp.knowledge import RELEVANCES, discrepancy, position_weights
+from recbole_hetcomp.knowledge.discrepancy import places_within
 
 module = importlib.import_module("recbole_hetcomp.knowledge.discrepancy")  # the name is the function's
 
@@ -176,9 +177,11 @@ def test_either_side_is_broadcast(relevance: str) -> None:
         assert torch.equal(found.flatten(), expected)
 
 
-def test_lists_longer_than_a_short_integer() -> None:
-    lists = torch.arange(1, 40_001)[None]
-    assert discrepancy(lists, lists.flip(1), k=40_000).tolist() == [0.0]
+@pytest.mark.parametrize("length", [127, 128, 2**15 - 1, 2**15])
+def test_lists_longer_than_a_small_integer_type_counts(length: int) -> None:
+    lists = torch.arange(1, length + 1)[None]
+    assert places_within(lists, lists.flip(1)).tolist() == [list(range(length, 0, -1))]
+    assert discrepancy(lists, lists.flip(1), k=length).tolist() == [0.0]
 
 
 def test_decimals_round_the_ndcg() -> None:
