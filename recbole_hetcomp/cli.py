@@ -62,6 +62,9 @@ def _in_one_sentence(work: Callable[[], object]) -> None:
 
 def _parsed(arguments: Sequence[str], **options: Any) -> tuple[argparse.Namespace, list[str]]:
     """RecBole's flags and `options` (flag -> default); what is left are settings."""
+    for argument in arguments:
+        if re.match(r"-\w{2,}=", argument):
+            raise UserError(f"{argument}: a name has two dashes; write -{argument}")
     parser = argparse.ArgumentParser(usage=USAGE, allow_abbrev=False, add_help=False)
     parser.add_argument("-m", "--model")
     parser.add_argument("-d", "--dataset")

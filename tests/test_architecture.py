@@ -109,10 +109,12 @@ MAY_IMPORT = {
         "teachers.pool",
         "teachers.ranking",
         "teachers.recorder",
+        "teachers.side_by_side",
         "teachers.trajectory",
         "trainer.checkpoint",
         "trainer.parallel",
     },
+    "teachers.side_by_side": {"config", "errors"},
     "evaluation": {"config", "history", "knowledge", "split", "teachers"},
     "pipeline": {
         "config",

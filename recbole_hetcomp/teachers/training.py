@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from joblib import Parallel, delayed, parallel_config
-from joblib.externals.loky import get_reusable_executor
-from recbole.utils import ModelType, init_logger, init_seed
+from recbole.utils import ModelType, init_seed
 
 from recbole_hetcomp.config import Config, derive
 from recbole_hetcomp.errors import UserError, close_matches
@@ -25,11 +23,11 @@ from recbole_hetcomp.teachers.lists import is_list_file, read_lists
 from recbole_hetcomp.teachers.pool import Teacher, TeacherPool
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, ranked_history, top_unobserved
 from recbole_hetcomp.teachers.recorder import CHECKPOINT_RULES, Recorder, Selection, Snapshots, recording_trainer
+from recbole_hetcomp.teachers.side_by_side import check_backend, side_by_side
 from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH, Trajectory
 from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
-BACKENDS = ("loky", "ray")  # of joblib
 TRAJECTORY_SETTINGS = ("trajectory_depth", "trajectory_rule", "trajectory_fractions", "consistency_window")
 
 
@@ -45,7 +43,7 @@ def check_teachers(config: Config) -> None:
         if name not in names and name != "all":
             raise UserError(f"teacher_config: {name!r} is no teacher of this run{close_matches(name, [*names, 'all'])}")
     _selection(config)
-    _check_backend(config["teacher_backend"])
+    check_backend(config["teacher_backend"])
     for name in map(str, names):
         if names.count(name) > 1:
             raise UserError(f"teachers: {name!r} is named twice; name each teacher once")
@@ -93,50 +91,24 @@ def build_pool(config: Config, split: Split, and_student_alone: bool = False) ->
 def _train_side_by_side(config: Config, split: Split, names: Sequence[str], and_student_alone: bool) -> None:
     """Train those of the teachers `names` that are not kept yet in `teacher_workers` processes, where that is above 1.
 
-    The student without distillation, where it is asked for, counts as one more of them.
-
-    By joblib, whose backend `ray` spreads them over a Ray cluster (with a `checkpoint_dir` that all its machines see). Each
-    process has its share of the threads; a teacher is the same as one trained alone with as many threads.
+    The student without distillation, where it is asked for, counts as one more of them. A teacher is the same as one trained alone with as many threads.
 
     Raises:
         UserError: what the first of the teachers that failed says, when the others have been trained and kept.
     """
-    missing = [partial(_teacher, config, split, name) for name in names if not _folder(config, split, name).is_dir()]
-    alone = and_student_alone and not folder_of(_alone(config), split.fingerprint, {}).is_dir()
-    jobs = [partial(student_alone, config, split)] * alone + missing  # it is long, and a long one at the end runs by itself
+    jobs: dict[str, Callable[[], Any]] = {}
+    if and_student_alone and not folder_of(_alone(config), split.fingerprint, {}).is_dir():
+        jobs["student alone"] = partial(student_alone, config, split)  # first: a long one at the end would run by itself
+    jobs.update(
+        {name: partial(_teacher, config, split, name) for name in names if not _folder(config, split, name).is_dir()}
+    )
     workers = min(config["teacher_workers"], len(jobs))
     if workers < 2 or not parallel.is_first():
         return
-    backend = config["teacher_backend"]
-    threads = {"inner_max_num_threads": max(1, torch.get_num_threads() // workers)} if backend == "loky" else {}
-    with parallel_config(backend=backend, n_jobs=workers, **threads):
-        failures = Parallel()(delayed(_train_in_worker)(config, train) for train in jobs)
-    if backend == "loky":
-        get_reusable_executor().shutdown()  # idle workers would hold on to their memory
-    for failure in filter(None, failures[alone:]):  # the student alone says what it fails of when it is asked for
+    failures = side_by_side(config, jobs, workers)
+    failures.pop("student alone", None)  # it says what it fails of when it is asked for
+    for failure in failures.values():
         raise failure
-
-
-def _check_backend(name: str) -> None:
-    """Make joblib ready for the backend `name`; raise a UserError where that cannot be."""
-    if name not in BACKENDS:
-        raise UserError(f"teacher_backend: {name!r} is none of {', '.join(BACKENDS)}")
-    if name == "ray":
-        try:
-            from ray.util.joblib import register_ray
-        except ImportError as error:
-            raise UserError("teacher_backend: ray is not installed; run `pip install ray`, or choose loky") from error
-        register_ray()
-
-
-def _train_in_worker(config: Config, train: Callable[[], Any]) -> UserError | None:
-    """Train and keep a model in a process of its own; what makes it impossible is returned, lest others be cancelled."""
-    init_logger(config)
-    try:
-        train()
-    except UserError as error:
-        return error
-    return None
 
 
 def _from_file(name: str, split: Split) -> Teacher:
