@@ -278,6 +278,10 @@ def test_a_command_says_what_it_lacks(capsys, arguments, sentence):
     assert sentence in refused(capsys, arguments)
 
 
+def test_a_name_with_one_dash_is_refused(capsys, flags):
+    assert "write --model=MF" in refused(capsys, [*flags, "-model=MF"])
+
+
 @pytest.mark.parametrize("argument", ["epochs=3", "--epochs", "epochs"])
 def test_a_malformed_argument_is_named(capsys, flags, argument):
     line = refused(capsys, [*flags, argument])
