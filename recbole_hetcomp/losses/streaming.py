@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -87,24 +88,20 @@ class _Places:
         if not gather:
             self.blocks = [(*block, 0, 0) for block in zip(edges, edges[1:])]
             return
-        self.rows = torch.arange(len(excluded), device=excluded.device)[:, None].expand(excluded.shape).reshape(-1)
-        self.items = self.excluded.reshape(-1)
-        bounds = [0, len(self.items)]
-        if len(edges) > 2:
-            some = self.items.nonzero().squeeze(1)
-            self.items, order = self.items[some].sort()
-            self.rows = self.rows[some][order]
-            bounds = torch.searchsorted(self.items, self.items.new_tensor(edges)).tolist()
+        n_users = len(excluded)
+        places = self.excluded * n_users + torch.arange(n_users)[:, None]
+        self.places = places[self.excluded > 0].numpy()  # in the scores [I, B] laid out in a row
+        self.places.sort()
+        bounds = np.searchsorted(self.places, np.array(edges) * n_users).tolist()
         self.blocks = list(zip(edges, edges[1:], bounds, bounds[1:]))
 
     def filled(self, values: Tensor, block: Block, value: float) -> Tensor:
         """[stop - start, B] the block `values`, which may change, with `value` for what is excluded and for item 0."""
         start, stop, first, last = block
-        width = stop - start
         if self.gathered:
-            places = (self.items[first:last] - start) * values.size(1) + self.rows[first:last]
-            values.view(-1).index_fill_(0, places, value)
+            values.view(-1).numpy()[self.places[first:last] - start * values.size(1)] = value
         else:
+            width = stop - start
             inside = (self.excluded >= start) & (self.excluded < stop)
             places = torch.where(inside, self.excluded - start, width).T  # a spare row takes those of other blocks
             values = pad(values, (0, 0, 0, 1)).scatter_(0, places, value)[:-1]
