@@ -70,6 +70,10 @@ class DistillationTrainer(Trainer):
     def fit(self, *arguments: Any, **settings: Any) -> Any:
         """As RecBole's; at the end the student is what is served, without what only its training needed."""
         result = super().fit(*arguments, **settings)
+        if not self.model.settled:
+            self.logger.warning(
+                f"epochs: {self.epochs} were over before the curriculum was; with more, the student learns more"
+            )
         self.model.finish_training()
         return result
 

@@ -179,6 +179,12 @@ def test_patience_begins_at_the_switch__or_at_the_start(make_config, split, monk
     assert epochs == (switch + 2 + 1 if from_switch else 1 + 2 + 1)
 
 
+@pytest.mark.parametrize(("period", "warned"), [(20, True), (1, False)])
+def test_epochs_that_end_before_the_curriculum_are_a_warning(make_config, split, caplog, period, warned):
+    Run(make_config, split, epochs=4, eval_step=1, curriculum_alpha=1e-3, curriculum_period=period).fit()
+    assert any("epochs: 4 were over before the curriculum" in line for line in caplog.messages) == warned
+
+
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
