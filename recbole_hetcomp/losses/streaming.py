@@ -9,7 +9,7 @@ blocks of a batch fit into a budget they are kept from forward to backward inste
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -124,14 +124,15 @@ class _LogMass(torch.autograd.Function):
         width = max(1, block_bytes // (users.element_size() * max(1, len(users))))
         edges = [*range(0, len(items), width), len(items)]
         places = _Places(excluded, edges, gather=users.device.type == "cpu")
-        keep = len(edges) == 2 or len(items) * len(users) * users.element_size() <= kept_bytes
+        keep = len(items) * len(users) * users.element_size() <= kept_bytes
+        room = _Room(users, len(items)) if keep and users.device.type == "cpu" else None
         base = _estimated_maximum(users, items) if users.device.type == "cpu" else _maximum(users, items, places)
-        sums, kept = _Exps(users, items, base, places).sums(keep)
+        sums, kept = _Exps(users, items, base, places).sums(keep, room)
         if users.device.type == "cpu" and not ((sums[-1] > SAFE_SUM[0]) & (sums[-1] < SAFE_SUM[1])).all():
             base = _maximum(users, items, places)
-            sums, kept = _Exps(users, items, base, places).sums(keep)
+            sums, kept = _Exps(users, items, base, places).sums(keep, room)
         ctx.save_for_backward(users, items, base, sums)
-        ctx.places, ctx.kept = places, kept
+        ctx.places, ctx.kept, ctx.room = places, kept, room
         return torch.where(sums[-1] == 0, -torch.inf, sums[-1].log() + base)
 
     @staticmethod
@@ -151,6 +152,24 @@ class _LogMass(torch.autograd.Function):
         return (sums[:-1] * factor).T.contiguous(), of_items, None, None, None
 
 
+class _Room:
+    """Memory for the scores of a batch, which the next batch takes over when this one's graph is gone.
+
+    For a CPU alone: there the pages of fresh memory cost more time than keeping the exps saves; elsewhere torch does it.
+    """
+
+    spare: ClassVar[list[Tensor]] = []  # at most one, of the last batch
+
+    def __init__(self, users: Tensor, n_items: int) -> None:
+        numbers = len(users) * n_items
+        found = self.spare.pop() if self.spare else users.new_empty(0)
+        self.whole = found if found.dtype == users.dtype and len(found) >= numbers else users.new_empty(numbers)
+        self.scores = self.whole[:numbers].view(n_items, len(users))
+
+    def __del__(self) -> None:
+        self.spare[:] = [self.whole]
+
+
 class _Exps:
     """The blocks of exp(score - base), one after the other; with memory for a block of items' vectors, each with a 1."""
 
@@ -160,20 +179,23 @@ class _Exps:
         self.with_one = users.new_ones(self.width, items.size(1) + 1)
         self.reduced = torch.cat([users, -base[:, None]], 1).T.contiguous()  # what these are multiplied with: [d + 1, B]
 
-    def blocks(self, keep: bool = False) -> Iterator[Tensor]:
-        """[stop - start, B] each, 0 where excluded; written over one another unless they are to be kept."""
+    def blocks(self, keep: bool = False, room: _Room | None = None) -> Iterator[Tensor]:
+        """[stop - start, B] each, 0 where excluded; written over one another unless they are to be kept, into `room` or anew."""
         shared = None if keep else self.reduced.new_empty(self.width, self.reduced.size(1))
         for block in self.places.blocks:
             start, stop = block[:2]
             vectors = self.with_one[: stop - start]
             vectors[:, :-1] = self.items[start:stop]
-            room = None if shared is None else shared[: stop - start]
-            yield self.places.filled(torch.mm(vectors, self.reduced, out=room).exp_(), block, 0.0)
+            if room is not None:
+                out = room.scores[start:stop]
+            else:
+                out = None if shared is None else shared[: stop - start]
+            yield self.places.filled(torch.mm(vectors, self.reduced, out=out).exp_(), block, 0.0)
 
-    def sums(self, keep: bool) -> tuple[Tensor, list[Tensor]]:
+    def sums(self, keep: bool, room: _Room | None) -> tuple[Tensor, list[Tensor]]:
         """[d + 1, B] the sums over items of exp(score - base) times (vector, 1); the blocks, if they are to be kept."""
         sums, kept = torch.zeros_like(self.reduced), []
-        for exps in self.blocks(keep):
+        for exps in self.blocks(keep, room):
             sums.addmm_(self.with_one[: len(exps)].T, exps)
             kept += [exps] * keep
         return sums, kept

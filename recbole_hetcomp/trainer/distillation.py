@@ -117,7 +117,7 @@ class DistillationTrainer(Trainer):
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         scaler.step(self.optimizer)
         scaler.update()
-        return tuple(part.detach() for part in parts)
+        return tuple(part.detach().reshape(()) for part in parts)  # some of RecBole's models, as LightGCN, return [1]
 
     def _sums(self, losses: Sequence[tuple[Tensor, ...]]) -> Any:
         """The epoch's sum of the loss, or of each of its parts; a ValueError where one is NaN, as RecBole has it."""

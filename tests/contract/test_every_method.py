@@ -78,6 +78,18 @@ def test_without_its_weight_it_is_plain_training_bit_for_bit(run, method) -> Non
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_student_of_recboles_own_learns_from_teachers_beside_its_own_loss(run, method) -> None:
+    """LightGCN's loss has the shape [1]."""
+    settings: dict[str, Any] = {"student": "LightGCN", "base_loss_weight": 1.0, "user_batches": False, "epochs": 2}
+    if method == "EmbedDistillStudent":  # its other side needs scores that are products of tables
+        settings["side"] = "symmetric"
+    weight = {} if method == "CompositeStudent" else {"distillation_weight": 1.0}
+    taught, alone = run(method, **settings, **weight), run("LightGCN", epochs=2)
+    assert state_of(taught).keys() == state_of(alone).keys()
+    assert not same(state_of(taught), state_of(alone))
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_the_saved_student_is_the_backbone_and_serves_without_teachers(run, method, make_model) -> None:
     result = run(method)
     saved = torch.load(result["checkpoint"], weights_only=True)["state_dict"]
