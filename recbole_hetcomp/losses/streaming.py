@@ -2,8 +2,9 @@
 
 For a student whose scores are inner products (and squared distances are, of vectors longer by two), the softmax over all
 items is a sum over blocks of items: forward keeps a running sum a user, backward computes each block anew and turns it into
-the gradient of its items' vectors at once. Beside the vectors and their gradients, memory is that of a block. Where all
-blocks of a batch fit into a budget they are kept from forward to backward instead, which saves a product and an exp of each.
+the gradient of its items' vectors at once. Beside the vectors and their gradients, memory is that of a block (two where it
+is no CPU). Where all blocks of a batch fit into a budget they are kept from forward to backward instead, which saves a
+product and an exp of each.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from recbole_hetcomp.losses.catalogue import ShortList
 from recbole_hetcomp.losses.lookup import look_up
 
 # Of scores: on a CPU small enough to stay in its cache between the passes over it, elsewhere worth a kernel's launch
-BLOCK_BYTES = (2**21, 2**27)
+BLOCK_BYTES = (2**21, 2**26)
 KEPT_BYTES = 2**26  # of all scores of a batch: up to that they are kept for the backward pass
 SAMPLE = 256  # items among which a row's largest score is looked for
 SAFE_SUM = (1e-25, 1e25)  # within these a sum of exp(score - base) has lost nothing, whatever the base
@@ -85,6 +86,7 @@ class _Places:
 
     def __init__(self, excluded: Tensor, edges: Sequence[int], gather: bool) -> None:
         self.excluded, self.gathered = excluded.long(), gather
+        self.width = max((stop - start for start, stop in zip(edges, edges[1:])), default=0)
         if not gather:
             self.blocks = [(*block, 0, 0) for block in zip(edges, edges[1:])]
             return
@@ -115,8 +117,9 @@ class _LogMass(torch.autograd.Function):
 
     `base` stands for the row's largest score and is subtracted within the product that gives the scores. The users' gradient
     is a mean of the items' vectors by E and known in the forward pass already: one product gives it and, by a column of
-    ones, sum E. So forward is what the bare two products and one exp are, and backward is one product with E more, or again
-    scores, exp and product where E was not kept. Blocks are items x users, the layout in which these products are fastest.
+    ones, sum E. So forward is what the bare two products and one exp are (and a product more where it is no CPU, for a base
+    that needs no second look), and backward is one product with E, or again scores, exp and product where E was not kept.
+    Blocks are items x users, the layout in which these products are fastest on a CPU.
     """
 
     @staticmethod
@@ -124,15 +127,18 @@ class _LogMass(torch.autograd.Function):
         width = max(1, block_bytes // (users.element_size() * max(1, len(users))))
         edges = [*range(0, len(items), width), len(items)]
         places = _Places(excluded, edges, gather=users.device.type == "cpu")
-        keep = len(items) * len(users) * users.element_size() <= kept_bytes
-        room = _Room(users, len(items)) if keep and users.device.type == "cpu" else None
-        base = _estimated_maximum(users, items) if users.device.type == "cpu" else _maximum(users, items, places)
-        sums, kept = _Exps(users, items, base, places).sums(keep, room)
-        if users.device.type == "cpu" and not ((sums[-1] > SAFE_SUM[0]) & (sums[-1] < SAFE_SUM[1])).all():
+        on_cpu, keep = users.device.type == "cpu", len(items) * len(users) * users.element_size() <= kept_bytes
+        memory = None if keep else _one_block(users, places)
+        if keep and on_cpu:
+            ctx.room = _Room(users, len(items))  # given back with the graph
+            memory = ctx.room.scores
+        base = _estimated_maximum(users, items) if on_cpu else _maximum(users, items, places)
+        sums, kept = _Exps(users, items, base, places).sums(memory, keep)
+        if on_cpu and not ((sums[-1] > SAFE_SUM[0]) & (sums[-1] < SAFE_SUM[1])).all():
             base = _maximum(users, items, places)
-            sums, kept = _Exps(users, items, base, places).sums(keep, room)
-        ctx.save_for_backward(users, items, base, sums)
-        ctx.places, ctx.kept, ctx.room = places, kept, room
+            sums, kept = _Exps(users, items, base, places).sums(memory, keep)
+        ctx.save_for_backward(users, items, base, sums, *kept)
+        ctx.places = places
         return torch.where(sums[-1] == 0, -torch.inf, sums[-1].log() + base)
 
     @staticmethod
@@ -143,10 +149,10 @@ class _LogMass(torch.autograd.Function):
 
     @staticmethod
     def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        users, items, base, sums = ctx.saved_tensors
+        users, items, base, sums, *kept = ctx.saved_tensors
         factor = torch.where(sums[-1] == 0, 0.0, gradient / sums[-1])  # no mass, no gradient
         of_items, weighted = torch.empty_like(items), users * factor[:, None]
-        exps = ctx.kept or _Exps(users, items, base, ctx.places).blocks()
+        exps = kept or _Exps(users, items, base, ctx.places).blocks(_one_block(users, ctx.places))
         for (start, stop, *_), of_block in zip(ctx.places.blocks, exps):
             torch.mm(of_block, weighted, out=of_items[start:stop])
         return (sums[:-1] * factor).T.contiguous(), of_items, None, None, None
@@ -175,30 +181,34 @@ class _Exps:
 
     def __init__(self, users: Tensor, items: Tensor, base: Tensor, places: _Places) -> None:
         self.items, self.places = items, places
-        self.width = max((stop - start for start, stop, *_ in places.blocks), default=0)
-        self.with_one = users.new_ones(self.width, items.size(1) + 1)
+        self.with_one = users.new_ones(places.width, items.size(1) + 1)
         self.reduced = torch.cat([users, -base[:, None]], 1).T.contiguous()  # what these are multiplied with: [d + 1, B]
 
-    def blocks(self, keep: bool = False, room: _Room | None = None) -> Iterator[Tensor]:
-        """[stop - start, B] each, 0 where excluded; written over one another unless they are to be kept, into `room` or anew."""
-        shared = None if keep else self.reduced.new_empty(self.width, self.reduced.size(1))
+    def blocks(self, memory: Tensor | None) -> Iterator[Tensor]:
+        """[stop - start, B] each, 0 where excluded.
+
+        Written into `memory`: each to its own rows of [I, B], or one over the other in [W, B]; into fresh memory if None.
+        """
         for block in self.places.blocks:
             start, stop = block[:2]
             vectors = self.with_one[: stop - start]
             vectors[:, :-1] = self.items[start:stop]
-            if room is not None:
-                out = room.scores[start:stop]
-            else:
-                out = None if shared is None else shared[: stop - start]
-            yield self.places.filled(torch.mm(vectors, self.reduced, out=out).exp_(), block, 0.0)
+            first = start if memory is not None and len(memory) > self.places.width else 0
+            place = None if memory is None else memory[first : first + stop - start]
+            yield self.places.filled(torch.mm(vectors, self.reduced, out=place).exp_(), block, 0.0)
 
-    def sums(self, keep: bool, room: _Room | None) -> tuple[Tensor, list[Tensor]]:
+    def sums(self, memory: Tensor | None, keep: bool) -> tuple[Tensor, list[Tensor]]:
         """[d + 1, B] the sums over items of exp(score - base) times (vector, 1); the blocks, if they are to be kept."""
         sums, kept = torch.zeros_like(self.reduced), []
-        for exps in self.blocks(keep, room):
+        for exps in self.blocks(memory):
             sums.addmm_(self.with_one[: len(exps)].T, exps)
             kept += [exps] * keep
         return sums, kept
+
+
+def _one_block(users: Tensor, places: _Places) -> Tensor:
+    """[W, B]: memory for the largest block."""
+    return users.new_empty(places.width, len(users))
 
 
 def _estimated_maximum(users: Tensor, items: Tensor) -> Tensor:

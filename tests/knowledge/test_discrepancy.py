@@ -180,7 +180,9 @@ def test_either_side_is_broadcast(relevance: str) -> None:
 @pytest.mark.parametrize("length", [127, 128, 2**15 - 1, 2**15])
 def test_lists_longer_than_a_small_integer_type_counts(length: int) -> None:
     lists = torch.arange(1, length + 1)[None]
-    assert places_within(lists, lists.flip(1)).tolist() == [list(range(length, 0, -1))]
+    places = places_within(lists, lists.flip(1))
+    assert places.tolist() == [list(range(length, 0, -1))]
+    assert places.element_size() == next(size for size in (1, 2, 4) if length < 2 ** (8 * size - 1))
     assert discrepancy(lists, lists.flip(1), k=length).tolist() == [0.0]
 
 

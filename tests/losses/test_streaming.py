@@ -49,14 +49,43 @@ def test_gradients_agree_with_finite_differences(kept_bytes: int) -> None:
     assert torch.autograd.gradcheck(lambda u, v: log_mass(u, v, history, **sizes), (users, items))
 
 
-def test_blocks_are_kept_within_the_budget_alone_and_change_no_bit() -> None:
-    users, items, _, _, history = problem(torch.float32)
-    whole = 4 * users.size(0) * items.size(0)
+def kept_bytes_of(mass: Tensor) -> int:
+    return sum(block.nbytes for block in mass.grad_fn.saved_tensors[4:])  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_blocks_are_kept_within_the_budget_alone_and_change_no_bit(dtype: torch.dtype) -> None:
+    users, items, _, _, history = problem(dtype)
+    whole = users.element_size() * users.size(0) * items.size(0)
     masses = [log_mass(users, items, history, block_bytes=whole // 7, kept_bytes=kept) for kept in (whole - 1, whole)]
-    of_kept = [sum(block.nbytes for block in mass.grad_fn.kept) for mass in masses]
-    assert of_kept == [0, whole]
+    assert [kept_bytes_of(mass) for mass in masses] == [0, whole]
     assert torch.equal(*masses)
     assert all(torch.equal(*pair) for pair in zip(*(gradients(mass, users, items) for mass in masses)))
+
+
+def test_a_single_block_beyond_the_budget_is_not_kept() -> None:
+    users, items, _, _, history = problem(torch.float32)
+    assert kept_bytes_of(log_mass(users, items, history, kept_bytes=0)) == 0
+
+
+def test_memory_is_taken_over_from_a_batch_that_is_gone_and_from_no_other() -> None:
+    users, items, _, _, history = problem(torch.float32)
+    expected = gradients(plain_log_mass(users @ items.T, history), users, items)
+    others = (users * 3).detach().requires_grad_()
+    first = log_mass(users, items, history)
+    second = log_mass(others, items, history)  # lives at the same time
+    assert not {block.data_ptr() for block in first.grad_fn.saved_tensors[4:]} & {
+        block.data_ptr() for block in second.grad_fn.saved_tensors[4:]
+    }
+    for _ in range(2):  # again after a backward pass that leaves the graph
+        for ours, theirs in zip(gradients(first, users, items), expected):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    place = second.grad_fn.saved_tensors[4].data_ptr()
+    del first, second
+    third = log_mass(users, items, history)
+    assert third.grad_fn.saved_tensors[4].data_ptr() == place
+    for ours, theirs in zip(gradients(third, users, items), expected):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -104,20 +133,21 @@ def test_padding_and_excluded_items_get_no_gradient() -> None:
     assert of_items[targets[1, :5]].any(1).all()
 
 
-def test_extreme_scores_stay_finite() -> None:
+@pytest.mark.parametrize("kept_bytes", [0, 2**21])
+def test_extreme_scores_stay_finite(kept_bytes: int) -> None:
     users, items, _, _, history = problem(torch.float32)
     large = (users * 80).detach().requires_grad_()
-    mass = log_mass(large, items, history, block_bytes=200, kept_bytes=0)
+    mass = log_mass(large, items, history, block_bytes=200, kept_bytes=kept_bytes)
     torch.testing.assert_close(mass, plain_log_mass(large @ items.T, history), rtol=1e-5, atol=1e-3)
     assert all(gradient.isfinite().all() for gradient in gradients(mass, large, items))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("block_bytes", [400, 2**21])
+@pytest.mark.parametrize(("block_bytes", "kept_bytes"), [(400, 0), (400, 2**21), (2**21, 0)])
 @pytest.mark.parametrize("outlier", [-900.0, 900.0])
 @pytest.mark.parametrize("left_out", [False, True])
 def test_one_score_far_from_all_others_costs_no_precision__in_the_catalogue_or_left_out(
-    dtype: torch.dtype, block_bytes: int, outlier: float, left_out: bool
+    dtype: torch.dtype, block_bytes: int, kept_bytes: int, outlier: float, left_out: bool
 ) -> None:
     users, items, targets, _, history = problem(dtype, n_items=700)
     for item in (1, 350, 699):  # among the items that the row's largest score is guessed from, and not
@@ -128,7 +158,7 @@ def test_one_score_far_from_all_others_costs_no_precision__in_the_catalogue_or_l
         excluded = torch.cat([history, targets, torch.full((9, 1), item if left_out else 0)], 1)
         excluded = excluded.where((excluded != item) | left_out, 0)
         streamed, plain = (
-            log_mass(rows, columns, excluded, block_bytes=block_bytes, kept_bytes=0),
+            log_mass(rows, columns, excluded, block_bytes=block_bytes, kept_bytes=kept_bytes),
             plain_log_mass(rows @ columns.T, excluded),
         )
         torch.testing.assert_close(streamed, plain, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])

@@ -122,3 +122,13 @@ def test_learning_brings_the_student_nearer_to_the_list_than_plain_training_does
         rows = run_hetcomp("KDCEStudent", "toy", config_dict=config, arguments=())["comparison"]
         fidelity[weight] = next(row["fidelity"] for row in rows if row["role"] == "student")
     assert fidelity[1.0] > fidelity[0.0] + 0.2
+
+
+@pytest.mark.parametrize("student", ["MF", "ML", "HistoryEncoder"])
+def test_the_memory_that_scores_may_take_is_the_settings__tempered_too(make_model, split, student) -> None:
+    users, nothing = split.history.active_users[:5], torch.zeros(5, 1, dtype=torch.int64)
+    for budget, kept in ((64, True), (0.0001, False)):
+        catalogue = make_model("KDCEStudent", student=student, max_block_mb=budget).vectors(users)
+        for scores in (catalogue, tempered(catalogue, 2.0)):
+            assert scores.kept_bytes == int(budget * 2**20)
+            assert bool(scores.log_mass(nothing).grad_fn.saved_tensors[4:]) == kept
