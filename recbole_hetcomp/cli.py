@@ -63,8 +63,8 @@ def _in_one_sentence(work: Callable[[], object]) -> None:
 def _parsed(arguments: Sequence[str], **options: Any) -> tuple[argparse.Namespace, list[str]]:
     """RecBole's flags and `options` (flag -> default); what is left are settings."""
     for argument in arguments:
-        if re.match(r"-\w{2,}=", argument):
-            raise UserError(f"{argument}: a name has two dashes; write -{argument}")
+        if re.match(r"-[A-Za-z_]{2}", argument):
+            raise UserError(f"{argument}: the name of a setting has two dashes; write -{argument}")
     parser = argparse.ArgumentParser(usage=USAGE, allow_abbrev=False, add_help=False)
     parser.add_argument("-m", "--model")
     parser.add_argument("-d", "--dataset")

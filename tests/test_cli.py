@@ -278,8 +278,9 @@ def test_a_command_says_what_it_lacks(capsys, arguments, sentence):
     assert sentence in refused(capsys, arguments)
 
 
-def test_a_name_with_one_dash_is_refused(capsys, flags):
-    assert "write --model=MF" in refused(capsys, [*flags, "-model=MF"])
+@pytest.mark.parametrize("argument", ["-model=MF", "-model", "-learning-rate=1", "-nproc=2"])
+def test_a_name_with_one_dash_is_refused(capsys, flags, argument):
+    assert f"write -{argument}" in refused(capsys, [*flags, argument])
 
 
 @pytest.mark.parametrize("argument", ["epochs=3", "--epochs", "epochs"])

@@ -190,6 +190,7 @@ class Curriculum:
 
         Where most pairs of some users are wanted, all of theirs are compared, as the student's list is then read once.
         """
+        teacher_topk = teacher_topk[..., : self.k].flatten(0, 2)  # [X * E * U, K'], a copy at most once
         teachers, users = pairs
         some, which = users.unique(return_inverse=True)
         n_teachers, lists = len(self.stage), max(1, IDS // self.k)
@@ -201,11 +202,13 @@ class Curriculum:
         return of_all[teachers, which]
 
     def _distances(self, student_topk: Tensor, teacher_topk: Tensor, teachers: Tensor, users: Tensor) -> Tensor:
-        """The discrepancies of pairs: `teachers` [N] or [X, 1] and `users` [N], of the shape that these broadcast to."""
+        """Of the lists [X * E * U, K'], those of pairs against the student's.
+
+        The discrepancies of pairs: `teachers` [N] or [X, 1] and `users` [N], of the shape that these broadcast to."""
         following = (self.stage[teachers, users].long() + 1).clamp(max=self.n_stages - 1)
         places = ((teachers * self.n_stages + following) * self.stage.size(1) + users).transpose(0, -1)  # users first
-        chosen = teacher_topk[..., : self.k].flatten(0, 2).index_select(0, places.reshape(-1))
-        lists = chosen.unflatten(0, places.shape).transpose(0, places.dim() - 1)  # [..., N, K']
+        chosen = teacher_topk.index_select(0, places.reshape(-1)).unflatten(0, places.shape)
+        lists = chosen.transpose(0, places.dim() - 1)  # [..., N, K']
         distances = discrepancy(
             student_topk[users.to(student_topk.device)],
             lists.to(student_topk.device),

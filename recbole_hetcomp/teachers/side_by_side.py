@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from logging import LogRecord, getLogger
+from logging import LogRecord, getLogRecordFactory, setLogRecordFactory
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], Any]], workers:
     """Do the `jobs`, several at a time, in the order that they have; what they return is dropped.
 
     By joblib, whose backend `ray` spreads them over a Ray cluster (with a `checkpoint_dir` that all its machines see). Each
-    process has its share of the threads, and each line of its log begins with the job's name.
+    process has its share of the threads, and each message of its log begins with the job's name.
 
     Args:
         config: of the run
@@ -55,16 +55,18 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], Any]], workers:
 def _in_worker(config: Config, name: str, job: Callable[[], Any]) -> UserError | None:
     """Do one job in a process of its own; what makes it impossible is returned, lest others be cancelled."""
     init_logger(config)
+    plain = getLogRecordFactory()
 
-    def begin_with_name(record: LogRecord) -> bool:
-        record.msg = f"[{name}] {record.msg}"
-        return True
+    def begin_with_name(*values: Any, **more: Any) -> LogRecord:
+        record = plain(*values, **more)
+        record.msg, record.args = f"[{name}] {record.getMessage()}", ()
+        return record
 
-    getLogger().addFilter(begin_with_name)
+    setLogRecordFactory(begin_with_name)
     try:
         job()
     except UserError as error:
         return error
     finally:
-        getLogger().removeFilter(begin_with_name)
+        setLogRecordFactory(plain)
     return None

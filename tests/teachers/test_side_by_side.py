@@ -10,13 +10,14 @@ from recbole_hetcomp.teachers.side_by_side import _in_worker, side_by_side
 
 def say_and_fail() -> None:
     getLogger().warning("epoch %d", 3)
+    getLogger("of.a.library").warning("slow")
     raise UserError("its loss is NaN")
 
 
-def test_the_lines_of_a_job_begin_with_its_name_and_those_after_it_do_not(make_config, caplog) -> None:
-    error = _in_worker(make_config("HetCompStudent"), "CML", say_and_fail)
+def test_the_messages_of_a_job_begin_with_its_name_and_those_after_it_do_not(make_config, caplog) -> None:
+    error = _in_worker(make_config("HetCompStudent"), "50%s", say_and_fail)
     getLogger().warning("afterwards")
-    assert caplog.messages[-2:] == ["[CML] epoch 3", "afterwards"]
+    assert caplog.messages[-3:] == ["[50%s] epoch 3", "[50%s] slow", "afterwards"]
     assert str(error) == "its loss is NaN"
 
 
