@@ -81,8 +81,8 @@ def curriculum_row(lists: Tensor) -> Row:
         f"{2 * N_TEACHERS} pairs of lists {whole - merged:.0f}; the target leaves {slow / 200:.0f}. To look up the "
         f"{N_TEACHERS * CUTOFF:,} ids that are compared, to add up the {N_TEACHERS * CUTOFF:,} to be merged and to sort a "
         f"user's best, by torch's gather, scatter_add and topk and nothing else, takes {least:.0f}, which allows "
-        f"{slow / least:.0f} x. The importance ends at rank 100 here, as in the presets; the default settings', which ends at 200, has twice the "
-        "candidates to merge",
+        f"{slow / least:.0f} x. The importance ends at rank 100 here, as in the presets; the default settings', which ends "
+        "at 200, has twice the candidates to merge",
     )
 
 

@@ -74,9 +74,9 @@ def run_benchmark(
         users.append({metric: np.stack([of_seed[metric] for _, of_seed in results]) for metric in results[0][1]})
         for row, p_values in zip(rows[1:], paired_p_values(users[0], users[1:])):
             row["p_values"] = p_values
-        text = _save(rows, dataset, split, Path(first["checkpoint_dir"]))  # so that a crash loses one model, not all
+        text = _save(rows, first.dataset, split, Path(first["checkpoint_dir"]))  # so that a crash loses one model, not all
     seeds_text = "1 seed" if seeds == 1 else f"{seeds} seeds"
-    getLogger().info(set_color("benchmark", "yellow") + f" on {dataset}, {seeds_text}, test part:\n" + text)
+    getLogger().info(set_color("benchmark", "yellow") + f" on {first.dataset}, {seeds_text}, test part:\n" + text)
     return rows
 
 

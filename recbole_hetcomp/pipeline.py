@@ -24,6 +24,7 @@ from recbole_hetcomp.registry import get_trainer, properties_of
 from recbole_hetcomp.settings import check_settings
 from recbole_hetcomp.split import Loaders, Split, fit_to_data, make_split
 from recbole_hetcomp.teachers.cache import check_writable, fingerprint, settings_of
+from recbole_hetcomp.teachers.ensemble import teacher_weights
 from recbole_hetcomp.teachers.pool import TeacherPool
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE
 from recbole_hetcomp.teachers.training import build_pool, check_student_alone, check_teachers, is_nan, student_alone
@@ -136,6 +137,7 @@ def _distil(
     alone = compare and bool(config["without_distillation"])
     pool = parallel.in_turn(lambda: build_pool(config, split, alone))
     pool.refuse_unless(model.needs, config.model)
+    _log_weights(pool, config["teacher_weighting"])
     model.learn_from(pool)
     trainer = _trainer(config, model)
     restore_random_state(at_start)  # so that the student does not depend on whether teachers were trained or found
@@ -151,6 +153,13 @@ def _distil(
         progress.unlink(missing_ok=True)
     parallel.wait()  # so that no process ends well where the comparison fails
     return result
+
+
+def _log_weights(pool: TeacherPool, exponent: float) -> None:
+    """Say how much each teacher counts: what the lists that the student learns come from."""
+    weights = zip(pool.teachers, teacher_weights(pool, exponent).tolist())
+    counts = ", ".join(f"{teacher.name} {weight:.2g}" for teacher, weight in weights)
+    getLogger().info(f"teachers count (validation score / best) ^ {exponent:g}, without a score as the best: {counts}")
 
 
 def _compare(

@@ -82,7 +82,8 @@ def recommend(model: Any, dataset: Dataset, users: Sequence[str], k: int = 10) -
     known = dataset.field2token_id[dataset.uid_field]
     for user in users:
         if user not in known or known[user] == 0:
-            raise UserError(f"users: dataset {dataset.dataset_name!r} has no user {user!r}{close_matches(user, known)}")
+            near = close_matches(user, known) or "; its users are those of the .inter file"
+            raise UserError(f"users: dataset {dataset.dataset_name!r} has no user {user!r}{near}")
     ids = torch.tensor([known[user] for user in users])
     history = History.of(dataset)
     scores = full_scores(model, ids).float().cpu()

@@ -100,7 +100,10 @@ def make_split(config: Config) -> Split:
         dataset = dataset_class(config)(config)
         parts = tuple(dataset.build())
     except (ValueError, KeyError, IndexError, NotImplementedError) as error:
-        raise UserError(f"dataset {config.dataset!r} cannot be loaded: {error}") from error
+        raise UserError(
+            f"dataset {config.dataset!r} cannot be loaded: {error}; its files begin with a line of name:type for each "
+            "column, such as user_id:token, and have as many values in every other line"
+        ) from error
     if len(parts) != 3 or not len(parts[0]):
         raise UserError(
             f"dataset {config.dataset!r}: no training interaction is left after filtering and splitting; "

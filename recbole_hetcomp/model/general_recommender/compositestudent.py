@@ -14,10 +14,10 @@ import torch
 from recbole.data.dataset import Dataset
 from torch import Tensor
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.errors import UserError, close_matches
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
-from recbole_hetcomp.registry import get_model, properties_of
+from recbole_hetcomp.registry import get_model, properties_dir, properties_of
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
 
@@ -36,9 +36,7 @@ class CompositeStudent(DistilledRecommender):
         self.needs = Needs(*(any(getattr(one, name) for one in needs) for name in Needs.__dataclass_fields__))
 
     def _part(self, name: str, dataset: Dataset) -> DistilledRecommender:
-        method: Any = get_model(f"{name}Student", "methods")
-        if not issubclass(method, DistilledRecommender) or issubclass(method, CompositeStudent):
-            raise UserError(f"methods: {name!r} is no single distillation method; name others, such as RRD")
+        method: Any = get_model(f"{name}Student")
         path = properties_of(f"{name}Student")
         own = copy.copy(self.config)
         defaults = self.config.read_yaml(path) if path is not None else {}
@@ -82,7 +80,13 @@ class CompositeStudent(DistilledRecommender):
 
 def _checked(methods: Any) -> Mapping[str, float]:
     """Raise a UserError for anything but names with weights."""
+    every = [path.stem for path in properties_dir().glob("model/*Student.yaml")]
+    single = sorted(name[: -len("Student")] for name in every if name != "CompositeStudent")
     fits = isinstance(methods, Mapping) and methods and all(isinstance(weight, (int, float)) for weight in methods.values())
     if not fits:
         raise UserError(f"methods: {methods!r} is not of the form {{'DE': 0.01, 'RRD': 0.1}}")
+    for name in methods:
+        if name not in single:
+            known = close_matches(str(name), single) or f"; choose from {', '.join(single)}"
+            raise UserError(f"methods: {name!r} is no single distillation method{known}")
     return methods
