@@ -63,9 +63,9 @@ def run_hetcomp(
     config = Config(model, dataset, config_file_list, config_dict, arguments)
     init_seed(config["seed"], config["reproducibility"])
     parallel.open_log(config)
-    getLogger().info(config)
     config.warn_of_unknown_keys()
     check(config)
+    getLogger().info(config)  # a screenful: what is wrong is said without it
     split = make_split(config)
     parallel.agree(split.fingerprint, "data_path: the processes found different data; give all of them the same files")
     fit_to_data(config, split)

@@ -101,8 +101,7 @@ def make_split(config: Config) -> Split:
         parts = tuple(dataset.build())
     except (ValueError, KeyError, IndexError, NotImplementedError) as error:
         raise UserError(
-            f"dataset {config.dataset!r} cannot be loaded: {error}; its files begin with a line of name:type for each "
-            "column, such as user_id:token, and have as many values in every other line"
+            f"dataset {config.dataset!r} cannot be loaded: {error}; every line of its files needs a value for each column"
         ) from error
     if len(parts) != 3 or not len(parts[0]):
         raise UserError(
@@ -146,6 +145,7 @@ def dataset_class(config: Config) -> type[Dataset]:
 
 
 def _check_dataset_files(config: Config) -> None:
+    """Raise a UserError for files of interactions that are missing, empty, unreadable or without what they need."""
     folder, name = Path(config["data_path"]), config.dataset
     suffixes = config["benchmark_filename"] or [""]
     files = [folder / f"{name}.{suffix}.inter" if suffix else folder / f"{name}.inter" for suffix in suffixes]
@@ -163,7 +163,14 @@ def _check_dataset_files(config: Config) -> None:
             raise UserError(f"encoding: {encoding!r} does not read {str(file)!r} ({error}); set the file's") from error
         if not header or not first_row:
             raise UserError(f"dataset {name!r}: {str(file)!r} holds no interaction; it needs a header and rows")
-        _check_columns(config, file, [column.partition(":")[0] for column in header.split(config["field_separator"])])
+        columns = header.split(config["field_separator"])
+        untyped = [column for column in columns if ":" not in column]
+        if untyped:
+            raise UserError(
+                f"dataset {name!r}: column {untyped[0]!r} of {str(file)!r} has no type; write {untyped[0]}:token for a name "
+                f"or {untyped[0]}:float for a number (field_separator: {config['field_separator']!r} stands between columns)"
+            )
+        _check_columns(config, file, [column.partition(":")[0] for column in columns])
 
 
 def _check_columns(config: Config, file: Path, columns: list[str]) -> None:

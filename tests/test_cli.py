@@ -135,6 +135,14 @@ def test_an_empty_dataset_is_named(capsys, flags, toy, content):
     assert "holds no interaction" in refused(capsys, flags)
 
 
+def test_a_column_without_a_type_is_named(capsys, flags, toy):
+    path = Path(toy) / "toy" / "toy.inter"
+    rows = path.read_text().split("\n", 1)[1]
+    path.write_text("user_id\titem_id:token\trating:float\ttimestamp:float\n" + rows)
+    assert "column 'user_id'" in (line := refused(capsys, flags))
+    assert "user_id:token" in line
+
+
 def test_a_filter_that_leaves_nothing_is_named(capsys, flags):
     line = refused(capsys, replaced(flags, user_inter_num_interval="[1000,inf)"))
     assert "dataset 'toy'" in line

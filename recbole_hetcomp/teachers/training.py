@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -75,7 +76,8 @@ def build_pool(config: Config, split: Split, and_student_alone: bool = False) ->
         UserError: a teacher is unknown, named twice, no general recommender, or unable to train.
     """
     names = [str(name) for name in config["teachers"]]
-    by_name = {name: _from_file(name, split) for name in names if is_list_file(name)}  # a bad file ends the run at once
+    files, stems = [name for name in names if is_list_file(name)], Counter(Path(name).stem for name in names)
+    by_name = {name: _from_file(Path(name), split, stems) for name in files}  # a bad file ends the run at once
     trained, stages = [name for name in names if name not in by_name], len(config["trajectory_fractions"])
     for name, teacher in by_name.items():
         if trained and teacher.trajectory.n_stages not in (1, stages):
@@ -112,8 +114,8 @@ def _train_side_by_side(config: Config, split: Split, names: Sequence[str], and_
         raise failure
 
 
-def _from_file(name: str, split: Split) -> Teacher:
-    return Teacher(Path(name).stem, read_lists(Path(name), split))
+def _from_file(path: Path, split: Split, stems: Mapping[str, int]) -> Teacher:
+    return Teacher(path.stem if stems[path.stem] == 1 else path.name, read_lists(path, split))
 
 
 def teacher_config(config: Config, name: str) -> Config:

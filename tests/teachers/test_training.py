@@ -246,6 +246,9 @@ def test_a_file_stands_beside_a_trained_teacher(make_config, split, trained) -> 
     item = next(item for item in range(1, whole.item_num) if item not in seen)
     tokens = [whole.field2id_token[field][index] for field, index in (("user_id", 1), ("item_id", item))]
     Path("mine.tsv").write_text("user\titem\trank\n" + "\t".join(tokens) + "\t0\n")
+    Path("BPR.tsv").write_text(Path("mine.tsv").read_text())
+    named = build_pool(make_config("HetCompStudent", teachers=["mine.tsv", "BPR", "BPR.tsv"]), split)
+    assert [teacher.name for teacher in named.teachers] == ["mine", "BPR", "BPR.tsv"]  # no two alike
     pool = build_pool(make_config("HetCompStudent", teachers=["BPR", "mine.tsv"]), split)
     assert trained == ["BPR"]
     assert [teacher.name for teacher in pool.teachers] == ["BPR", "mine"]
