@@ -100,9 +100,7 @@ def make_split(config: Config) -> Split:
         dataset = dataset_class(config)(config)
         parts = tuple(dataset.build())
     except (ValueError, KeyError, IndexError, NotImplementedError) as error:
-        raise UserError(
-            f"dataset {config.dataset!r} cannot be loaded: {error}; every line of its files needs a value for each column"
-        ) from error
+        raise UserError(f"dataset {config.dataset!r} cannot be loaded: {error}") from error
     if len(parts) != 3 or not len(parts[0]):
         raise UserError(
             f"dataset {config.dataset!r}: no training interaction is left after filtering and splitting; "

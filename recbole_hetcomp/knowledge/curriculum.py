@@ -202,9 +202,10 @@ class Curriculum:
         return of_all[teachers, which]
 
     def _distances(self, student_topk: Tensor, teacher_topk: Tensor, teachers: Tensor, users: Tensor) -> Tensor:
-        """Of the lists [X * E * U, K'], those of pairs against the student's.
+        """The discrepancies of pairs: `teachers` [N] or [X, 1] and `users` [N], of the shape that these broadcast to.
 
-        The discrepancies of pairs: `teachers` [N] or [X, 1] and `users` [N], of the shape that these broadcast to."""
+        `teacher_topk` is [X * E * U, K'] here: the rows of all lists.
+        """
         following = (self.stage[teachers, users].long() + 1).clamp(max=self.n_stages - 1)
         places = ((teachers * self.n_stages + following) * self.stage.size(1) + users).transpose(0, -1)  # users first
         chosen = teacher_topk.index_select(0, places.reshape(-1)).unflatten(0, places.shape)
