@@ -10,7 +10,7 @@ from recbole_hetcomp.teachers.side_by_side import _in_worker, side_by_side
 
 def say_and_fail() -> None:
     getLogger().warning("epoch %d", 3)
-    getLogger("of.a.library").warning("slow")
+    getLogger("another").warning("slow")
     raise UserError("its loss is NaN")
 
 
