@@ -50,6 +50,7 @@ def comparisons() -> list[Row]:
     dataset = SyntheticDataset(N_USERS, N_ITEMS, generator)
     steps = speed.Steps(dataset, lists, generator)
     rows = [speed.curriculum_row(lists), steps.row(), steps.epoch_row(), speed.log_mass_row(generator)]
+    rows += [speed.far_scores_row(generator)]
     rows += [serving.paper_row(dataset), serving.factors_row(dataset), speed.size_row(lists), memory.distillation_row(lists)]
     return rows
 

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from recbole_hetcomp.losses.exponential import log_sum_exp
 from recbole_hetcomp.losses.plackett_luce import log_floor
 
 
@@ -57,5 +58,5 @@ def log_mass(scores: Tensor, excluded: Tensor) -> Tensor:
     """
     floor = log_floor(scores)
     columns = torch.cat([excluded.long(), excluded.new_zeros(len(excluded), 1, dtype=torch.long)], 1)
-    mass = scores.scatter(1, columns, floor).logsumexp(1)
+    mass = log_sum_exp(scores.scatter(1, columns, floor))
     return torch.where(mass <= floor / 2, -torch.inf, mass)  # NaN stays NaN, for the trainer to see

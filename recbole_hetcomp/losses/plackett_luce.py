@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, pad
 
+from recbole_hetcomp.losses.exponential import exp_or_zero
+
 
 def plackett_luce_loss(ranked_scores: Tensor, tail: Tensor, mask: Optional[Tensor] = None) -> Tensor:
     """-log of the probability that the list comes in this order, and all of it before anything of the tail.
@@ -57,7 +59,8 @@ class _PlackettLuce(torch.autograd.Function):
         with_tail, remaining, present = ctx.saved_tensors
         inverse = (-remaining).masked_fill_(~present, log_floor(remaining))
         so_far = pad(inverse, (1, 0), value=log_floor(remaining)).logcumsumexp(1)  # [B, n + 1], behind a place for no item
-        share = (with_tail + torch.cat([so_far[:, 1:], so_far[:, -1:]], 1)).exp_()
+        log_share = with_tail + torch.cat([so_far[:, 1:], so_far[:, -1:]], 1)
+        share = exp_or_zero(log_share)
         share[:, :-1] -= present.to(share.dtype)
         share *= gradient[:, None]
         return share[:, :-1], share[:, -1]

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from recbole_hetcomp.losses.catalogue import Catalogue, ShortList
+from recbole_hetcomp.losses.exponential import log_sum_exp
 from recbole_hetcomp.losses.plackett_luce import log_floor, plackett_luce_loss, unordered_loss
 
 
@@ -95,7 +96,7 @@ def _with(tail: Tensor, targets: ShortList, start: int, stop: int) -> Tensor:
         return tail
     floor = log_floor(tail)  # finite, so that no gradient is NaN
     added = targets.scores[:, start:stop].masked_fill(~targets.present[:, start:stop], floor)
-    return torch.logaddexp(tail.clamp(min=floor), added.logsumexp(1))
+    return torch.logaddexp(tail.clamp(min=floor), log_sum_exp(added))
 
 
 def _stacked(lists: Sequence[ShortList]) -> ShortList:

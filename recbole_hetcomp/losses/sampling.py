@@ -16,6 +16,7 @@ from torch import Tensor
 
 from recbole_hetcomp.knowledge.sorted_rows import in_same_row
 from recbole_hetcomp.losses.catalogue import ShortList
+from recbole_hetcomp.losses.exponential import log_sum_exp
 from recbole_hetcomp.losses.plackett_luce import log_floor
 
 
@@ -44,7 +45,7 @@ class Sampled:
         scores = self.score(drawn)
         floor = log_floor(scores)
         weighted = (scores - self.log_q).masked_fill(in_same_row(drawn, excluded) | (drawn == 0), floor)
-        mass = weighted.logsumexp(1)
+        mass = log_sum_exp(weighted)
         return torch.where(mass <= floor / 2, -torch.inf, mass - math.log(len(self.items)))
 
 

@@ -18,13 +18,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from recbole_hetcomp.losses.catalogue import ShortList
+from recbole_hetcomp.losses.exponential import exp_floor
 from recbole_hetcomp.losses.lookup import look_up
 
 # Of scores: on a CPU small enough to stay in its cache between the passes over it, elsewhere worth a kernel's launch
 BLOCK_BYTES = (2**21, 2**26)
 KEPT_BYTES = 2**26  # of all scores of a batch: up to that they are kept for the backward pass
 SAMPLE = 256  # items among which a row's largest score is looked for
-SAFE_SUM = (1e-25, 1e25)  # within these a sum of exp(score - base) has lost nothing, whatever the base
+SAFE_SUM = (1e-18, 1e25)  # within these a sum of exp(score - base) has lost nothing, whatever the base
 Block = tuple[int, int, int, int]  # first item, end; first excluded place, end
 
 
@@ -183,6 +184,7 @@ class _Exps:
         self.items, self.places = items, places
         self.with_one = users.new_ones(places.width, items.size(1) + 1)
         self.reduced = torch.cat([users, -base[:, None]], 1).T.contiguous()  # what these are multiplied with: [d + 1, B]
+        self.far = users.device.type == "cpu" and _may_be_far(users, items, base)
 
     def blocks(self, memory: Tensor | None) -> Iterator[Tensor]:
         """[stop - start, B] each, 0 where excluded.
@@ -195,7 +197,10 @@ class _Exps:
             vectors[:, :-1] = self.items[start:stop]
             first = start if memory is not None and len(memory) > self.places.width else 0
             place = None if memory is None else memory[first : first + stop - start]
-            yield self.places.filled(torch.mm(vectors, self.reduced, out=place).exp_(), block, 0.0)
+            exponents = torch.mm(vectors, self.reduced, out=place)
+            if self.far:
+                exponents.clamp_(min=exp_floor(exponents.dtype))
+            yield self.places.filled(exponents.exp_(), block, 0.0)
 
     def sums(self, memory: Tensor | None, keep: bool) -> tuple[Tensor, list[Tensor]]:
         """[d + 1, B] the sums over items of exp(score - base) times (vector, 1); the blocks, if they are to be kept."""
@@ -209,6 +214,12 @@ class _Exps:
 def _one_block(users: Tensor, places: _Places) -> Tensor:
     """[W, B]: memory for the largest block."""
     return users.new_empty(places.width, len(users))
+
+
+def _may_be_far(users: Tensor, items: Tensor, base: Tensor) -> bool:
+    """Whether a score may be so far below `base` [B] that its exp is slow: |<u, v>| <= |u| |v|."""
+    longest = items.norm(dim=1).max() if len(items) else 0.0
+    return bool((users.norm(dim=1) * longest + base > -exp_floor(users.dtype)).any())
 
 
 def _estimated_maximum(users: Tensor, items: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.knowledge import discrepancy
 from recbole_hetcomp.losses import plackett_luce_loss, unordered_loss
+from recbole_hetcomp.losses.exponential import log_sum_exp
 from recbole_hetcomp.losses.plackett_luce import log_floor
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
@@ -106,7 +107,7 @@ def coarse_to_fine_loss(scores: Tensor, tail: Tensor, present: Tensor, n_ordered
     sizes = [n_ordered, scores.size(1) - n_ordered]
     (first, others), (has_first, has_others) = scores.split(sizes, 1), present.split(sizes, 1)
     floor = log_floor(scores)  # finite, so that no gradient is NaN
-    below = torch.logaddexp(tail.clamp(min=floor), others.masked_fill(~has_others, floor).logsumexp(1))
+    below = torch.logaddexp(tail.clamp(min=floor), log_sum_exp(others.masked_fill(~has_others, floor)))
     return plackett_luce_loss(first, below, has_first) + unordered_loss(others, tail, has_others)
 
 

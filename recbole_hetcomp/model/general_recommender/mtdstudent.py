@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.knowledge.sorted_rows import in_same_row
 from recbole_hetcomp.losses import plackett_luce_loss
+from recbole_hetcomp.losses.exponential import log_sum_exp
 from recbole_hetcomp.losses.plackett_luce import log_floor
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
@@ -109,7 +110,7 @@ def tails(scores: Tensor, members: Tensor, least: Tensor) -> Tensor:
     lists = torch.arange(scores.size(1), device=scores.device)[:, None]
     lacking = (members[:, None] > 0) & ((members[:, None] >> lists & 1) == 0)  # [B, M, M * K]
     others = scores.flatten(1).to(least.dtype)[:, None].masked_fill(~lacking, floor)
-    return torch.logaddexp(least.clamp(min=floor)[:, None], others.logsumexp(2))
+    return torch.logaddexp(least.clamp(min=floor)[:, None], log_sum_exp(others, 2))
 
 
 def weighted_loss(losses: Tensor, logits: Tensor, entropy_weight: float) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from recbole_hetcomp.history import History
 from recbole_hetcomp.knowledge.sampling import draw_by_rank, draw_outside
 from recbole_hetcomp.losses import plackett_luce_loss
+from recbole_hetcomp.losses.exponential import log_sum_exp
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
@@ -51,7 +52,7 @@ def relaxed_ranking_loss(scores: Tensor, ranked: Tensor, others: Tensor) -> Tens
         others: [B, m] integer ids, 0 = none
     """
     of_ranked, of_others = scores.split([ranked.size(1), others.size(1)], 1)
-    tail = of_others.masked_fill(others == 0, -torch.inf).logsumexp(1)
+    tail = log_sum_exp(of_others.masked_fill(others == 0, -torch.inf))
     return plackett_luce_loss(of_ranked, tail, ranked > 0)
 
 
