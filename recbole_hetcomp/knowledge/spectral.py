@@ -19,11 +19,12 @@ def spectral_factors(
     n_items: int,
     rank: int,
     generator: torch.Generator,
-    power_iterations: int = 2,
+    power_iterations: int = 3,
 ) -> tuple[Tensor, Tensor]:
     """(users [U, r], items [n_items, r]) whose products are the best rank-r approximation of a score matrix.
 
-    With Z = P S Q^T truncated at `rank`: users = P S^0.5, items = Q S^0.5. Takes 2 + 2 * `power_iterations` passes over Z.
+    With Z = P S Q^T truncated at `rank`: users = P S^0.5, items = Q S^0.5. An iteration multiplies by Z^T Z block by block
+    and so takes one pass over Z; what is found takes one more.
 
     Args:
         rows: gives the matrix anew at every call, in blocks [b, n_items] of rows, in order; finite
@@ -32,33 +33,21 @@ def spectral_factors(
         generator: of the device of the blocks
         power_iterations: more of them separate nearby singular values better
     """
-    n_users = sum(len(block) for block in rows())
-    width = min(rank + OVERSAMPLING, n_users, n_items)
-    start = torch.randn(n_items, width, generator=generator, device=generator.device, dtype=torch.float64)
-    range_basis = _orthonormal(_times(rows, start))  # [U, width]
+    width = min(rank + OVERSAMPLING, n_items)
+    basis = torch.randn(n_items, width, generator=generator, device=generator.device, dtype=torch.float64)
     for _ in range(power_iterations):
-        range_basis = _orthonormal(_times(rows, _orthonormal(_transposed_times(rows, range_basis))))
-    small = _transposed_times(rows, range_basis)  # [n_items, width], Z^T P
-    right, singular, left = torch.linalg.svd(small, full_matrices=False)
-    rank = min(rank, width)
+        basis = torch.linalg.qr(_gram_times(rows, basis)).Q  # [n_items, width]
+    projected = torch.cat([block.double() @ basis for block in rows()])  # [U, width]
+    left, singular, right = torch.linalg.svd(projected, full_matrices=False)
     root = singular[:rank].sqrt()
-    users, items = (range_basis @ left[:rank].T) * root, right[:, :rank] * root
+    users, items = left[:, :rank] * root, basis @ right[:rank].T * root
     return users.float(), items.float()
 
 
-def _times(rows: Callable[[], Iterable[Tensor]], right: Tensor) -> Tensor:
-    """Z right, [U, w]."""
-    return torch.cat([block.double() @ right for block in rows()])
-
-
-def _transposed_times(rows: Callable[[], Iterable[Tensor]], left: Tensor) -> Tensor:
-    """Z^T left, [n_items, w]."""
-    total, start = torch.zeros((), dtype=left.dtype, device=left.device), 0
+def _gram_times(rows: Callable[[], Iterable[Tensor]], right: Tensor) -> Tensor:
+    """Z^T Z right, [n_items, w]."""
+    total = torch.zeros_like(right)
     for block in rows():
-        total = total + block.double().T @ left[start : start + len(block)]
-        start += len(block)
+        wide = block.double()
+        total += wide.T @ (wide @ right)
     return total
-
-
-def _orthonormal(columns: Tensor) -> Tensor:
-    return torch.linalg.qr(columns).Q

@@ -15,8 +15,6 @@ from recbole_hetcomp.knowledge.spectral import spectral_factors
 from recbole_hetcomp.teachers.ensemble import teacher_weights
 from recbole_hetcomp.teachers.pool import TeacherPool
 
-POWER_ITERATIONS = 2
-
 
 class SingleTeacher:
     """A pool as one teacher.
@@ -90,7 +88,7 @@ class SingleTeacher:
         )
         device = self.scores(torch.arange(1, 2)).device
         generator = torch.Generator(device).manual_seed(self.seed)
-        return spectral_factors(self._rows, self._n_items, rank, generator, POWER_ITERATIONS)
+        return spectral_factors(self._rows, self._n_items, rank, generator)
 
     def _rows(self) -> Iterator[Tensor]:
         """The score matrix in blocks of rows; the padding user's row and the padding item's column are 0."""

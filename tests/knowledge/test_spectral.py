@@ -44,3 +44,15 @@ def test_blocks_of_rows_change_nothing_and_a_rank_beyond_the_matrix_gives_all_of
     torch.testing.assert_close(users @ items.T, scores.float(), atol=1e-5, rtol=1e-4)
     again = factors(scores, 50)
     torch.testing.assert_close(users @ items.T, again[0] @ again[1].T)
+
+
+@pytest.mark.parametrize("power_iterations", [0, 3])
+def test_the_matrix_is_read_once_an_iteration_and_once_more(power_iterations: int) -> None:
+    scores, passes = matrix(), []
+
+    def rows() -> tuple[Tensor, ...]:
+        passes.append(1)
+        return scores.split(17)
+
+    spectral_factors(rows, scores.size(1), 8, torch.Generator().manual_seed(1), power_iterations)
+    assert len(passes) == power_iterations + 1
