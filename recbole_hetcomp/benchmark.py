@@ -55,6 +55,8 @@ def run_benchmark(
     Raises:
         UserError: bad input, for whichever model, before any training.
     """
+    if len(set(models)) < len(models):
+        raise UserError(f"models: {', '.join(models)} names one twice; name each once, and run variants of one apart")
     configs = {name: _configs(name, dataset, config_file_list, config_dict, seeds, arguments) for name in models}
     first = configs[models[0]][0]
     init_logger(first)

@@ -122,6 +122,9 @@ class Config(RecBoleConfig):
         """Those of `keys`, by default of the keys given, that nothing reads, each with the nearest known one."""
         given = self.external_config_dict if keys is None else keys
         known = set(self.internal_config_dict) | READ_BY_RECBOLE | {key for keys in self.parameters.values() for key in keys}
+        methods = self["methods"] if isinstance(self["methods"], Mapping) else {}  # of a composite
+        for path in filter(None, (properties_of(f"{name}Student") for name in methods)):
+            known |= set(self.read_yaml(path))
         return {key: close_matches(key, known) for key in given if key not in known}
 
     def warn_of_unknown_keys(self, part_of: str = "") -> list[str]:

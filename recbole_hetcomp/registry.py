@@ -45,7 +45,8 @@ def get_model(name: str, setting: str = "model") -> type:
     for entry in _plugins():
         if entry.name == name:
             return entry.load()
-    near = close_matches(name, known_models()) or "; give the name of a class, such as MF or LightGCN"
+    near = f"; did you mean '{name}Student'?" if f"{name}Student" in known_models() else close_matches(name, known_models())
+    near = near or "; give the name of a class, such as MF or LightGCN"
     raise UserError(f"{setting}: there is no model named {name!r}{near}")
 
 

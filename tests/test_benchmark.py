@@ -169,6 +169,8 @@ def test_a_wrong_model_is_found_before_any_training(settings, watched):
         run_benchmark(["BPR", "LightGNC"], "toy", config_dict=settings, seeds=1)
     with pytest.raises(UserError, match="teachers"):
         run_benchmark(["BPR", "HetCompStudent"], "toy", config_dict={**settings, "teachers": []}, seeds=1)
+    with pytest.raises(UserError, match="names one twice"):
+        run_benchmark(["BPR", "BPR"], "toy", config_dict=settings, seeds=1)
     assert watched == []
 
 

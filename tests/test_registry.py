@@ -55,7 +55,13 @@ def test_models_of_recboles_other_kinds_are_found(name) -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("LightGNC", "'LightGCN'"), ("bpr", "'BPR'"), ("hetcompstudent", "'HetCompStudent'"), ("NeuMf", "'NeuMF'")],
+    [
+        ("LightGNC", "'LightGCN'"),
+        ("bpr", "'BPR'"),
+        ("hetcompstudent", "'HetCompStudent'"),
+        ("NeuMf", "'NeuMF'"),
+        ("RRD", "'RRDStudent'"),
+    ],
 )
 def test_a_misspelt_name_gets_the_nearest_ones(name, hint) -> None:
     with pytest.raises(UserError, match=f"no model named '{name}'; did you mean .*{hint}"):

@@ -15,12 +15,15 @@ NORMAL_SHARE = 0.9  # of the exponents of normal numbers: what is left is room f
 
 
 def exp_floor(dtype: torch.dtype) -> float:
-    """Below this exp(x) may be replaced by exp(floor), 7e-35 in float32: the sum of a billion such is lost beside 1."""
-    return NORMAL_SHARE * math.log(torch.finfo(dtype).tiny)
+    """Below this exp(x) may be replaced by exp(floor), 7e-35 in float32: the sum of a billion such is lost beside 1.
+
+    For types of fewer exponents the same, though their own exp is 0 there.
+    """
+    return NORMAL_SHARE * math.log(min(torch.finfo(dtype).tiny, torch.finfo(torch.float32).tiny))
 
 
 def exp_or_zero(exponents: Tensor) -> Tensor:
-    """exp of floats in any shape; exactly 0 below the floor."""
+    """exp of floats in any shape, without a gradient; exactly 0 below the floor."""
     floor = exp_floor(exponents.dtype)
     return exponents.clamp(min=floor).exp_().masked_fill_(exponents < floor, 0.0)
 

@@ -5,18 +5,22 @@ Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from recbole_hetcomp.losses.plackett_luce import log_floor
 
-def score_cross_entropy(student: Tensor, teacher: Tensor, present: Tensor, temperature: float) -> Tensor:
-    """[B]: - sum_j softmax(teacher / temperature)_j log softmax(student / temperature)_j over the candidates present.
+
+def soft_label_loss(scores: Tensor, soft: Tensor, present: Tensor) -> Tensor:
+    """Cross-entropy of two softmaxes: -sum over i of p_i log q_i, p = softmax(soft), q = softmax(scores).
 
     Args:
-        student, teacher: [B, n] scores
-        present: [B, n] bool, at least one a row
-        temperature: above 0
+        scores: [B, n] float, the student's, divided by the temperature
+        soft: [B, n] float, the teacher's, divided by the temperature; -inf = probability 0
+        present: [B, n] bool, True = there is an item; the others are in neither softmax
+
+    Returns:
+        [B], natural log; 0 for rows without items. Its gradient is q - p
     """
-    target = (teacher / temperature).masked_fill(~present, -torch.inf).softmax(1)
-    log_chances = (student / temperature).masked_fill(~present, -torch.inf).log_softmax(1)
-    return -(target * log_chances.masked_fill(~present, 0.0)).sum(1)
+    floor = log_floor(scores)
+    p = soft.clamp(min=floor).masked_fill(~present, floor).softmax(1).masked_fill(~present, 0.0)
+    return -(p * scores.masked_fill(~present, floor).log_softmax(1)).sum(1)

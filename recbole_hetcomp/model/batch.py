@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,21 +17,25 @@ class Batch:
 
     Attributes:
         users: [B] int64, each once
-        items: [N] int64, each once, the items of the batch's interactions; None for a batch of users
+        items: [N] int64, each once, the items of the batch's interactions, drawn negatives too; None for a batch of users
+        positives: [N'] int64, those of them that are no drawn negatives
         on_host: the same ids on the CPU, where what is random is drawn, so that nobody waits for the student's device
     """
 
     users: Tensor
     items: Tensor | None
+    positives: Tensor | None = None
     on_host: Batch = field(default=None, repr=False)  # type: ignore[assignment]  # the batch itself where it is on the CPU
 
     def __post_init__(self) -> None:
         if self.on_host is None:
             there = self.users.device.type == "cpu"
-            items = None if self.items is None else self.items.cpu()
-            object.__setattr__(self, "on_host", self if there else Batch(self.users.cpu(), items))
+            object.__setattr__(self, "on_host", self if there else self._moved(lambda ids: ids.cpu(), None))
 
     def to(self, device: Any) -> Batch:
         """This batch on `device`."""
-        host = self.on_host
-        return Batch(sent(host.users, device), None if host.items is None else sent(host.items, device), host)
+        return self.on_host._moved(lambda ids: sent(ids, device), self.on_host)
+
+    def _moved(self, move: Callable[[Tensor], Tensor], on_host: Any) -> Batch:
+        items, positives = (None if ids is None else move(ids) for ids in (self.items, self.positives))
+        return Batch(move(self.users), items, positives, on_host)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from logging import getLogger
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
-from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.model.abstract_recommender import AutoEncoderMixin, GeneralRecommender
 from recbole.utils import InputType, ModelType
 from torch import Tensor, nn
 
@@ -22,6 +22,7 @@ from recbole_hetcomp.history import History
 from recbole_hetcomp.losses.catalogue import Catalogue, Dense
 from recbole_hetcomp.losses.sampling import Sampled, draw, popularity_proposal
 from recbole_hetcomp.losses.streaming import Vectors
+from recbole_hetcomp.model.backbone import HasHistories, HasVectors
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.target_lists import TargetLists, check_target_lists
 from recbole_hetcomp.registry import get_model
@@ -31,22 +32,6 @@ from recbole_hetcomp.transfer import sent
 
 # Where RecBole's graph models keep the embeddings of their last evaluation; stale as soon as a parameter changes.
 EVALUATION_CACHES = ("restore_user_e", "restore_item_e")
-
-
-@runtime_checkable
-class HasVectors(Protocol):
-    """A backbone whose scores are inner products, so that losses over the whole catalogue can be streamed."""
-
-    def vectors(self, users: Tensor) -> Vectors:
-        """Users [B] and all items as vectors whose inner products are the scores."""
-
-
-@runtime_checkable
-class HasHistories(HasVectors, Protocol):
-    """Such a backbone that makes a user's vector from a history, so that users can be made up."""
-
-    def encode(self, histories: Tensor) -> Tensor:
-        """[B, d]: the vectors of users with histories [B, n], 0 = no item."""
 
 
 class DistilledRecommender(GeneralRecommender):
@@ -98,8 +83,13 @@ class DistilledRecommender(GeneralRecommender):
         return self.lists.state_line(student_topk, self.history.active_users)
 
     def finish_training(self) -> None:
-        """Leave what is served alone: at the end of training."""
+        """Leave what is served, and nothing else: at the end of training."""
         self.auxiliary = nn.ModuleDict()
+
+    @property
+    def undecayed(self) -> list[nn.Parameter]:
+        """Those of `auxiliary` that `weight_decay` would pull away from where the loss wants them."""
+        return []
 
     @property
     def sums_over_users(self) -> bool:
@@ -165,6 +155,8 @@ class DistilledRecommender(GeneralRecommender):
         vectors = self.vectors(users)
         if vectors is not None:
             return vectors.listed(items).scores
+        if isinstance(self.backbone, AutoEncoderMixin):  # it scores all items at once, or all of them for each pair
+            return self.scores(users).gather(1, items.long())
         pairs = {self.USER_ID: users.repeat_interleave(items.size(1)), self.ITEM_ID: items.reshape(-1)}
         self._forget_evaluation()
         return self.backbone.predict(Interaction(pairs)).view(items.shape)
@@ -244,8 +236,12 @@ class DistilledRecommender(GeneralRecommender):
         return super().load_state_dict(*args, **kwargs)
 
     def served_state(self) -> dict[str, Tensor]:
-        """The parameters of the saved student: the backbone's."""
-        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("auxiliary.")}
+        """The parameters of the saved student: the backbone's, as plain tables."""
+        return self.unfolded({name: value for name, value in self.state_dict().items() if not name.startswith("auxiliary.")})
+
+    def unfolded(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`state` with tables in place of what the method trains in their stead."""
+        return state
 
     def load_served_state(self, state: Mapping[str, Tensor]) -> None:
         """The backbone's parameters from `served_state`."""
@@ -259,11 +255,14 @@ class DistilledRecommender(GeneralRecommender):
 
     def _batch(self, interaction: Interaction) -> Batch:
         users = interaction[self.USER_ID]
-        fields = [field for field in (self.ITEM_ID, self.NEG_ITEM_ID) if field in interaction.columns]
-        if not fields:  # a batch of users, each there once
+        if self.ITEM_ID not in interaction.columns:  # a batch of users, each there once
             return Batch(users.sort().values.cpu(), None).to(self.device)
-        items = torch.cat([interaction[field] for field in fields]).unique()
-        return Batch(users.unique().cpu(), items.cpu()).to(self.device)
+        items = positives = interaction[self.ITEM_ID]
+        if self.NEG_ITEM_ID in interaction.columns:
+            items = torch.cat([items, interaction[self.NEG_ITEM_ID]])
+        elif self.config["LABEL_FIELD"] in interaction.columns:
+            positives = items[interaction[self.config["LABEL_FIELD"]] > 0]
+        return Batch(*(ids.unique().cpu() for ids in (users, items, positives))).to(self.device)
 
     def _forget_evaluation(self) -> None:
         for name in EVALUATION_CACHES:

@@ -44,6 +44,15 @@ class DistillationTrainer(Trainer):
             field, users = model.training_entities
             self.user_batches = EntityBatches(field, users, config["train_batch_size"], config["seed"])
 
+    def _build_optimizer(self, **settings):  # type: ignore[no-untyped-def]
+        undecayed = {id(parameter) for parameter in self.model.undecayed}
+        if not undecayed:
+            return super()._build_optimizer(**settings)
+        groups: list[dict[str, Any]] = [{"params": []}, {"params": [], "weight_decay": 0.0}]
+        for parameter in self.model.parameters():
+            groups[id(parameter) in undecayed]["params"].append(parameter)
+        return super()._build_optimizer(params=groups, **settings)
+
     def resume(self, path: Path) -> None:
         """Continue the training whose progress is in `path`, now or with the next epoch begun.
 

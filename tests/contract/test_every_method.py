@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.model.embedding_student import EmbeddingStudent
+from recbole_hetcomp.model.general_recommender.compositestudent import CompositeStudent
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.quick_start import load_student, run_hetcomp
 from recbole_hetcomp.registry import get_model, properties_dir
@@ -141,7 +143,7 @@ def test_the_curriculum_leads_methods_that_learn_lists_and_is_refused_by_the_oth
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_candidate_is_padding_or_a_training_item(run, method, monkeypatch) -> None:
+def test_no_candidate_is_a_training_item(run, method, monkeypatch) -> None:
     asked, observed = [], int(method == "EmbedDistillStudent")  # its candidates begin with a training item, by definition
     pair_scores = DistilledRecommender.pair_scores
 
@@ -150,5 +152,41 @@ def test_no_candidate_is_padding_or_a_training_item(run, method, monkeypatch) ->
         return pair_scores(model, users, items)
 
     monkeypatch.setattr(DistilledRecommender, "pair_scores", watched)
-    run(method, epochs=2)
+    model = run(method, epochs=2)["model"]
+    for part in (model, *getattr(model, "parts", {}).values()):
+        if part.lists is not None:
+            users = part.history.active_users
+            asked.append(bool(part.history.contains(users[:, None], part.lists.on_host[users]).any()))
+    assert asked or isinstance(model, EmbeddingStudent)  # which may have no candidates at all
     assert not any(asked)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_padding_learns_nothing(run, method, monkeypatch) -> None:
+    """Lists are longer here than what a user has not seen, so that all of them end in padding."""
+    distillation_loss = get_model(method).distillation_loss  # type: ignore[attr-defined]
+    learnt = []
+
+    def watched(model: Any, batch: Any) -> torch.Tensor:
+        loss = distillation_loss(model, batch)
+        tables = [table for table in model.backbone.parameters() if len(table) in (model.n_users, model.n_items)]
+        gradients = torch.autograd.grad(loss, tables, retain_graph=True, allow_unused=True)
+        learnt.extend(bool(gradient[0].any()) for gradient in gradients if gradient is not None)
+        return loss
+
+    monkeypatch.setattr(get_model(method), "distillation_loss", watched)
+    run(method, epochs=2)
+    assert learnt
+    assert not any(learnt)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if not issubclass(get_model(name), CompositeStudent)])
+def test_within_a_composite_it_teaches_and_the_student_is_saved_as_by_itself(run, method, make_model) -> None:
+    weight = {method.removesuffix("Student"): 1.0}
+    result = run("CompositeStudent", methods=weight, base_loss_weight=1.0, user_batches=False)
+    saved = torch.load(result["checkpoint"], weights_only=True)["state_dict"]
+    assert {name.removeprefix("backbone.") for name in saved} == set(make_model("MF").state_dict())
+    assert not same(state_of(result), state_of(run("MF")))
+    users = result["model"].history.active_users
+    _, served, _ = load_student(result["checkpoint"], arguments=())
+    assert torch.equal(served.scores(users), result["model"].scores(users))

@@ -11,7 +11,7 @@ from torch import Tensor
 from recbole_hetcomp.losses import plackett_luce_loss
 from recbole_hetcomp.losses.exponential import exp_floor, log_sum_exp
 from recbole_hetcomp.losses.plackett_luce import log_floor
-from recbole_hetcomp.losses.streaming import log_mass
+from recbole_hetcomp.losses.streaming import _may_be_far, log_mass
 
 WIDTHS = [1.0, 90.0, 1e4]  # of the scores: the exps are all normal, some subnormal, nearly all 0
 
@@ -20,10 +20,11 @@ def subnormal(values: Tensor) -> Tensor:
     return (values != 0) & (values.abs() < torch.finfo(values.dtype).tiny)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_the_floor_is_a_normal_number_of_which_a_billion_are_lost_beside_one(dtype: torch.dtype) -> None:
-    least = torch.tensor(exp_floor(dtype), dtype=dtype).exp()
-    assert least > torch.finfo(dtype).tiny
+    least = torch.tensor(exp_floor(dtype), dtype=torch.float64).exp()
+    if dtype != torch.float16:  # whose exponents do not go so far
+        assert least > torch.finfo(dtype).tiny
     assert 1e9 * least < torch.finfo(dtype).eps ** 2
 
 
@@ -74,6 +75,24 @@ def test_the_catalogues_exps_are_normal_numbers_or_zero_and_their_sums_are_right
     for ours, theirs in ((users, plain_users), (items, plain_items)):
         assert ours.grad is not None
         torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=1e-3, atol=1e-4 * width)
+
+
+@pytest.mark.parametrize("gap", [30.0, 40.0, 45.0, 56.0, 68.0, 90.0, 300.0])
+def test_what_is_far_below_an_item_that_is_left_out_still_counts(gap: float) -> None:
+    """`base` is the best item's score, left out or not: what is left is `gap` below it, and most of it far below that."""
+    users, items = torch.ones(3, 1), torch.full((25_000, 1), -1000.0)
+    items[1], items[7] = 0.0, -gap  # the first is among those that the largest score is guessed from
+    mass = log_mass(users, items, torch.ones(3, 1, dtype=torch.int64))
+    assert mass.tolist() == pytest.approx([-gap] * 3, abs=1e-5)
+
+
+@pytest.mark.parametrize(("user", "item", "base", "far"), [(1.0, -90.0, 0.0, True), (1.0, -70.0, 0.0, False),
+                                                        (1.0, -70.0, 20.0, True), (1.0, -90.0, -20.0, False)])  # fmt: skip
+def test_a_score_may_be_far_where_the_vectors_lengths_and_the_base_allow_it(
+    user: float, item: float, base: float, far: bool
+) -> None:
+    users, items = torch.tensor([[0.0, 0.1], [0.0, user]]), torch.tensor([[0.0, 0.5], [0.0, item]])
+    assert _may_be_far(users, items, torch.tensor([base, base])) == far
 
 
 def test_a_far_tail_gets_no_gradient_from_a_list() -> None:

@@ -45,10 +45,23 @@ def test_all_methods_teach_the_one_student_and_none_brings_another(make_model, l
         ({}, "not of the form"),
         ("RRD", "not of the form"),
         ({"RRD": "much"}, "not of the form"),
+        *(({"RRD": weight}, "weights of at least 0") for weight in (-0.1, float("nan"), float("inf"), True)),
         ({"RRX": 1.0}, "'RRX' is no single distillation method; did you mean"),
+        ({"RRDStudent": 1.0}, "'RRDStudent' is no single distillation method; did you mean 'RRD'"),
         ({"Composite": 1.0}, "no single distillation method"),
+        ({"DERRD": 1.0, "CD": 1.0}, "no single distillation method"),
     ],
 )
 def test_what_names_no_methods_with_weights_is_one_sentence(make_model, methods, sentence) -> None:
     with pytest.raises(UserError, match=sentence):
         make_model("CompositeStudent", methods=methods)
+
+
+def test_a_sum_over_users_is_not_added_to_means(make_model) -> None:
+    with pytest.raises(UserError, match=r"^loss_reduction: "):
+        make_model("CompositeStudent", methods={"RRD": 1.0, "HetComp": 1.0}, loss_reduction="sum")
+
+
+def test_the_settings_of_its_methods_are_known(make_config) -> None:
+    given = {"methods": {"RRD": 1.0, "DE": 0.1}, "n_experts": 3, "list_depth": 9, "n_soft_labels": 5}
+    assert set(make_config("CompositeStudent", **given).unknown_keys(given)) == {"n_soft_labels"}

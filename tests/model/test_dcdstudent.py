@@ -79,13 +79,14 @@ def test_draws_have_errors_keep_the_order_and_follow_the_size_of_the_error() -> 
 
 def test_the_loss_equals_loops_over_users_and_items(student) -> None:
     model = student(item_weight=0.7)
-    batch = Batch(model.history.active_users[:7], torch.tensor([1, 2, 5, 9]))
+    drawn, positives = torch.arange(1, 20), torch.tensor([1, 2, 5, 9])  # what was drawn as a negative is not corrected
+    batch = Batch(model.history.active_users[:7], drawn, positives)
     table = model.scores(torch.arange(model.history.n_users)).detach()
     state = model.generator.get_state()
     expected = {}
     for side, lists, rows, scores in (
         ("users", model.lists.targets, batch.users, table),
-        ("items", model.item_lists, batch.items, table.T),
+        ("items", model.item_lists, batch.positives, table.T),
     ):
         total = 0.0
         too_low, too_high = model.corrections(side, lists, rows)

@@ -9,7 +9,7 @@ import torch
 
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.general_recommender.kdcestudent import soft_label_loss, tempered
+from recbole_hetcomp.model.general_recommender.kdcestudent import tempered
 from recbole_hetcomp.quick_start import run_hetcomp
 
 TEMPERATURE = 0.7
@@ -83,19 +83,6 @@ def test_a_student_that_scores_as_its_teacher_up_to_a_constant_has_nothing_to_le
         largest = max(float(parameter.grad.abs().max()) for parameter in model.backbone.parameters())
         assert (largest < 1e-7) == expected_zero
         table.scores = table.scores + torch.randn_like(table.scores)
-
-
-def test_padding_and_impossible_items_add_nothing() -> None:
-    scores = torch.tensor([[1.0, -2.0, 80.0], [3.0, 4.0, 5.0]], requires_grad=True)
-    soft = torch.tensor([[0.5, 1.0, 0.0], [0.0, 0.0, 0.0]])
-    present = torch.tensor([[True, True, False], [False] * 3])
-    loss = soft_label_loss(scores, soft, present)
-    assert loss.tolist() == pytest.approx([cross_entropy([0.5, 1.0], [1.0, -2.0]), 0.0])
-    loss.sum().backward()
-    assert scores.grad[0, 2] == 0
-    assert not scores.grad[1].any()
-    all_on_one = soft_label_loss(scores[:1], torch.tensor([[0.0, -torch.inf, 0.0]]), present[:1])
-    assert all_on_one.item() == pytest.approx(log_sum([1.0, -2.0]) - 1.0)
 
 
 @pytest.mark.parametrize("given", [{}, {"student": "DL"}, {"student": "NeuMF"}, {"student": "NeuMF", "tail_samples": 9}])

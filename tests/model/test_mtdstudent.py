@@ -12,6 +12,7 @@ from recbole_hetcomp.losses import log_mass, plackett_luce_loss
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.general_recommender.mtdstudent import membership, tails, weighted_loss
 from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
 N_TEACHERS = 3
 
@@ -97,6 +98,21 @@ def test_the_weights_are_trained_and_not_saved_with_the_student(student) -> None
     assert gradient.any(1).sum() == len(users)
     assert any(name.startswith("auxiliary.") for name in model.state_dict())
     assert not any(name.startswith("auxiliary.") for name in model.served_state())
+
+
+@pytest.mark.parametrize("list_weights", ["uniform", "global", "user"])
+def test_weight_decay_pulls_at_the_student_and_not_at_the_weights(student, list_weights) -> None:
+    model = student(list_weights=list_weights, weight_decay=0.1)
+    decay = {
+        id(parameter): group["weight_decay"]
+        for group in DistillationTrainer(model.config, model).optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert len(decay) == len(list(model.parameters()))
+    assert {decay[id(parameter)] for parameter in model.backbone.parameters()} == {0.1}
+    assert {decay[id(parameter)] for parameter in model.auxiliary.parameters()} == (
+        set() if list_weights == "uniform" else {0.0}
+    )
 
 
 def test_under_a_curriculum_the_lists_are_those_of_each_users_checkpoint(student, list_pool) -> None:

@@ -187,3 +187,41 @@ def test_a_backbone_whose_scores_do_not_reach_all_parameters_is_refused(make_con
     config = make_config("HetCompStudent", student="ItemVAE")
     with pytest.raises(UserError, match="ItemVAE has no scores that can be trained"):
         config.model_class(config, split.train).check_trainable()
+
+
+@pytest.mark.parametrize("student", [*BACKBONES, "MultiVAE"])
+def test_single_scores_are_those_of_the_whole_row(make_config, split, student) -> None:
+    model = build(make_config, split, student).eval()
+    users, items = torch.tensor([3, 9]), torch.tensor([[4, 9, 4], [1, 30, 2]])
+    torch.testing.assert_close(model.pair_scores(users, items), model.scores(users).gather(1, items))
+
+
+def test_an_autoencoder_reads_a_history_once_and_not_for_each_item(make_config, split, monkeypatch) -> None:
+    model, rows = build(make_config, split, "MultiVAE"), []
+    forward = type(model.backbone).forward
+
+    def counted(backbone, ratings: Tensor):
+        rows.append(len(ratings))
+        return forward(backbone, ratings)
+
+    monkeypatch.setattr(type(model.backbone), "forward", counted)
+    model.pair_scores(torch.tensor([3, 9]), torch.ones(2, 50, dtype=torch.int64))
+    assert rows == [2]
+
+
+@pytest.mark.parametrize(("student", "labelled"), [("MF", False), ("NeuMF", True)])
+def test_a_batch_knows_its_positive_items_from_what_was_drawn(make_config, split, student, labelled) -> None:
+    model = build(make_config, split, student, base_loss_weight=0.5)
+    drawn = next(iter(split.loaders(make_config("HetCompStudent", student=student, base_loss_weight=0.5)).train))
+    assert ("label" in drawn.columns) == labelled
+    batch = model._batch(drawn)
+    assert batch.items is not None
+    assert batch.positives is not None
+    users = drawn["user_id"]
+    pairs = {item for user, item in zip(users.tolist(), drawn["item_id"].tolist()) if observed(model, user, item)}
+    assert set(batch.positives.tolist()) == pairs
+    assert set(batch.items.tolist()) > pairs
+
+
+def observed(model: SumOfSquares, user: int, item: int) -> bool:
+    return bool(model.history.contains(torch.tensor(user), torch.tensor(item)))

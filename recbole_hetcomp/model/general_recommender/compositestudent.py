@@ -7,17 +7,18 @@ can be summed in the same way.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from recbole.data.dataset import Dataset
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_hetcomp.errors import UserError, close_matches
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
-from recbole_hetcomp.registry import get_model, properties_dir, properties_of
+from recbole_hetcomp.registry import get_model, known_models, properties_of
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
 
@@ -32,6 +33,8 @@ class CompositeStudent(DistilledRecommender):
         super().__init__(config, dataset)
         with torch.random.fork_rng():  # each builds a student, which the shared one replaces
             self.parts = {name: self._part(name, dataset) for name in _checked(config["methods"])}
+        if len({part.sums_over_users for part in self.parts.values()}) > 1:
+            raise UserError("loss_reduction: 'sum' does not go with methods that take means; set loss_reduction: mean")
         needs = [part.needs for part in self.parts.values()]
         self.needs = Needs(*(any(getattr(one, name) for one in needs) for name in Needs.__dataclass_fields__))
 
@@ -42,7 +45,7 @@ class CompositeStudent(DistilledRecommender):
         defaults = self.config.read_yaml(path) if path is not None else {}
         own.final_config_dict = {**self.config.final_config_dict, **defaults, **self.config.external_config_dict}
         part = method(own, dataset)
-        part.backbone, part.history = self.backbone, self.history
+        part.backbone, part.history, part.generator = self.backbone, self.history, self.generator
         return part
 
     def learn_from(self, teachers: TeacherPool) -> None:
@@ -66,27 +69,52 @@ class CompositeStudent(DistilledRecommender):
     def settled(self) -> bool:
         return all(part.settled for part in self.parts.values())
 
+    @property
+    def undecayed(self) -> list[nn.Parameter]:
+        return [parameter for part in self.parts.values() for parameter in part.undecayed]
+
+    @property
+    def sums_over_users(self) -> bool:
+        return all(part.sums_over_users for part in self.parts.values())
+
+    def finish_training(self) -> None:
+        super().finish_training()
+        for part in self.parts.values():
+            part.finish_training()
+
+    def unfolded(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        for part in self.parts.values():
+            state = part.unfolded(state)
+        return state
+
+    def load_served_state(self, state: Mapping[str, Tensor]) -> None:
+        self.finish_training()
+        super().load_served_state(state)
+
     def distillation_state(self) -> dict[str, Any]:
-        return {
-            name: {"state": part.distillation_state(), "generator": part.generator.get_state()}
-            for name, part in self.parts.items()
-        }
+        return {name: part.distillation_state() for name, part in self.parts.items()}
 
     def load_distillation_state(self, state: Mapping[str, Any]) -> None:
         for name, part in self.parts.items():
-            part.load_distillation_state(state[name]["state"])
-            part.generator.set_state(state[name]["generator"].cpu())
+            part.load_distillation_state(state[name])
 
 
 def _checked(methods: Any) -> Mapping[str, float]:
     """Raise a UserError for anything but names with weights."""
-    every = [path.stem for path in properties_dir().glob("model/*Student.yaml")]
-    single = sorted(name[: -len("Student")] for name in every if name != "CompositeStudent")
-    fits = isinstance(methods, Mapping) and methods and all(isinstance(weight, (int, float)) for weight in methods.values())
-    if not fits:
-        raise UserError(f"methods: {methods!r} is not of the form {{'DE': 0.01, 'RRD': 0.1}}")
+    single = sorted(name[: -len("Student")] for name in known_models() if name.endswith("Student") and _is_single(name))
+    if not (isinstance(methods, Mapping) and methods and all(map(_is_weight, methods.values()))):
+        raise UserError(f"methods: {methods!r} is not of the form {{'DE': 0.01, 'RRD': 0.1}}, with weights of at least 0")
     for name in methods:
         if name not in single:
-            known = close_matches(str(name), single) or f"; choose from {', '.join(single)}"
+            known = close_matches(str(name).removesuffix("Student"), single) or f"; choose from {', '.join(single)}"
             raise UserError(f"methods: {name!r} is no single distillation method{known}")
     return methods
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _is_single(name: str) -> bool:
+    model = get_model(name)
+    return issubclass(model, DistilledRecommender) and not issubclass(model, CompositeStudent)

@@ -118,9 +118,9 @@ class DCDStudent(DistilledRecommender):
         return too_low, too_high
 
     def items_of(self, batch: Batch) -> Tensor:
-        """[N] int64, each once: the items of the batch's interactions, for a batch of users those of their training."""
-        if batch.items is not None:
-            return batch.items
+        """[N] int64, each once: the positive items of the batch, for a batch of users those of their training."""
+        if batch.positives is not None:
+            return batch.positives
         items = self.history.padded(batch.users).unique()
         return items[items > 0]
 

@@ -18,10 +18,10 @@ from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.history import users_per_block
 from recbole_hetcomp.knowledge.pseudo_users import nearest_neighbours, packed, perturbed, ridge_fold_in
 from recbole_hetcomp.knowledge.sampling import draw_by_rank, draw_outside
-from recbole_hetcomp.losses.soft_targets import score_cross_entropy
+from recbole_hetcomp.losses.soft_targets import soft_label_loss
+from recbole_hetcomp.model.backbone import HasHistories
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent, squared_distance
-from recbole_hetcomp.model.student import HasHistories
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.transfer import sent
 
@@ -89,8 +89,8 @@ class EmbedDistillStudent(EmbeddingStudent):
         """[]: the cross-entropy over fresh candidates of the batch's users, a mean over them."""
         users, candidates = batch.users, sent(self.candidates(batch.on_host.users), self.device)
         of_teacher = torch.einsum("bd,bnd->bn", self.teacher["user"][users], self.teacher["item"][candidates])
-        of_student = self.pair_scores(users, candidates)
-        return score_cross_entropy(of_student, of_teacher, candidates > 0, self.config["score_temperature"]).mean()
+        of_student, temperature = self.pair_scores(users, candidates), self.config["score_temperature"]
+        return soft_label_loss(of_student / temperature, of_teacher / temperature, candidates > 0).mean()
 
     def candidates(self, users: Tensor) -> Tensor:
         """[B, 1 + n_top + n_random] int64, 0 = none left: a training item, items of the teacher's list, and others.
@@ -149,21 +149,20 @@ class EmbedDistillStudent(EmbeddingStudent):
         return self.backbone.item_embedding
 
     @property
-    def _unfolded(self) -> bool:
+    def _folded(self) -> bool:
         return parametrize.is_parametrized(self._item_embedding)
 
     def finish_training(self) -> None:
         """The item table becomes an ordinary one."""
         super().finish_training()
-        if self._unfolded:
+        if self._folded:
             parametrize.remove_parametrizations(self._item_embedding, "weight", leave_parametrized=True)
 
-    def served_state(self) -> dict[str, Tensor]:
-        state = super().served_state()
-        if self._unfolded:
-            state = {name: tensor for name, tensor in state.items() if ".parametrizations." not in name}
-            state[ITEM_TABLE] = self._item_embedding.weight.detach().clone()  # type: ignore[operator]
-        return state
+    def unfolded(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        if not self._folded:
+            return state
+        plain = {name: tensor for name, tensor in state.items() if ".parametrizations." not in name}
+        return {**plain, ITEM_TABLE: self._item_embedding.weight.detach().clone()}  # type: ignore[operator]
 
     def load_served_state(self, state: Mapping[str, Tensor]) -> None:
         self.finish_training()

@@ -66,8 +66,8 @@ class IRRRDStudent(RRDStudent):
         super().on_epoch_start(epoch)
         temperature, n_others = self.config["item_sampling_temperature"], self.config["n_uninteresting_users"]
         drawn = draw_by_rank(self.item_lists, self.config["n_interesting_users"], temperature, self.generator)
-        items = torch.arange(1, self.n_items)
-        others = draw_uninteresting(self.item_lists, self.item_history, items, n_others, self.generator)
+        items, trained = torch.arange(1, self.n_items), self.history.counts > 0
+        others = draw_uninteresting(self.item_lists, self.item_history, items, n_others, self.generator, trained)
         self.interesting_users, self.uninteresting_users = drawn, others
 
     def distillation_loss(self, batch: Batch) -> Tensor:

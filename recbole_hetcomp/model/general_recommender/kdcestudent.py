@@ -18,6 +18,7 @@ from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.history import users_per_block
 from recbole_hetcomp.losses import Catalogue, Dense, Sampled, Vectors, log_mass
 from recbole_hetcomp.losses.plackett_luce import log_floor
+from recbole_hetcomp.losses.soft_targets import soft_label_loss
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
@@ -90,22 +91,6 @@ class KDCEStudent(DistilledRecommender):
             scores = self.teacher.scores(users) / self.temperature
             rest[users] = log_mass(scores, excluded.to(scores.device)).cpu()
         return rest
-
-
-def soft_label_loss(scores: Tensor, soft: Tensor, present: Tensor) -> Tensor:
-    """Cross-entropy of two softmaxes: -sum over i of p_i log q_i, p = softmax(soft), q = softmax(scores).
-
-    Args:
-        scores: [B, n] float, the student's, divided by the temperature
-        soft: [B, n] float, the teacher's, divided by the temperature; -inf = probability 0
-        present: [B, n] bool, True = there is an item; the others are in neither softmax
-
-    Returns:
-        [B], natural log; 0 for rows without items. Its gradient is q - p
-    """
-    floor = log_floor(scores)
-    p = soft.clamp(min=floor).masked_fill(~present, floor).softmax(1).masked_fill(~present, 0.0)
-    return -(p * scores.masked_fill(~present, floor).log_softmax(1)).sum(1)
 
 
 def tempered(catalogue: Catalogue, temperature: float) -> Catalogue:

@@ -71,6 +71,11 @@ class MTDStudent(DistilledRecommender):
         weights = self._logits(self.history.active_users.to(self.device)).detach().softmax(1).mean(0)
         return f"{line}, weights {' '.join(f'{weight:.3f}' for weight in weights.tolist())}"
 
+    @property
+    def undecayed(self) -> list[nn.Parameter]:
+        """The lists' weights: a gradient of a user's is so small that the decay would level them."""
+        return list(self.auxiliary["list_weights"].parameters()) if "list_weights" in self.auxiliary else []
+
     def _logits(self, users: Tensor) -> Tensor:
         """[B, M], or [1, M] where all users' are the same."""
         rows = users if self.config["list_weights"] == "user" else users.new_zeros(1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from recbole_hetcomp.knowledge.sampling import draw_by_rank
-from recbole_hetcomp.losses.soft_targets import score_cross_entropy
+from recbole_hetcomp.losses.soft_targets import soft_label_loss
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.embedding_student import Side
 from recbole_hetcomp.model.general_recommender.destudent import DEStudent
@@ -24,7 +24,7 @@ from recbole_hetcomp.transfer import sent
 class PCKDStudent(DEStudent):
     """L = L_base + weight * (L_DE + consistency_weight * mean over users of C(u)).
 
-    C compares scores before and after projection, <p_u, q_i> and <f(p_u), g(q_i)>, of a few items of the teacher's list:
+    C compares scores before and after projection, s_ui and <f(p_u), g(q_i)>, of a few items of the teacher's list:
     form "list" by the cross-entropy of their softmax, "pair" by - log sigmoid of the product of two items' differences. It
     trains the projectors alone: p and q are constants in it.
     """
@@ -44,17 +44,14 @@ class PCKDStudent(DEStudent):
         """[B]: C(u) for `users` [B], on the CPU, over items drawn anew."""
         candidates = self.candidates(users)
         items, places = candidates.unique(return_inverse=True)
-        present = candidates > 0
-        present[:, 0] = True  # a user without a list: one candidate costs nothing
-        places, present = (sent(part, self.device) for part in (places, present))
-        own = [self._constant(side) for side in self.sides(Batch(users, items))]
-        before, after = (
-            torch.einsum("bd,bnd->bn", of_users, of_items[places])
-            for of_users, of_items in ([side.student for side in own], [self.projected(side) for side in own])
-        )
+        places, present, listed = (sent(part, self.device) for part in (places, candidates > 0, candidates))
+        before = self.pair_scores(sent(users, self.device), listed).detach()
+        of_users, of_items = (self.projected(self._constant(side)) for side in self.sides(Batch(users, items)))
+        after = torch.einsum("bd,bnd->bn", of_users, of_items[places])
         if self.form == "pair":
             return pair_consistency(before, after, present)
-        return score_cross_entropy(after, before, present, self.config["preference_temperature"])
+        temperature = self.config["preference_temperature"]
+        return soft_label_loss(after / temperature, before / temperature, present)
 
     def candidates(self, users: Tensor) -> Tensor:
         """[B, n] int64, 0 = none left: items of each user's list, drawn by rank; `users` [B] and they are on the CPU."""

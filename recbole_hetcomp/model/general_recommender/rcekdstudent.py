@@ -12,8 +12,8 @@ from torch import Tensor
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.knowledge.sampling import draw_without_replacement
 from recbole_hetcomp.knowledge.sorted_rows import in_same_row
+from recbole_hetcomp.losses.soft_targets import soft_label_loss
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.general_recommender.kdcestudent import soft_label_loss
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher

@@ -22,7 +22,9 @@ from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 ROWS_PER_BLOCK = 2**14  # users whose uninteresting items are drawn at once
 
 
-def draw_uninteresting(lists: Tensor, history: History, rows: Tensor, n: int, generator: torch.Generator) -> Tensor:
+def draw_uninteresting(
+    lists: Tensor, history: History, rows: Tensor, n: int, generator: torch.Generator, allowed: Tensor | None = None
+) -> Tensor:
     """[U, n] int64: for each of `rows` items drawn uniformly from outside its list and its history, 0 in other rows.
 
     Args:
@@ -31,16 +33,18 @@ def draw_uninteresting(lists: Tensor, history: History, rows: Tensor, n: int, ge
         rows: [B] int64, the users
         n: draws with replacement a user
         generator: on the CPU
+        allowed: [I] bool, what may be drawn at all; None = every item
     """
     others = torch.zeros(len(lists), n, dtype=torch.int64)
     for block in rows.split(ROWS_PER_BLOCK):
-        in_training = partial(_in_training, history, block)
-        others[block] = draw_outside(lists[block], n, history.n_items, generator, refused=in_training)
+        refused = partial(_refused, history, block, allowed)
+        others[block] = draw_outside(lists[block], n, history.n_items, generator, refused=refused)
     return others
 
 
-def _in_training(history: History, users: Tensor, row: Tensor, items: Tensor) -> Tensor:
-    return history.contains(users[row], items)
+def _refused(history: History, users: Tensor, allowed: Tensor | None, row: Tensor, items: Tensor) -> Tensor:
+    observed = history.contains(users[row], items)
+    return observed if allowed is None else observed | ~allowed[items]
 
 
 def relaxed_ranking_loss(scores: Tensor, ranked: Tensor, others: Tensor) -> Tensor:
