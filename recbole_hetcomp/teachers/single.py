@@ -20,7 +20,8 @@ class SingleTeacher:
     """A pool as one teacher.
 
     One teacher is itself. Of several, a user's scores are standardised over the items, teacher by teacher, and averaged with
-    the teachers' weights: their scales have nothing in common.
+    the teachers' weights: their scales have nothing in common. Training items are among these items, so that a teacher which
+    scores them far above all others counts less for what is left.
 
     Args:
         pool: teachers that are models, not lists alone

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent
@@ -32,6 +33,12 @@ TRAINING = {
     "weight_decay": 0.0,
 }
 TEACHERS = {"one": ["LightGCN"], "three kinds": ["BPR", "NeuMF", "MultiVAE"], "without embeddings": ["EASE"]}
+LONGER = {  # than the 80 items of `toy`: all numbers of items or users that a method takes
+    key: 100
+    for path in properties_dir().glob("model/*Student.yaml")
+    for key in yaml.safe_load(path.read_text(encoding="utf-8"))
+    if key.startswith("n_") and key not in ("n_experts", "n_groups", "n_neighbours")
+}
 
 
 @pytest.fixture
@@ -163,7 +170,7 @@ def test_no_candidate_is_a_training_item(run, method, monkeypatch) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_padding_learns_nothing(run, method, monkeypatch) -> None:
-    """Lists are longer here than what a user has not seen, so that all of them end in padding."""
+    """All lists and draws are longer here than what a user has not seen, so that they end in padding."""
     distillation_loss = get_model(method).distillation_loss  # type: ignore[attr-defined]
     learnt = []
 
@@ -175,7 +182,7 @@ def test_padding_learns_nothing(run, method, monkeypatch) -> None:
         return loss
 
     monkeypatch.setattr(get_model(method), "distillation_loss", watched)
-    run(method, epochs=2)
+    run(method, epochs=2, trajectory_depth=100, **LONGER)
     assert learnt
     assert not any(learnt)
 
