@@ -135,7 +135,7 @@ def _distil(
     at_start = random_state()
     parallel.align(model)
     alone = compare and bool(config["without_distillation"])
-    pool = parallel.in_turn(lambda: build_pool(config, split, alone))
+    pool = parallel.in_turn(lambda: build_pool(config, split, alone, model.needs))
     pool.refuse_unless(model.needs, config.model)
     _log_weights(pool, config["teacher_weighting"])
     model.learn_from(pool)

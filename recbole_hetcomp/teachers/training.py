@@ -21,7 +21,7 @@ from recbole_hetcomp.settings import check_settings
 from recbole_hetcomp.split import Split, split_seed
 from recbole_hetcomp.teachers.cache import fingerprint, folder_of, kept
 from recbole_hetcomp.teachers.lists import is_list_file, read_lists
-from recbole_hetcomp.teachers.pool import Teacher, TeacherPool
+from recbole_hetcomp.teachers.pool import Needs, Teacher, TeacherPool
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, ranked_history, top_unobserved
 from recbole_hetcomp.teachers.recorder import CHECKPOINT_RULES, Recorder, Selection, Snapshots, recording_trainer
 from recbole_hetcomp.teachers.side_by_side import check_backend, side_by_side
@@ -64,20 +64,23 @@ def check_student_alone(config: Config) -> None:
     check_settings(alone, "without_distillation_config: ")
 
 
-def build_pool(config: Config, split: Split, and_student_alone: bool = False) -> TeacherPool:
+def build_pool(config: Config, split: Split, and_student_alone: bool = False, needs: Needs | None = None) -> TeacherPool:
     """The pool that `config["teachers"]` asks for: what was trained before is loaded, the others are trained and kept.
 
     Args:
         config: of the run
         split: the data
         and_student_alone: whether `student_alone` will be asked for: where several are trained at once, so is it
+        needs: of the method, where there is one
 
     Raises:
-        UserError: a teacher is unknown, named twice, no general recommender, or unable to train.
+        UserError: a teacher is unknown, named twice, no general recommender, unable to train, or too little for `needs`.
     """
     names = [str(name) for name in config["teachers"]]
     files, stems = [name for name in names if is_list_file(name)], Counter(Path(name).stem for name in names)
     by_name = {name: _from_file(Path(name), split, stems) for name in files}  # a bad file ends the run at once
+    if by_name and needs:
+        TeacherPool(list(by_name.values())).refuse_unless(needs, config.model)
     trained, stages = [name for name in names if name not in by_name], len(config["trajectory_fractions"])
     for name, teacher in by_name.items():
         if trained and teacher.trajectory.n_stages not in (1, stages):

@@ -136,8 +136,10 @@ def test_lists_alone_are_refused_before_training_where_scores_are_needed(run, me
     users, items = (list(map(str, part))[1:] for part in tokens)
     rows = [f"{user}\t{item}\t{rank}" for user in users for rank, item in enumerate(items)]
     Path("lists.tsv").write_text("user\titem\trank\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match=f"{method} needs a teacher's scores"):
-        run(method, teachers=["lists.tsv"])
+    for teachers in (["lists.tsv"], ["BPR", "lists.tsv"]):
+        with pytest.raises(UserError, match=f"{method} needs a teacher's scores"):
+            run(method, teachers=teachers)
+    assert not (Path("saved") / "trained").exists()
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "CompositeStudent"])
