@@ -40,7 +40,8 @@ class EmbeddingStudent(DistilledRecommender):
     needs = Needs(scores=True)
 
     def learn_from(self, teachers: TeacherPool) -> None:
-        users, items = SingleTeacher.from_config(teachers, self.config).embeddings(self.config["teacher_rank"])
+        teacher = SingleTeacher.from_config(teachers, self.history, self.config)
+        users, items = teacher.embeddings(self.config["teacher_rank"])
         self.teacher = {"user": users.to(self.device), "item": items.to(self.device)}
         with torch.no_grad():
             width = self.embeddings(self.history.active_users[:1].to(self.device))[0].size(1)

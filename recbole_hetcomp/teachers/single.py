@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from logging import getLogger
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.history import users_per_block
+from recbole_hetcomp.history import History, users_per_block
 from recbole_hetcomp.knowledge.spectral import spectral_factors
 from recbole_hetcomp.teachers.ensemble import teacher_weights
 from recbole_hetcomp.teachers.pool import TeacherPool
@@ -19,33 +19,35 @@ from recbole_hetcomp.teachers.pool import TeacherPool
 class SingleTeacher:
     """A pool as one teacher.
 
-    One teacher is itself. Of several, a user's scores are standardised over the items, teacher by teacher, and averaged with
-    the teachers' weights: their scales have nothing in common. Training items are among these items, so that a teacher which
-    scores them far above all others counts less for what is left.
+    One teacher is itself. Of several, a user's scores are standardised, teacher by teacher, and averaged with the teachers'
+    weights: their scales have nothing in common. Mean and deviation are those of the items that the user has not in
+    training, since a teacher may score the training items far above all others, and these are never recommended.
 
     Args:
         pool: teachers that are models, not lists alone
+        history: the training items
         weighting: a teacher counts by (its validation score / the best one's) ** weighting
         max_block_mb: MiB of scores held at once
         seed: of the random start of the factors
     """
 
-    def __init__(self, pool: TeacherPool, *, weighting: float, max_block_mb: float, seed: int) -> None:
-        self.pool, self.max_block_mb, self.seed = pool, max_block_mb, seed
+    def __init__(self, pool: TeacherPool, history: History, *, weighting: float, max_block_mb: float, seed: int) -> None:
+        self.pool, self.history, self.max_block_mb, self.seed = pool, history, max_block_mb, seed
         weights = teacher_weights(pool, weighting)
         self.weights = weights / weights.sum()
 
     @classmethod
-    def from_config(cls, pool: TeacherPool, config: Any) -> SingleTeacher:
+    def from_config(cls, pool: TeacherPool, history: History, config: Any) -> SingleTeacher:
         """The pool as one teacher, weighted as `config` asks for."""
-        return cls(pool, weighting=config["teacher_weighting"], max_block_mb=config["max_block_mb"], seed=config["seed"])
+        weighting, max_block_mb, seed = (config[key] for key in ("teacher_weighting", "max_block_mb", "seed"))
+        return cls(pool, history, weighting=weighting, max_block_mb=max_block_mb, seed=seed)
 
     @torch.no_grad()
     def scores(self, users: Tensor) -> Tensor:
         """[B, n_items] float32 for `users` [B]; the padding item's column means nothing."""
         with torch.random.fork_rng():  # a model that is built at first use draws numbers, in the midst of a training
             rows = [teacher.scores(users).float() for teacher in self.pool.teachers]
-            return self._together(rows, [moments(row) for row in rows])
+            return self._together(rows, self._moments_of(users, rows))
 
     @torch.no_grad()
     def scores_of(self, items: Tensor) -> Tensor:
@@ -72,9 +74,18 @@ class SingleTeacher:
         found = torch.ones(len(self.pool), 2, self.pool.n_users)
         if len(self.pool) > 1:
             for users in self._blocks(self.pool.n_users):
-                for of_teacher, teacher in zip(found, self.pool.teachers):
-                    of_teacher[:, users] = moments(teacher.scores(users.clamp(min=1)).float()).cpu()
+                known = users.clamp(min=1)
+                rows = (teacher.scores(known).float() for teacher in self.pool.teachers)
+                for of_teacher, of_users in zip(found, self._moments_of(known, rows)):
+                    of_teacher[:, users] = of_users.cpu()
         return found
+
+    def _moments_of(self, users: Tensor, rows: Iterable[Tensor]) -> list[Tensor]:
+        """The `moments` of each teacher's `rows` [B, n_items] for `users` [B]; nothing of a teacher that is alone."""
+        if len(self.pool) == 1:
+            return []
+        observed = self.history.padded(users.cpu())
+        return [moments(row, observed.to(row.device)) for row in rows]
 
     def embeddings(self, rank: int) -> tuple[Tensor, Tensor]:
         """(users [U, d], items [I, d]) float32: its own, or `rank` spectral factors of its scores; the log says which."""
@@ -107,7 +118,18 @@ class SingleTeacher:
             return self.pool.teachers[0].scores(torch.arange(1, 2)).size(1)
 
 
-def moments(scores: Tensor) -> Tensor:
-    """[2, B]: mean and standard deviation of every row of `scores` [B, I], the padding item's column aside."""
-    deviation, mean = torch.std_mean(scores[:, 1:], dim=1)
-    return torch.stack([mean, deviation.clamp(min=torch.finfo(scores.dtype).tiny)])
+def moments(scores: Tensor, observed: Tensor) -> Tensor:
+    """[2, B]: mean and standard deviation of every row of `scores` [B, I], but for column 0 and those in `observed` [B, H].
+
+    `observed` names each item once, and 0 any number of times. A row that is constant has a deviation above its mean's
+    rounding error, so that nothing is made of it.
+    """
+    listed = observed > 0
+    n_left = (scores.size(1) - 1 - listed.sum(1)).clamp(min=1)
+    mean = (scores[:, 1:].sum(1) - scores.gather(1, observed).masked_fill(~listed, 0.0).sum(1)) / n_left
+    left = scores.scatter(1, observed, mean[:, None].expand(observed.shape))  # what is left out adds nothing to the variance
+    left[:, 0] = mean
+    variance, mean = torch.var_mean(left, dim=1, correction=0)
+    deviation = (variance * (scores.size(1) / (n_left - 1).clamp(min=1))).sqrt()
+    rounding = torch.finfo(scores.dtype)
+    return torch.stack([mean, deviation.maximum(mean.abs() * rounding.eps).clamp(min=rounding.tiny)])

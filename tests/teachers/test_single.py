@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_hetcomp.history import History
 from recbole_hetcomp.teachers.pool import Teacher, TeacherPool
-from recbole_hetcomp.teachers.single import SingleTeacher
+from recbole_hetcomp.teachers.single import SingleTeacher, moments
 from recbole_hetcomp.teachers.trajectory import Trajectory
 
 WEIGHTS = (0.5, 0.25)  # validation scores
@@ -17,26 +18,29 @@ WEIGHTS = (0.5, 0.25)  # validation scores
 def single(make_model, split):
     """`single("BPR", "NeuMF")`: untrained models as one teacher, a few users at a time."""
 
+    history = History.of(split.train)
+
     def make(*names: str, weighting: float = 1.0, max_block_mb: float = 0.002) -> SingleTeacher:
         teachers = []
         for name, score in zip(names, WEIGHTS):
             trajectory = Trajectory.from_lists(torch.zeros(split.whole.user_num, 2, dtype=torch.int32))
             trajectory.valid_scores[:] = score
             teachers.append(Teacher(name, trajectory, load=lambda name=name: make_model(name)))
-        return SingleTeacher(TeacherPool(teachers), weighting=weighting, max_block_mb=max_block_mb, seed=1)
+        return SingleTeacher(TeacherPool(teachers), history, weighting=weighting, max_block_mb=max_block_mb, seed=1)
 
     return make
 
 
 def by_hand(teacher: SingleTeacher) -> np.ndarray:
-    """[U, I] float64: z-scores over the items, weighted 2 to 1."""
+    """[U, I] float64: z-scores, mean and deviation over the items outside the training items, weighted 2 to 1."""
     users = torch.arange(1, teacher.pool.n_users)
-    matrices = [part.scores(users).double().numpy() for part in teacher.pool.teachers]
-    spreads = [
-        m[:, 1:].std(1, ddof=1, keepdims=True) for m in matrices
-    ]  # 0 for a user of whom EASE and MultiVAE know nothing
-    standard = [(m - m[:, 1:].mean(1, keepdims=True)) / np.where(s > 0, s, 1) for m, s in zip(matrices, spreads)]
-    return (2 * standard[0] + standard[1]) / 3
+    total = np.zeros((len(users), teacher.history.n_items))
+    for part, weight in zip(teacher.pool.teachers, (2 / 3, 1 / 3)):
+        for row, user, scores in zip(total, users, part.scores(users).double().numpy()):
+            left = np.setdiff1d(np.arange(1, len(scores)), teacher.history.padded(user[None]))
+            spread = scores[left].std(ddof=1)  # 0 for a user of whom EASE and MultiVAE know nothing
+            row += weight * (scores - scores[left].mean()) / (spread if spread > 1e-6 * abs(scores[left]).mean() else 1)
+    return total
 
 
 @pytest.mark.parametrize("names", [("BPR", "NeuMF"), ("LightGCN", "EASE"), ("NeuMF", "MultiVAE")])
@@ -44,6 +48,23 @@ def test_scores_are_weighted_z_scores(single, names) -> None:
     teacher = single(*names)
     users = torch.arange(1, teacher.pool.n_users)
     np.testing.assert_allclose(teacher.scores(users).numpy(), by_hand(teacher), rtol=2e-3, atol=2e-3)
+
+
+def test_what_a_teacher_says_of_training_items_changes_no_other_score() -> None:
+    scores = torch.randn(3, 50, generator=torch.Generator().manual_seed(3))
+    observed = torch.tensor([[4, 7, 9, 0], [11, 0, 0, 0], [0, 0, 0, 0]])  # 0 any number of times
+    higher = scores.scatter_add(1, observed, torch.full(observed.shape, 100.0))  # the padding item's column, too
+    torch.testing.assert_close(moments(higher, observed), moments(scores, observed))
+    expected = torch.stack([row[[i for i in range(1, 50) if i not in seen]] for row, seen in zip(scores[:1], observed)])
+    torch.testing.assert_close(moments(scores, observed)[:, 0], torch.stack([expected.mean(), expected.std()]))
+
+
+def test_a_constant_row_says_nothing_and_neither_does_a_user_of_all_items() -> None:
+    observed = torch.tensor([[4, 7], [1, 0]])
+    mean, deviation = moments(torch.full((2, 1000), 0.1), observed)
+    assert ((0.1 - mean).abs() <= 8 * deviation).all()  # no rounding error becomes a score
+    everything = torch.arange(1, 5).expand(2, 4)
+    assert moments(torch.randn(2, 5), everything).isfinite().all()
 
 
 @pytest.mark.parametrize("names", [("BPR",), ("NeuMF",), ("BPR", "NeuMF"), ("EASE", "MultiVAE")])

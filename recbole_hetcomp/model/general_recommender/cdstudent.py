@@ -44,7 +44,7 @@ class CDStudent(DistilledRecommender):
             raise UserError("guide: 'student' learns no list of the teachers; set curriculum: False, or guide: teacher")
 
     def learn_from(self, teachers: TeacherPool) -> None:
-        self.teacher = SingleTeacher.from_config(teachers, self.config)
+        self.teacher = SingleTeacher.from_config(teachers, self.history, self.config)
         if self.guide == "teacher":
             self.lists = self.target_lists(teachers, self.config["list_depth"])
 

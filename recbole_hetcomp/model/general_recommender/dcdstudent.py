@@ -74,7 +74,7 @@ class DCDStudent(DistilledRecommender):
         self.lists = self.target_lists(teachers, self.config["list_depth"])
         self.item_lists = torch.zeros(self.n_items, 0, dtype=torch.int32)  # [I, item_list_depth] on the CPU
         if self.config["item_weight"]:
-            teacher = SingleTeacher.from_config(teachers, self.config)
+            teacher = SingleTeacher.from_config(teachers, self.history, self.config)
             self.item_lists = top_users(teacher, self.history, self.config["item_list_depth"])
         self.lags: dict[str, Tensor] = {}  # of the "users'" [U, k] and the "items'" lists [I, k]; empty = to be found
 

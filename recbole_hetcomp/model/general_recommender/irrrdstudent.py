@@ -56,7 +56,7 @@ class IRRRDStudent(RRDStudent):
 
     def learn_from(self, teachers: TeacherPool) -> None:
         super().learn_from(teachers)
-        teacher = SingleTeacher.from_config(teachers, self.config)
+        teacher = SingleTeacher.from_config(teachers, self.history, self.config)
         self.item_lists = top_users(teacher, self.history, self.config["item_list_depth"])  # [I, item_list_depth], CPU
         self.item_history = by_item(self.history)
         # [I, n_interesting_users], [I, n_uninteresting_users] int64, on the CPU

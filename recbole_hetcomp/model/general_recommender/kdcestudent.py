@@ -52,7 +52,7 @@ class KDCEStudent(DistilledRecommender):
 
     def learn_from(self, teachers: TeacherPool) -> None:
         config = self.config
-        self.teacher = SingleTeacher.from_config(teachers, config)
+        self.teacher = SingleTeacher.from_config(teachers, self.history, config)
         if self.guide != "student":
             self.lists = self.target_lists(teachers, config["n_soft_labels"])
 

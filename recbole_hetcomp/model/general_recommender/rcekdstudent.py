@@ -42,7 +42,7 @@ class RCEKDStudent(DistilledRecommender):
 
     def learn_from(self, teachers: TeacherPool) -> None:
         config = self.config
-        self.teacher = SingleTeacher.from_config(teachers, config)
+        self.teacher = SingleTeacher.from_config(teachers, self.history, config)
         self.lists = self.target_lists(teachers, config["n_ranked"])
 
     def on_epoch_start(self, epoch: int) -> None:

@@ -126,7 +126,7 @@ class UnKDStudent(DistilledRecommender):
 
     def learn_from(self, teachers: TeacherPool) -> None:
         config = self.config
-        teacher = SingleTeacher.from_config(teachers, config)
+        teacher = SingleTeacher.from_config(teachers, self.history, config)
         popularity = torch.bincount(self.history.items, minlength=self.n_items)
         self.groups = equal_mass_groups(popularity, config["n_groups"])
         self.group_lists = top_items_of_groups(teacher, self.history, self.groups, config["group_depth"])
