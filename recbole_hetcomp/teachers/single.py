@@ -63,10 +63,10 @@ class SingleTeacher:
         """[B, n] float32: one teacher's scores as they are; several teachers' standardised by `moments` and averaged."""
         if len(scores) == 1:
             return scores[0]
-        return sum(
-            weight * (of_teacher - mean[:, None]) / deviation[:, None]
-            for weight, of_teacher, (mean, deviation) in zip(self.weights.tolist(), scores, of_users)
-        )
+        total = torch.zeros_like(scores[0])
+        for weight, of_teacher, (mean, deviation) in zip(self.weights.tolist(), scores, of_users):
+            total.addcmul_(of_teacher - mean[:, None], (weight / deviation)[:, None])
+        return total
 
     @cached_property
     def _moments(self) -> Tensor:
@@ -127,9 +127,8 @@ def moments(scores: Tensor, observed: Tensor) -> Tensor:
     listed = observed > 0
     n_left = (scores.size(1) - 1 - listed.sum(1)).clamp(min=1)
     mean = (scores[:, 1:].sum(1) - scores.gather(1, observed).masked_fill(~listed, 0.0).sum(1)) / n_left
-    left = scores.scatter(1, observed, mean[:, None].expand(observed.shape))  # what is left out adds nothing to the variance
-    left[:, 0] = mean
-    variance, mean = torch.var_mean(left, dim=1, correction=0)
-    deviation = (variance * (scores.size(1) / (n_left - 1).clamp(min=1))).sqrt()
+    centred = (scores - mean[:, None]).scatter_(1, observed, 0.0)
+    centred[:, 0] = 0.0
+    deviation = torch.linalg.vector_norm(centred, dim=1) / (n_left - 1).clamp(min=1).sqrt()  # std_mean is thrice as slow
     rounding = torch.finfo(scores.dtype)
     return torch.stack([mean, deviation.maximum(mean.abs() * rounding.eps).clamp(min=rounding.tiny)])
