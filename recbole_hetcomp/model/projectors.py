@@ -14,6 +14,8 @@ from torch.nn.functional import log_softmax
 from recbole_hetcomp.knowledge.sampling import gumbel
 from recbole_hetcomp.transfer import sent
 
+ROWS_IN_CACHE = 512  # rows of the experts' hidden layers at once on a CPU: 30 experts' then stay in its cache, at half of the time
+
 
 def projector(width: int, target: int, hidden_ratio: float) -> nn.Module:
     """[n, width] -> [n, target]: one hidden layer of `hidden_ratio` x width units with ReLU; ratio 0: an affine map."""
@@ -46,6 +48,10 @@ class Experts(nn.Module):
 
         The weights go in before the second layer, so that no [n, E, D] tensor is needed.
         """
+        n_rows = ROWS_IN_CACHE if rows.device.type == "cpu" else max(1, len(rows))
+        return torch.cat([self._mixed(*part) for part in zip(rows.split(n_rows), weights.split(n_rows))])
+
+    def _mixed(self, rows: Tensor, weights: Tensor) -> Tensor:
         hidden = (torch.einsum("nd,edh->neh", rows, self.first) + self.first_bias).relu()
         return torch.einsum("neh,ehk->nk", hidden * weights[..., None], self.second) + weights @ self.second_bias
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from recbole_hetcomp.model import projectors
 from recbole_hetcomp.model.projectors import Experts, annealed, gumbel_softmax, projector
 
 
-def test_a_mixture_of_experts_equals_a_loop() -> None:
+def test_a_mixture_of_experts_equals_a_loop(monkeypatch) -> None:
+    monkeypatch.setattr(projectors, "ROWS_IN_CACHE", 3)  # 7 rows in three parts
     torch.manual_seed(1)
     experts = Experts(4, 6, 3).double()
     rows, weights = torch.randn(7, 4).double(), torch.rand(7, 3).double()
@@ -18,6 +20,7 @@ def test_a_mixture_of_experts_equals_a_loop() -> None:
             hidden = (row @ experts.first[e] + experts.first_bias[e]).relu()
             mixed[n] += weights[n, e] * (hidden @ experts.second[e] + experts.second_bias[e])
     assert torch.allclose(experts(rows, weights), mixed)
+    assert experts(rows[:0], weights[:0]).shape == (0, 6)
 
 
 def test_the_loss_is_the_mean_distance_of_the_gated_mixture(learnt, batch) -> None:
