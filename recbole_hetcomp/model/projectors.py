@@ -14,7 +14,7 @@ from torch.nn.functional import log_softmax
 from recbole_hetcomp.knowledge.sampling import gumbel
 from recbole_hetcomp.transfer import sent
 
-ROWS_IN_CACHE = 512  # rows of the experts' hidden layers at once on a CPU: 30 experts' then stay in its cache, at half of the time
+ROWS_IN_CACHE = 512  # rows of the hidden layers of 30 experts that a CPU keeps in its cache: half of the time
 
 
 def projector(width: int, target: int, hidden_ratio: float) -> nn.Module:
