@@ -15,6 +15,7 @@ from recbole_hetcomp.knowledge.sampling import gumbel
 from recbole_hetcomp.transfer import sent
 
 ROWS_IN_CACHE = 512  # rows of the hidden layers of 30 experts that a CPU keeps in its cache: half of the time
+LEAST_WEIGHT = 1e-18  # of an expert, beside the largest of its row
 
 
 def projector(width: int, target: int, hidden_ratio: float) -> nn.Module:
@@ -63,13 +64,17 @@ class Experts(nn.Module):
 def gumbel_softmax(log_weights: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
     """[n, E]: softmax((log c + Gumbel noise) / temperature); near one-hot draws of c at a temperature near 0.
 
+    No weight is below `LEAST_WEIGHT` of a row's largest: it would add nothing to a mixture, but numbers and products too
+    small to be normal make a CPU up to four times as slow, for as long as the temperature passes through them.
+
     Args:
         log_weights: [n, E], log c
         temperature: above 0
         generator: of the noise, on any device
     """
     noise = sent(gumbel(tuple(log_weights.shape), generator), log_weights.device).to(log_weights.dtype)
-    return ((log_weights + noise) / temperature).softmax(1)
+    logits = (log_weights + noise) / temperature
+    return (logits - logits.detach().amax(1, keepdim=True)).clamp(min=math.log(LEAST_WEIGHT)).softmax(1)
 
 
 def annealed(start: float, end: float, epoch: int, n_epochs: int) -> float:

@@ -72,3 +72,15 @@ def test_both_the_student_and_the_gate_learn_and_the_teacher_does_not(learnt, ba
 def test_training_puts_the_teachers_vectors_into_the_students(after_training, missed) -> None:
     plain, distilled = (missed(after_training("DEStudent", weight, n_experts=3)) for weight in (0.0, 10.0))
     assert distilled < 0.7 * plain
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1, 0.03, 1e-10])
+def test_no_weight_is_too_small_to_be_a_normal_number(temperature) -> None:
+    logits = torch.randn(50, 30, generator=torch.Generator().manual_seed(3)).mul(5).log_softmax(1).requires_grad_()
+    weights = gumbel_softmax(logits, temperature, torch.Generator().manual_seed(4))
+    noise = projectors.gumbel((50, 30), torch.Generator().manual_seed(4))
+    exact = ((logits + noise).double() / temperature).softmax(1)
+    assert weights.min() >= 1e-20  # products with it are normal numbers, too
+    torch.testing.assert_close(weights.double(), exact, rtol=1e-4, atol=1e-16)
+    (gradient,) = torch.autograd.grad((weights * torch.randn(30)).sum(), logits)
+    assert gradient.isfinite().all()
