@@ -50,7 +50,8 @@ class Experts(nn.Module):
         The weights go in before the second layer, so that no [n, E, D] tensor is needed.
         """
         n_rows = ROWS_IN_CACHE if rows.device.type == "cpu" else max(1, len(rows))
-        return torch.cat([self._mixed(*part) for part in zip(rows.split(n_rows), weights.split(n_rows))])
+        parts = zip(rows.split(n_rows), weights.expand(len(rows), -1).split(n_rows))
+        return torch.cat([self._mixed(*part) for part in parts])
 
     def _mixed(self, rows: Tensor, weights: Tensor) -> Tensor:
         hidden = (torch.einsum("nd,edh->neh", rows, self.first) + self.first_bias).relu()

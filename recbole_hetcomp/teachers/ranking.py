@@ -27,7 +27,7 @@ def full_scores(model: Any, users: Tensor) -> Tensor:
         scores = model.full_sort_predict(Interaction({model.USER_ID: users}))
     except NotImplementedError:
         scores = _pairwise_scores(model, users)
-    return scores.view(len(users), -1)
+    return scores.view(len(users), -1).to(users.device)  # RecBole's EASE gives them on the CPU, wherever it is
 
 
 def scores_of(model: Any, users: Tensor, items: Tensor) -> Tensor:
@@ -36,7 +36,8 @@ def scores_of(model: Any, users: Tensor, items: Tensor) -> Tensor:
     try:
         if getattr(model.full_sort_predict, "pair_by_pair", False):
             raise NotImplementedError
-        return model.full_sort_predict(Interaction({model.USER_ID: users})).view(len(users), -1).gather(1, items)
+        rows = model.full_sort_predict(Interaction({model.USER_ID: users})).view(len(users), -1)
+        return rows.to(items.device).gather(1, items)
     except NotImplementedError:
         pairs = Interaction({model.USER_ID: users.repeat_interleave(items.size(1)), model.ITEM_ID: items.reshape(-1)})
         return _in_parts(model, pairs).view(items.shape)

@@ -15,6 +15,8 @@ from recbole_hetcomp.knowledge.spectral import spectral_factors
 from recbole_hetcomp.teachers.ensemble import teacher_weights
 from recbole_hetcomp.teachers.pool import TeacherPool
 
+CONSTANT = 16  # roundings of the mean: less spread is none
+
 
 class SingleTeacher:
     """A pool as one teacher.
@@ -27,7 +29,7 @@ class SingleTeacher:
         pool: teachers that are models, not lists alone
         history: the training items
         weighting: a teacher counts by (its validation score / the best one's) ** weighting
-        max_block_mb: MiB of scores held at once
+        max_block_mb: MiB of one teacher's scores held at once; some copies of as much are needed beside them
         seed: of the random start of the factors
     """
 
@@ -121,14 +123,15 @@ class SingleTeacher:
 def moments(scores: Tensor, observed: Tensor) -> Tensor:
     """[2, B]: mean and standard deviation of every row of `scores` [B, I], but for column 0 and those in `observed` [B, H].
 
-    `observed` names each item once, and 0 any number of times. A row that is constant has a deviation above its mean's
-    rounding error, so that nothing is made of it.
+    `observed` names each item once, and 0 any number of times. Where what is left is constant but for rounding, the
+    deviation is inf: whoever divides by it hears nothing of a teacher that says nothing, on the training items either.
     """
-    listed = observed > 0
-    n_left = (scores.size(1) - 1 - listed.sum(1)).clamp(min=1)
-    mean = (scores[:, 1:].sum(1) - scores.gather(1, observed).masked_fill(~listed, 0.0).sum(1)) / n_left
-    centred = (scores - mean[:, None]).scatter_(1, observed, 0.0)
-    centred[:, 0] = 0.0
-    deviation = torch.linalg.vector_norm(centred, dim=1) / (n_left - 1).clamp(min=1).sqrt()  # std_mean is thrice as slow
-    rounding = torch.finfo(scores.dtype)
-    return torch.stack([mean, deviation.maximum(mean.abs() * rounding.eps).clamp(min=rounding.tiny)])
+    n_left = (scores.size(1) - 1 - (observed > 0).sum(1)).clamp(min=1)
+    left = scores.scatter(1, observed, 0.0)  # before any sum: what is left out may be far above all else
+    left[:, 0] = 0.0
+    mean = left.sum(1) / n_left
+    left.sub_(mean[:, None]).scatter_(1, observed, 0.0)
+    left[:, 0] = 0.0
+    deviation = torch.linalg.vector_norm(left, dim=1) / (n_left - 1).clamp(min=1).sqrt()  # half of the time of std_mean
+    silent = deviation <= CONSTANT * torch.finfo(scores.dtype).eps * mean.abs()
+    return torch.stack([mean, deviation.masked_fill(silent, torch.inf)])

@@ -53,18 +53,42 @@ def test_scores_are_weighted_z_scores(single, names) -> None:
 def test_what_a_teacher_says_of_training_items_changes_no_other_score() -> None:
     scores = torch.randn(3, 50, generator=torch.Generator().manual_seed(3))
     observed = torch.tensor([[4, 7, 9, 0], [11, 0, 0, 0], [0, 0, 0, 0]])  # 0 any number of times
-    higher = scores.scatter_add(1, observed, torch.full(observed.shape, 100.0))  # the padding item's column, too
+    higher = scores.scatter_add(1, observed, torch.full(observed.shape, 1e6))  # the padding item's column, too
     torch.testing.assert_close(moments(higher, observed), moments(scores, observed))
-    expected = torch.stack([row[[i for i in range(1, 50) if i not in seen]] for row, seen in zip(scores[:1], observed)])
-    torch.testing.assert_close(moments(scores, observed)[:, 0], torch.stack([expected.mean(), expected.std()]))
+    left = scores[0, [i for i in range(1, 50) if i not in observed[0]]]
+    torch.testing.assert_close(moments(scores, observed)[:, 0], torch.stack([left.mean(), left.std()]))
 
 
-def test_a_constant_row_says_nothing_and_neither_does_a_user_of_all_items() -> None:
-    observed = torch.tensor([[4, 7], [1, 0]])
-    mean, deviation = moments(torch.full((2, 1000), 0.1), observed)
-    assert ((0.1 - mean).abs() <= 8 * deviation).all()  # no rounding error becomes a score
-    everything = torch.arange(1, 5).expand(2, 4)
-    assert moments(torch.randn(2, 5), everything).isfinite().all()
+@pytest.mark.parametrize("constant", [0.0, 0.1, 1.7, -30.0])
+@pytest.mark.parametrize("n_items", [5, 1000, 26000])
+def test_nothing_is_made_of_a_teacher_that_says_nothing(constant, n_items) -> None:
+    rows = torch.full((3, n_items), constant)
+    observed = torch.tensor([[4, 3, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
+    rows[0, [3, 4]] += 7.0  # as EASE does where nobody else has the user's items
+    mean, deviation = moments(rows, observed)
+    assert not ((rows - mean[:, None]) / deviation[:, None]).any()
+    everything = torch.arange(1, 5).expand(3, 4)
+    assert n_items > 5 or moments(torch.randn(3, 5), everything)[1].isinf().all()
+
+
+@pytest.mark.parametrize("silent", [0.0, 0.3])
+def test_a_teacher_silent_about_a_user_leaves_the_others_say(single, monkeypatch, silent) -> None:
+    teacher = single("BPR", "EASE")
+    rows = teacher.pool.teachers[1].scores(torch.arange(1, teacher.pool.n_users))
+    of_user = torch.full_like(rows[0], silent)
+    of_user[teacher.history.padded(torch.tensor([1]))[0]] = 50.0
+    model = teacher.pool.teachers[1].model
+    predict = model.full_sort_predict
+
+    def all_but_one(users):
+        return torch.where(users[model.USER_ID][:, None] == 1, of_user, predict(users).view(-1, len(of_user)))
+
+    monkeypatch.setattr(model, "full_sort_predict", all_but_one)
+    scores = teacher.scores(torch.arange(1, teacher.pool.n_users))
+    first = teacher.pool.teachers[0].scores(torch.tensor([1]))
+    mean, deviation = moments(first, teacher.history.padded(torch.tensor([1])))
+    torch.testing.assert_close(scores[:1], teacher.weights[0].float() * (first - mean) / deviation, rtol=1e-3, atol=1e-4)
+    assert all(torch.isfinite(rows).all() and rows.abs().max() < 100 for rows in teacher.embeddings(4))
 
 
 @pytest.mark.parametrize("names", [("BPR",), ("NeuMF",), ("BPR", "NeuMF"), ("EASE", "MultiVAE")])
