@@ -182,6 +182,12 @@ def _compare(
         row = model_row(role, name, student, config, split, loaders)
         add_fidelity(row, student, pool, ensemble, config, split)
         rows.append(row)
+    of = {row["role"]: row[config["valid_metric"].lower()] for row in rows}
+    if of["student"] < of.get("student without distillation", of["student"]):
+        getLogger().warning(
+            "the student is below the one without distillation: lower distillation_weight, or let it train longer "
+            "(stopping_step; train_batch_size where an epoch has few steps)"
+        )
     text = table(rows, config["valid_metric"])
     getLogger().info(set_color("comparison", "yellow") + " on the test part:\n" + text)
     if result["checkpoint"]:

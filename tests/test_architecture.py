@@ -57,7 +57,6 @@ MAY_IMPORT = {
     "model.projectors": {"knowledge", "transfer"},
     "model.pairwise": set(),
     "model.embedding_student": {
-        "errors",
         "knowledge",
         "model.batch",
         "model.student",

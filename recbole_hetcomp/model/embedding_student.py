@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.knowledge.sampling import some_of
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
@@ -53,12 +52,6 @@ class EmbeddingStudent(DistilledRecommender):
     def auxiliary_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
         """What is trained beside the student, whose vectors have `width` numbers and the teacher's `target`."""
         return {}
-
-    def one_of(self, key: str, *choices: str) -> str:
-        """The setting `key`; a UserError where it is none of `choices`."""
-        if self.config[key] not in choices:
-            raise UserError(f"{key}: {self.config[key]!r} is none of {', '.join(choices)}")
-        return str(self.config[key])
 
     def sides(self, batch: Batch, most: int | None = None) -> list[Side]:
         """The batch's users and its items; where there are more than `most` of either, as many of them, drawn at random."""

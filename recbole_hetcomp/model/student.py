@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from logging import getLogger
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from recbole.data.dataset import Dataset
@@ -17,7 +17,7 @@ from recbole.model.abstract_recommender import AutoEncoderMixin, GeneralRecommen
 from recbole.utils import InputType, ModelType
 from torch import Tensor, nn
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.errors import UserError, check_choices
 from recbole_hetcomp.history import History
 from recbole_hetcomp.losses.catalogue import Catalogue, Dense
 from recbole_hetcomp.losses.sampling import Sampled, draw, popularity_proposal
@@ -43,9 +43,11 @@ class DistilledRecommender(GeneralRecommender):
 
     input_type = InputType.PAIRWISE  # the Config puts the backbone's own in its place
     needs = Needs()
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # settings that are one of several words
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
+        check_choices(config, self.choices)
         self.config = config
         self.backbone = backbone_class(str(config["student"]))(config, dataset)
         self.base_loss_weight = float(config["base_loss_weight"])
@@ -207,7 +209,7 @@ class DistilledRecommender(GeneralRecommender):
             parameters = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
             gradients = torch.autograd.grad(scores.sum(), parameters, allow_unused=True) if scores.requires_grad else [None]
         if any(gradient is None for gradient in gradients):
-            raise UserError(f"student: {name} has no scores that can be trained; choose MF, ML, DL or LightGCN")
+            raise UserError(f"student: {name} has no scores that can be trained; choose MF, ML, DL or HistoryEncoder")
         if scores.min() >= 0 and scores.max() <= 1:
             getLogger().warning(f"student: {name} scores lie in [0, 1], where a softmax is nearly flat; DL may learn better")
 
@@ -283,7 +285,7 @@ def backbone_class(name: str) -> Any:
     """
     backbone: Any = get_model(name, "student")
     if not issubclass(backbone, GeneralRecommender) or issubclass(backbone, DistilledRecommender):
-        raise UserError(f"student: {name!r} is no general recommender; choose MF, ML, DL or LightGCN")
+        raise UserError(f"student: {name!r} is no general recommender; choose MF, ML, DL, LightGCN or HistoryEncoder")
     if backbone.type == ModelType.TRADITIONAL:
-        raise UserError(f"student: {name} has no scores that can be trained; choose MF, ML, DL or LightGCN")
+        raise UserError(f"student: {name} has no scores that can be trained; choose MF, ML, DL or HistoryEncoder")
     return backbone

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.errors import UserError, check_choices
 from recbole_hetcomp.knowledge import RELEVANCES, RULES, Curriculum, discrepancy
 from recbole_hetcomp.teachers.ensemble import IMPORTANCES, Ensemble
 from recbole_hetcomp.teachers.pool import TeacherPool
@@ -94,7 +94,9 @@ class TargetLists:
         """For the log: the mean stage, and how far the student is from the final ensemble over `users`."""
         depth = self.final.size(1)
         distance = discrepancy(student_topk[users], self.final[users], k=depth, relevance=self.relevance).mean()
-        return f"stage {self.curriculum.mean_stage:.2f}/{self.curriculum.n_stages - 1}, D@{depth} {distance:.2f}"
+        last = self.curriculum.n_stages - 1
+        stage = f"stage {self.curriculum.mean_stage:.2f}/{last}, " if last else ""  # without a curriculum there is one
+        return f"{stage}D@{depth} {distance:.2f}"
 
     def state_dict(self) -> dict[str, Any]:
         """All that changes during training."""
@@ -116,9 +118,7 @@ class TargetLists:
 def check_target_lists(config: Any, *, follow: bool) -> None:
     """Raise a UserError for settings of the lists that are out of range."""
     choices = {"curriculum_rule": CURRICULA, "importance": tuple(IMPORTANCES), "discrepancy": RELEVANCES}
-    for key, allowed in choices.items():
-        if config[key] not in allowed:
-            raise UserError(f"{key}: {config[key]!r} is none of {', '.join(allowed)}")
+    check_choices(config, choices)
     if config["discrepancy_k"] > RANKED:
         raise UserError(
             f"discrepancy_k: {config['discrepancy_k']} is more than the {RANKED} items that are looked at; lower it"

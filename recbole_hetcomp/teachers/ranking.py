@@ -69,13 +69,15 @@ def top_unobserved(
     users: Tensor | None = None,
     max_block_mb: float = 64.0,
     progress: str | None = None,
+    opinions_alone: bool = False,
 ) -> Tensor:
     """[n_users, k] int32 on the CPU: each user's best items outside the training items, best first, 0 = none.
 
     `progress` names a progress bar, as RecBole's trainers show them; None shows none.
 
     Rows of the padding user and of users without training items are all 0, and where `users` [B] are given, each with
-    training items, those of all others. The global random state is left as it was.
+    training items, those of all others; with `opinions_alone` also those of users for whom it scores all
+    alike. The global random state is left as it was.
 
     Raises:
         FloatingPointError: the model scores an item NaN, outside the training items.
@@ -87,9 +89,21 @@ def top_unobserved(
         parts = list(blocks(history.active_users if users is None else users, history.n_items, max_block_mb))
         for block in tqdm(parts, ncols=100, desc=set_color(f"{progress or '':<12}", "pink"), disable=progress is None):
             scores = full_scores(model, block).float()
-            top[block] = top_of_block(scores, history.padded(block).to(scores.device), top.size(1)).int().cpu()
+            items = top_of_block(scores, history.padded(block).to(scores.device), top.size(1))
+            if opinions_alone:
+                items = items.masked_fill(without_opinion(scores, items)[:, None], 0)
+            top[block] = items.int().cpu()
     model.train(was_training)
     return torch.nn.functional.pad(top, (0, k - top.size(1)))
+
+
+def without_opinion(scores: Tensor, items: Tensor) -> Tensor:
+    """[B] bool: whether all items [B, k] of a list (0 = none) have the same of the `scores` [B, I].
+
+    Their order then is that of the columns, and no opinion: EASE's of a user whose items nobody else has, for one.
+    """
+    listed = scores.gather(1, items)
+    return (items == 0).logical_or(listed == listed[:, :1]).all(1)
 
 
 def top_of_block(scores: Tensor, excluded: Tensor, k: int) -> Tensor:

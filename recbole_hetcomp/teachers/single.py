@@ -97,9 +97,9 @@ class SingleTeacher:
                 getLogger().info(f"{self.pool.teachers[0].name}: its own embeddings of size {own[0].size(1)}")
                 return own[0].float(), own[1].float()
         names = ", ".join(teacher.name for teacher in self.pool.teachers)
-        getLogger().info(
-            f"{names}: no embeddings of its own, or several teachers; {rank} spectral factors of the scores stand for them"
-        )
+        why = "no embeddings of its own" if len(self.pool) == 1 else "one teacher together"
+        rank = min(rank, self.pool.n_users, self._n_items)
+        getLogger().info(f"{names}: {why}; {rank} spectral factors of the scores stand for its vectors")
         device = self.scores(torch.arange(1, 2)).device
         generator = torch.Generator(device).manual_seed(self.seed)
         return spectral_factors(self._rows, self._n_items, rank, generator)

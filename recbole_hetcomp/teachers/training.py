@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,9 @@ def _teacher(config: Config, split: Split, name: str) -> Teacher:
         raise UserError(f"{error}; delete the folder {str(folder)!r} to have {name} trained again") from error
     if trajectory.dataset_fingerprint != split.fingerprint:
         raise UserError(f"{str(folder)!r} holds a trajectory of another dataset; delete the folder")
+    silent = int((trajectory.items[-1, split.history.active_users, 0] == 0).sum())
+    if silent:
+        getLogger().info(f"{name}: no list for {silent} users, for whom it scores all items alike")
     return Teacher(name, trajectory, load=lambda: load_model(own, split, folder / "model.pth"))
 
 
@@ -206,7 +210,9 @@ def fit_recorded(config: Config, split: Split, snapshots: Snapshots | None, dept
 
     def lists() -> torch.Tensor:
         bar = "Snapshot" if config["show_progress"] else None
-        return top_unobserved(model, split.history, depth, max_block_mb=config["max_block_mb"], progress=bar)
+        return top_unobserved(
+            model, split.history, depth, max_block_mb=config["max_block_mb"], progress=bar, opinions_alone=True
+        )
 
     trainer.test_batch_size = min(trainer.test_batch_size, PAIRS_AT_ONCE)
     trainer.record(snapshots, lists)

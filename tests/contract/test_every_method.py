@@ -39,6 +39,12 @@ LONGER = {  # than the 80 items of `toy`: all numbers of items or users that a m
     for key in yaml.safe_load(path.read_text(encoding="utf-8"))
     if key.startswith("n_") and key not in ("n_experts", "n_groups", "n_neighbours")
 }
+WORDS = [
+    (path.stem, line.partition(":")[0])
+    for path in sorted(properties_dir().glob("model/*Student.yaml"))
+    for line in path.read_text(encoding="utf-8").splitlines()
+    if "# (str)" in line
+]
 
 
 @pytest.fixture
@@ -140,6 +146,12 @@ def test_lists_alone_are_refused_before_training_where_scores_are_needed(run, me
         with pytest.raises(UserError, match=f"{method} needs a teacher's scores"):
             run(method, teachers=teachers)
     assert not (Path("saved") / "trained").exists()
+
+
+@pytest.mark.parametrize(("method", "key"), WORDS)
+def test_a_word_that_is_no_choice_is_refused_before_any_teacher_is_trained(make_model, method, key) -> None:
+    with pytest.raises(UserError, match=f"^{key}: 'no such word' is none of "):
+        make_model(method, **{key: "no such word"})
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "CompositeStudent"])

@@ -170,6 +170,18 @@ def test_full_scores_brings_users_to_the_models_device() -> None:
     assert asked[0].device.type == "meta"
 
 
+def test_a_user_for_whom_all_items_score_alike_gets_no_list_of_opinions(table, history) -> None:
+    table[2], table[3] = 0.3, 0.3
+    table[3, 5] = 0.4  # a single opinion is one
+    table[1, 1:10] = torch.arange(9.0)  # training items, whose scores say nothing of the others
+    table[1, 10:] = -1.0
+    asked, all_lists = (top_unobserved(Table(table), history, 4, opinions_alone=alone) for alone in (True, False))
+    assert not asked[[1, 2]].any()
+    assert (all_lists[[1, 2]] > 0).any(1).all()
+    assert torch.equal(asked[3:], all_lists[3:])
+    assert asked[3, 0] == 5
+
+
 def test_lists_of_some_users_are_their_rows_and_0_elsewhere(table, history) -> None:
     model, active = Table(table), history.active_users
     parts = [top_unobserved(model, history, 5, users=active[start::3]) for start in range(3)]

@@ -6,6 +6,8 @@ https://arxiv.org/abs/1911.05276.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from recbole.data.dataset import Dataset
 from torch import Tensor
@@ -18,7 +20,6 @@ from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
 
-GUIDES = ("student", "teacher")
 USERS_PER_BLOCK = 2**14  # users whose items are drawn at once
 
 
@@ -31,6 +32,7 @@ class CDStudent(DistilledRecommender):
     """
 
     needs = Needs(trajectories=True, scores=True)
+    choices: ClassVar = {"guide": ("student", "teacher")}
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
@@ -38,8 +40,6 @@ class CDStudent(DistilledRecommender):
         self.ranked = torch.zeros(0, dtype=torch.int32)  # [U, list_depth] on the CPU: what is drawn from
         self.soft = torch.zeros(0)  # of that shape: its soft labels
         self.items = self.labels = torch.zeros(0)  # [U, n_drawn] int64 and float32: what is drawn
-        if self.guide not in GUIDES:
-            raise UserError(f"guide: {self.guide!r} is none of {', '.join(GUIDES)}")
         if self.guide == "student" and self.follows_curriculum:
             raise UserError("guide: 'student' learns no list of the teachers; set curriculum: False, or guide: teacher")
 

@@ -8,7 +8,7 @@ WWW 2023, compare with it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from recbole.data.dataset import Dataset
@@ -23,8 +23,6 @@ from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
-RULES = ("fixed", "plateau")
-
 
 class CLDRDStudent(DistilledRecommender):
     """L = L_base + weight * mean over users of `coarse_to_fine_loss` with the first `ordered[stage]` items in their order.
@@ -34,12 +32,11 @@ class CLDRDStudent(DistilledRecommender):
     """
 
     needs = Needs(trajectories=True)
+    choices: ClassVar = {"stage_rule": ("fixed", "plateau")}
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
         self.ordered = checked_sizes(config["ordered"])
-        if config["stage_rule"] not in RULES:
-            raise UserError(f"stage_rule: {config['stage_rule']!r} is none of {', '.join(RULES)}")
         self.stage, self.nearest = 0, float("inf")  # the least discrepancy that a validation of this stage has seen
 
     def learn_from(self, teachers: TeacherPool) -> None:

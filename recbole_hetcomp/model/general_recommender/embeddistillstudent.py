@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -42,10 +43,10 @@ class EmbedDistillStudent(EmbeddingStudent):
     """
 
     needs = Needs(trajectories=True, scores=True)
+    choices: ClassVar = {"side": ("asymmetric", "symmetric"), "distance": ("norm", "squared")}
 
     def learn_from(self, teachers: TeacherPool) -> None:
-        self.asymmetric = self.one_of("side", "asymmetric", "symmetric") == "asymmetric"
-        self.one_of("distance", "norm", "squared")
+        self.asymmetric = self.config["side"] == "asymmetric"
         super().learn_from(teachers)
         self.lists = self.target_lists(teachers, self.config["list_depth"])
         if self.config["pseudo_weight"]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +31,9 @@ class FreqDStudent(EmbeddingStudent):
     out in every batch; dist is 1 - cosine, or the squared distance. Where the share is 0 that is FitNet.
     """
 
+    choices: ClassVar = {"distance": ("cosine", "squared")}
+
     def learn_from(self, teachers: TeacherPool) -> None:
-        self.one_of("distance", "cosine", "squared")
         super().learn_from(teachers)
         history, k = self.history, self.config["n_neighbours"]
         users, shape = history.pairs // history.n_items, (history.n_users, history.n_items)

@@ -7,7 +7,7 @@ https://arxiv.org/abs/2303.01130. Dynamic knowledge construction (DKC) lives in 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from recbole.data.dataset import Dataset
@@ -21,9 +21,6 @@ from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH
 
-TRANSFERS = ("adaptive", "overall", "fine")
-REDUCTIONS = ("mean", "sum")
-
 
 class HetCompStudent(DistilledRecommender):
     """The student of HetComp.
@@ -34,6 +31,7 @@ class HetCompStudent(DistilledRecommender):
     """
 
     needs = Needs(trajectories=True)
+    choices: ClassVar = {"transfer": ("adaptive", "overall", "fine"), "loss_reduction": ("mean", "sum")}
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
@@ -74,9 +72,6 @@ class HetCompStudent(DistilledRecommender):
 
 def _check(config: Any) -> None:
     """Raise a UserError for settings out of range."""
-    for key, allowed in {"transfer": TRANSFERS, "loss_reduction": REDUCTIONS}.items():
-        if config[key] not in allowed:
-            raise UserError(f"{key}: {config[key]!r} is none of {', '.join(allowed)}")
     if config["n_observed"] > OBSERVED_DEPTH:
         raise UserError(f"n_observed: {config['n_observed']} is more than the {OBSERVED_DEPTH} that are ranked; lower it")
     try:

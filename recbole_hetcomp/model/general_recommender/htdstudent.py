@@ -7,6 +7,8 @@ In the authors' code the student's group prototypes are cut off from the gradien
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,6 @@ from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.embedding_student import Side, squared_distance
 from recbole_hetcomp.model.general_recommender.destudent import DEStudent
 from recbole_hetcomp.model.projectors import Experts
-from recbole_hetcomp.teachers.pool import TeacherPool
 
 
 class HTDStudent(DEStudent):
@@ -26,9 +27,7 @@ class HTDStudent(DEStudent):
     pairs; see losses/topology.py.
     """
 
-    def learn_from(self, teachers: TeacherPool) -> None:
-        self.between = self.one_of("group_topology", "entities", "groups")
-        super().learn_from(teachers)
+    choices: ClassVar = {"group_topology": ("entities", "groups")}
 
     def groups(self, side: Side) -> Tensor:
         """[n] int64: the group of each row; those of the items are counted on from those of the users."""
@@ -41,7 +40,7 @@ class HTDStudent(DEStudent):
         student, teacher = torch.cat([side.student for side in sides]), torch.cat([side.teacher for side in sides])
         groups = torch.cat([self.groups(side) for side in sides])
         assigning = squared_distance(torch.cat([self.projected(side) for side in sides]), teacher).mean()
-        of_groups = group_topology(student, teacher, groups, 2 * self.config["n_experts"], self.between)
+        of_groups = group_topology(student, teacher, groups, 2 * self.config["n_experts"], self.config["group_topology"])
         topology = entity_topology(student, teacher, groups) + of_groups
         share = self.config["topology_share"]
         return share * topology + (1 - share) * assigning

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import torch
 from recbole.data.dataset import Dataset
@@ -24,8 +25,6 @@ from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
 
-GUIDES = ("student", "teacher", "catalogue")
-
 
 class KDCEStudent(DistilledRecommender):
     """L = L_base + weight * mean over users of CE(softmax(t / temperature), softmax(s / temperature)), both on a set C.
@@ -37,14 +36,13 @@ class KDCEStudent(DistilledRecommender):
     """
 
     needs = Needs(trajectories=True, scores=True)
+    choices: ClassVar = {"guide": ("student", "teacher", "catalogue")}
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
         self.guide, self.temperature = str(config["guide"]), float(config["temperature"])
         self.items = torch.zeros(0, dtype=torch.int32, device=self.device)  # [U, K], C or its listed part
         self.soft = torch.zeros(0)  # [U, K] float32, or [U, K + 1] with the rest: the teacher's scores / temperature
-        if self.guide not in GUIDES:
-            raise UserError(f"guide: {self.guide!r} is none of {', '.join(GUIDES)}")
         if self.guide == "student" and self.follows_curriculum:
             raise UserError("guide: 'student' learns no list of the teachers; set curriculum: False, or guide: teacher")
         if config["rest_mass"] is not None and not 0 <= config["rest_mass"] < 1:

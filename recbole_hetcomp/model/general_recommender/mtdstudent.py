@@ -6,11 +6,12 @@ https://arxiv.org/abs/2303.01130, compare with. How its weights are learned is n
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from recbole.data.dataset import Dataset
 from torch import Tensor, nn
 
-from recbole_hetcomp.errors import UserError
 from recbole_hetcomp.knowledge.sorted_rows import in_same_row
 from recbole_hetcomp.losses import plackett_luce_loss
 from recbole_hetcomp.losses.exponential import log_sum_exp
@@ -19,7 +20,6 @@ from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
-WEIGHTS = ("uniform", "global", "user")
 USERS_PER_BLOCK = 2**12
 
 
@@ -32,12 +32,11 @@ class MTDStudent(DistilledRecommender):
     """
 
     needs = Needs(trajectories=True)
+    choices: ClassVar = {"list_weights": ("uniform", "global", "user")}
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
         self.learned_lists = self.members = torch.zeros(0)  # [U, M, K] int32, each teacher's; their `membership`
-        if config["list_weights"] not in WEIGHTS:
-            raise UserError(f"list_weights: {config['list_weights']!r} is none of {', '.join(WEIGHTS)}")
 
     def learn_from(self, teachers: TeacherPool) -> None:
         self.lists = self.target_lists(teachers, self.config["n_ranked"])

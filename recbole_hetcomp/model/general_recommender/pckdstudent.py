@@ -7,6 +7,7 @@ https://arxiv.org/abs/2311.04549.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,9 +31,9 @@ class PCKDStudent(DEStudent):
     """
 
     needs = Needs(trajectories=True, scores=True)
+    choices: ClassVar = {"consistency_form": ("list", "pair")}
 
     def learn_from(self, teachers: TeacherPool) -> None:
-        self.form = self.one_of("consistency_form", "list", "pair")
         super().learn_from(teachers)
         self.lists = self.target_lists(teachers, self.config["list_depth"])
 
@@ -48,7 +49,7 @@ class PCKDStudent(DEStudent):
         before = self.pair_scores(sent(users, self.device), listed).detach()
         of_users, of_items = (self.projected(self._constant(side)) for side in self.sides(Batch(users, items)))
         after = torch.einsum("bd,bnd->bn", of_users, of_items[places])
-        if self.form == "pair":
+        if self.config["consistency_form"] == "pair":
             return pair_consistency(before, after, present)
         temperature = self.config["preference_temperature"]
         return soft_label_loss(after / temperature, before / temperature, present)
