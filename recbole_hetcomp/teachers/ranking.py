@@ -98,12 +98,12 @@ def top_unobserved(
 
 
 def without_opinion(scores: Tensor, items: Tensor) -> Tensor:
-    """[B] bool: whether all items [B, k] of a list (0 = none) have the same of the `scores` [B, I].
+    """[B] bool: whether all items [B, k] of a list (0 = none) have the same of the `scores` [B, I], and are several.
 
     Their order then is that of the columns, and no opinion: EASE's of a user whose items nobody else has, for one.
     """
     listed = scores.gather(1, items)
-    return (items == 0).logical_or(listed == listed[:, :1]).all(1)
+    return (items == 0).logical_or(listed == listed[:, :1]).all(1) & ((items > 0).sum(1) > 1)
 
 
 def top_of_block(scores: Tensor, excluded: Tensor, k: int) -> Tensor:

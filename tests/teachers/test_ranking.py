@@ -180,6 +180,8 @@ def test_a_user_for_whom_all_items_score_alike_gets_no_list_of_opinions(table, h
     assert (all_lists[[1, 2]] > 0).any(1).all()
     assert torch.equal(asked[3:], all_lists[3:])
     assert asked[3, 0] == 5
+    best = top_unobserved(Table(table), history, 1)
+    assert torch.equal(top_unobserved(Table(table), history, 1, opinions_alone=True), best)  # of one item nobody can tell
 
 
 def test_lists_of_some_users_are_their_rows_and_0_elsewhere(table, history) -> None:
