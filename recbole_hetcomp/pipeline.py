@@ -172,8 +172,9 @@ def _compare(
 ) -> list[Row]:
     """The rows of the comparison, printed, and saved beside the checkpoint where there is one."""
     rows = teacher_rows(pool, config, split, loaders)
-    ensemble, best = rows[-1], max(row[config["valid_metric"].lower()] for row in rows[:-1])
-    if ensemble[config["valid_metric"].lower()] < best:
+    metric, sign = config["valid_metric"].lower(), 1 if config["valid_metric_bigger"] else -1
+    ensemble, best = rows[-1], max(sign * row[metric] for row in rows[:-1])
+    if sign * ensemble[metric] < best:
         getLogger().warning("the ensemble is below its best teacher: leave weak teachers out, or raise teacher_weighting")
     students = {"student": (f"{config.model} ({config['student']})", model)}
     if config["without_distillation"]:
@@ -182,11 +183,11 @@ def _compare(
         row = model_row(role, name, student, config, split, loaders)
         add_fidelity(row, student, pool, ensemble, config, split)
         rows.append(row)
-    of = {row["role"]: row[config["valid_metric"].lower()] for row in rows}
+    of = {row["role"]: sign * row[metric] for row in rows}
     if of["student"] < of.get("student without distillation", of["student"]):
         getLogger().warning(
-            "the student is below the one without distillation: lower distillation_weight, or let it train longer "
-            "(stopping_step; train_batch_size where an epoch has few steps)"
+            "the student is below the one without distillation: let it train longer (epochs, stopping_step; "
+            "train_batch_size where an epoch has few steps), or change distillation_weight where it has a loss of its own"
         )
     text = table(rows, config["valid_metric"])
     getLogger().info(set_color("comparison", "yellow") + " on the test part:\n" + text)

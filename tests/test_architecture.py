@@ -86,7 +86,7 @@ MAY_IMPORT = {
     "split": {"config", "errors", "history"},
     "teachers.lists": {"errors", "history", "split", "teachers.trajectory"},
     "teachers.recorder": {"teachers.trajectory", "trainer.checkpoint"},
-    "teachers.cache": {"config", "errors", "teachers.recorder", "trainer.parallel"},
+    "teachers.cache": {"config", "errors", "teachers.ranking", "teachers.recorder", "trainer.parallel"},
     "settings": {"errors"},
     "trainer.processes": {"errors", "model.student", "trainer.parallel"},
     "trainer.distillation": {

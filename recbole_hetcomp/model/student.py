@@ -47,7 +47,8 @@ class DistilledRecommender(GeneralRecommender):
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
-        check_choices(config, self.choices)
+        for kind in type(self).__mro__:
+            check_choices(config, vars(kind).get("choices", {}))
         self.config = config
         self.backbone = backbone_class(str(config["student"]))(config, dataset)
         self.base_loss_weight = float(config["base_loss_weight"])

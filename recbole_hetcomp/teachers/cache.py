@@ -27,7 +27,7 @@ from recbole.utils import set_color
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.errors import UserError
-from recbole_hetcomp.teachers import recorder
+from recbole_hetcomp.teachers import ranking, recorder
 from recbole_hetcomp.trainer import parallel
 
 # Settings that change where a training runs or what is reported of it, but not what comes out.
@@ -125,12 +125,13 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 def fingerprint(config: Config, shaped_by: Mapping[str, Any]) -> str:
     """sha256 of all that shapes a training beside the data: settings, the code of the model and of what it is derived from
-    in this package, and that of the recording.
+    in this package, and that of the recording and of its lists.
     """
     ours = {cls.__module__ for cls in config.model_class.__mro__ if cls.__module__.startswith("recbole_hetcomp.")}
     modules = sorted({config.model_class.__module__, *ours})
     source = "\n".join(inspect.getsource(sys.modules[name]) for name in modules)
-    code = {"recbole": recbole.__version__, "model": source, "recorder": inspect.getsource(recorder)}
+    code = {"recbole": recbole.__version__, "model": source}
+    code |= {"recorder": inspect.getsource(recorder), "ranking": inspect.getsource(ranking)}
     shaping = {"settings": settings_of(config), "shaped_by": dict(shaped_by), "code": code}
     return hashlib.sha256(json.dumps(shaping, default=str, sort_keys=True).encode()).hexdigest()
 

@@ -67,7 +67,11 @@ def top_items_of_groups(teacher: SingleTeacher, history: History, groups: list[T
 
 
 def _unobserved_scores(teacher: SingleTeacher, history: History) -> Iterator[tuple[Tensor, Tensor]]:
-    """(users [B], their scores [B, n_items], -inf for training items) for all users with training items."""
+    """(users [B], their scores [B, n_items], -inf for training items) for all users with training items.
+
+    All scores of a user of whom the teacher knows nothing are -inf: equal ones would be above all that are below the mean.
+    """
     for users in blocks(history.active_users, history.n_items, teacher.max_block_mb):
         scores = teacher.scores(users)
-        yield users, scores.scatter(1, history.padded(users).to(scores.device), -torch.inf)
+        scores = scores.scatter(1, history.padded(users).to(scores.device), -torch.inf)
+        yield users, scores.masked_fill_(teacher.silent[users].to(scores.device)[:, None], -torch.inf)

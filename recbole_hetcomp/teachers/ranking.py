@@ -76,8 +76,8 @@ def top_unobserved(
     `progress` names a progress bar, as RecBole's trainers show them; None shows none.
 
     Rows of the padding user and of users without training items are all 0, and where `users` [B] are given, each with
-    training items, those of all others; with `opinions_alone` also those of users for whom it scores all
-    alike. The global random state is left as it was.
+    training items, those of all others; with `opinions_alone` lists end before a run of items that share
+    the lowest score of all (`opinions`). The global random state is left as it was.
 
     Raises:
         FloatingPointError: the model scores an item NaN, outside the training items.
@@ -89,21 +89,36 @@ def top_unobserved(
         parts = list(blocks(history.active_users if users is None else users, history.n_items, max_block_mb))
         for block in tqdm(parts, ncols=100, desc=set_color(f"{progress or '':<12}", "pink"), disable=progress is None):
             scores = full_scores(model, block).float()
-            items = top_of_block(scores, history.padded(block).to(scores.device), top.size(1))
+            observed = history.padded(block).to(scores.device)
+            items = top_of_block(scores, observed, top.size(1))
             if opinions_alone:
-                items = items.masked_fill(without_opinion(scores, items)[:, None], 0)
+                items = opinions(scores, observed, items)
             top[block] = items.int().cpu()
     model.train(was_training)
     return torch.nn.functional.pad(top, (0, k - top.size(1)))
 
 
-def without_opinion(scores: Tensor, items: Tensor) -> Tensor:
-    """[B] bool: whether all items [B, k] of a list (0 = none) have the same of the `scores` [B, I], and are several.
+def opinions(scores: Tensor, excluded: Tensor, items: Tensor) -> Tensor:
+    """`items` [B, k] (0 = none), best first, without the run at the end that shares the lowest score of all.
 
-    Their order then is that of the columns, and no opinion: EASE's of a user whose items nobody else has, for one.
+    The order of such a run is that of the columns, and no opinion: EASE's whole list of a user whose items nobody else has,
+    for one. A single item of the lowest score stays.
+
+    Args:
+        scores: [B, I]
+        excluded: [B, H] columns that do not count; nor does column 0
+        items: [B, k] int64 columns, the best of the others
     """
-    listed = scores.gather(1, items)
-    return (items == 0).logical_or(listed == listed[:, :1]).all(1) & ((items > 0).sum(1) > 1)
+    listed, present = scores.gather(1, items), items > 0
+    worst = listed.gather(1, (present.sum(1, keepdim=True) - 1).clamp(min=0))
+    run = (listed == worst) & present
+    rows = (run.sum(1) > 1).nonzero().squeeze(1)
+    if not len(rows):
+        return items
+    others = scores[rows].scatter_(1, excluded[rows], torch.inf)
+    others[:, 0] = torch.inf
+    lowest = others.amin(1, keepdim=True) == worst[rows]
+    return items.index_copy(0, rows, items[rows].masked_fill(run[rows] & lowest, 0))
 
 
 def top_of_block(scores: Tensor, excluded: Tensor, k: int) -> Tensor:

@@ -91,7 +91,11 @@ class Selection:
     window: int
 
     def choose(self, snapshots: Snapshots, best_epoch: int) -> tuple[Tensor, Tensor, list[int]]:
-        """The checkpoints up to the best epoch: items [E, U, L] int32, rank_std [E, U, L] float16, snapshot indices."""
+        """The checkpoints up to the best epoch: items [E, U, L] int32, rank_std [E, U, L] float16, snapshot indices.
+
+        A user has a list at all checkpoints or at none, as at the last one: where an earlier checkpoint has none, it has
+        that of the next.
+        """
         last = snapshots.epochs.index(best_epoch)
         chosen = CHECKPOINT_RULES[self.rule](snapshots.epochs[: last + 1], snapshots.scores[: last + 1], self.fractions)
         final = snapshots.rows(best_epoch)
@@ -104,6 +108,10 @@ class Selection:
                 recent = [snapshots.rows(epoch, start, min(start + USERS_PER_BLOCK, len(final))) for epoch in window]
                 items[stage, block] = recent[-1]
                 rank_std[stage, block] = rank_deviation(recent[-1], recent)
+        for stage in reversed(range(len(chosen) - 1)):
+            empty = items[stage, :, 0] == 0
+            items[stage, empty], rank_std[stage, empty] = items[stage + 1, empty], rank_std[stage + 1, empty]
+        items[:, items[-1, :, 0] == 0] = 0
         return items, rank_std, chosen
 
 

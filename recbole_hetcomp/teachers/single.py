@@ -65,10 +65,11 @@ class SingleTeacher:
         """[B, n] float32: one teacher's scores as they are; several teachers' standardised by `moments` and averaged."""
         if len(scores) == 1:
             return scores[0]
-        total = torch.zeros_like(scores[0])
+        total, heard = torch.zeros_like(scores[0]), torch.zeros_like(scores[0][:, :1])
         for weight, of_teacher, (mean, deviation) in zip(self.weights.tolist(), scores, of_users):
             total.addcmul_(of_teacher - mean[:, None], (weight / deviation)[:, None])
-        return total
+            heard += weight * deviation.isfinite()[:, None]
+        return total.div_(heard.clamp(min=torch.finfo(heard.dtype).tiny))
 
     @cached_property
     def _moments(self) -> Tensor:
@@ -88,6 +89,11 @@ class SingleTeacher:
             return []
         observed = self.history.padded(users.cpu())
         return [moments(row, observed.to(row.device)) for row in rows]
+
+    @cached_property
+    def silent(self) -> Tensor:
+        """[U] bool on the CPU: the users for whom no teacher has a list in the end, the padding user among them."""
+        return (self.pool.topk(1)[..., 0] == 0).all(0)
 
     def embeddings(self, rank: int) -> tuple[Tensor, Tensor]:
         """(users [U, d], items [I, d]) float32: its own, or `rank` spectral factors of its scores; the log says which."""

@@ -169,6 +169,8 @@ def _teacher(config: Config, split: Split, name: str) -> Teacher:
     if trajectory.dataset_fingerprint != split.fingerprint:
         raise UserError(f"{str(folder)!r} holds a trajectory of another dataset; delete the folder")
     silent = int((trajectory.items[-1, split.history.active_users, 0] == 0).sum())
+    if silent == len(split.history.active_users):
+        raise UserError(f"{name} scores all items alike for every user: it teaches nothing; leave it out")
     if silent:
         getLogger().info(f"{name}: no list for {silent} users, for whom it scores all items alike")
     return Teacher(name, trajectory, load=lambda: load_model(own, split, folder / "model.pth"))

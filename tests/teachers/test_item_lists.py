@@ -30,7 +30,8 @@ def with_scores(scores: torch.Tensor, max_block_mb: float) -> SimpleNamespace:
         asked.append(len(users))
         return scores[users]
 
-    return SimpleNamespace(scores=of, max_block_mb=max_block_mb, asked=asked)
+    silent = torch.zeros(N_USERS, dtype=torch.bool)
+    return SimpleNamespace(scores=of, max_block_mb=max_block_mb, asked=asked, silent=silent)
 
 
 @pytest.mark.parametrize("k", [1, 5, 40])
@@ -68,3 +69,13 @@ def test_pairs_are_the_same_from_both_sides(history: History) -> None:
     users, items = torch.meshgrid(torch.arange(1, N_USERS), torch.arange(1, N_ITEMS), indexing="ij")
     assert torch.equal(history.contains(users, items), other.contains(items, users))
     assert (other.n_users, other.n_items) == (N_ITEMS, N_USERS)
+
+
+def test_a_user_of_whom_the_teacher_knows_nothing_is_in_no_list(history: History) -> None:
+    scores = torch.randn(N_USERS, N_ITEMS, generator=torch.Generator().manual_seed(1)) - 3
+    scores[5] = 0.0  # above nearly all others
+    teacher = with_scores(scores, 1.0)
+    assert (top_users(teacher, history, 3) == 5).any()
+    teacher.silent[5] = True
+    assert not (top_users(teacher, history, 3) == 5).any()
+    assert not top_items_of_groups(teacher, history, [torch.arange(10, 25)], 8)[0][5].any()

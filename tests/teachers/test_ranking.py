@@ -170,16 +170,19 @@ def test_full_scores_brings_users_to_the_models_device() -> None:
     assert asked[0].device.type == "meta"
 
 
-def test_a_user_for_whom_all_items_score_alike_gets_no_list_of_opinions(table, history) -> None:
-    table[2], table[3] = 0.3, 0.3
-    table[3, 5] = 0.4  # a single opinion is one
-    table[1, 1:10] = torch.arange(9.0)  # training items, whose scores say nothing of the others
+def test_lists_of_opinions_end_where_the_lowest_scores_tie(table, history) -> None:
+    table[1, 1:10] = torch.arange(9.0) - 20  # training items, whose scores say nothing of the others
     table[1, 10:] = -1.0
-    asked, all_lists = (top_unobserved(Table(table), history, 4, opinions_alone=alone) for alone in (True, False))
+    table[2] = 0.3
+    table[3] = 0.3
+    table[3, 5] = 0.4
+    table[4] = table[4].abs() + 1
+    table[4, [1, 2, 3, 5]] = 9.0  # a tie at the top is one of opinions
+    asked, every = (top_unobserved(Table(table), history, 4, opinions_alone=alone) for alone in (True, False))
     assert not asked[[1, 2]].any()
-    assert (all_lists[[1, 2]] > 0).any(1).all()
-    assert torch.equal(asked[3:], all_lists[3:])
-    assert asked[3, 0] == 5
+    assert (every[[1, 2]] > 0).any(1).all()
+    assert asked[3].tolist() == [5, 0, 0, 0]
+    assert torch.equal(asked[4:], every[4:])
     best = top_unobserved(Table(table), history, 1)
     assert torch.equal(top_unobserved(Table(table), history, 1, opinions_alone=True), best)  # of one item nobody can tell
 

@@ -181,3 +181,12 @@ def test_clear_removes_the_files_and_nothing_else(taken) -> None:
     (snapshots.folder / "model.pth").write_text("")
     snapshots.clear()
     assert [file.name for file in snapshots.folder.iterdir()] == ["model.pth"]
+
+
+def test_a_user_has_a_list_at_all_checkpoints_or_at_none(snapshots) -> None:
+    """User 1 always, 2 not at first, 3 not in the end, 4 never."""
+    for epoch, lists in enumerate(([[0, 0], [1, 2], [0, 0], [3, 4], [0, 0]], [[0, 0], [2, 1], [5, 6], [0, 0], [0, 0]]), 1):
+        snapshots.take(epoch, 0.1 * epoch, torch.tensor(lists, dtype=torch.int32))
+    items, rank_std, _ = Selection("epoch", (0.5, 1.0), 1).choose(snapshots, 2)
+    assert items.tolist() == [[[0, 0], [1, 2], [5, 6], [0, 0], [0, 0]], [[0, 0], [2, 1], [5, 6], [0, 0], [0, 0]]]
+    assert torch.equal(rank_std[0, 2], rank_std[1, 2])

@@ -355,3 +355,14 @@ def test_a_backend_that_is_not_there_is_one_sentence(make_config, monkeypatch) -
     monkeypatch.setitem(sys.modules, "ray.util.joblib", None)
     with pytest.raises(UserError, match="teacher_backend: ray is not installed"):
         check_teachers(make_config("HetCompStudent", teacher_backend="ray"))
+
+
+def test_a_teacher_that_says_nothing_of_anybody_is_refused(make_config, split, monkeypatch) -> None:
+    alike = {"all": {"epochs": 1, "eval_step": 1}}
+    config = make_config("HetCompStudent", teachers=["EASE"], teacher_config=alike)
+    monkeypatch.setattr(
+        "recbole.model.general_recommender.ease.EASE.full_sort_predict",
+        lambda model, users: torch.ones(len(users), model.n_items),
+    )
+    with pytest.raises(UserError, match="EASE scores all items alike for every user: it teaches nothing"):
+        build_pool(config, split)
