@@ -23,7 +23,8 @@ class SingleTeacher:
 
     One teacher is itself. Of several, a user's scores are standardised, teacher by teacher, and averaged with the teachers'
     weights: their scales have nothing in common. Mean and deviation are those of the items that the user has not in
-    training, since a teacher may score the training items far above all others, and these are never recommended.
+    training, since a teacher may score the training items far above all others, and these are never recommended. A teacher
+    who scores all of them alike says nothing of the user, and the others' weights make up the whole.
 
     Args:
         pool: teachers that are models, not lists alone
