@@ -76,8 +76,8 @@ def top_unobserved(
     `progress` names a progress bar, as RecBole's trainers show them; None shows none.
 
     Rows of the padding user and of users without training items are all 0, and where `users` [B] are given, each with
-    training items, those of all others; with `opinions_alone` lists end before a run of items that share
-    the lowest score of all (`opinions`). The global random state is left as it was.
+    training items, those of all others; with `opinions_alone` lists end before a run of items
+    that share the lowest score of all (`opinions`). The global random state is left as it was.
 
     Raises:
         FloatingPointError: the model scores an item NaN, outside the training items.
