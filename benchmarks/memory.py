@@ -18,7 +18,7 @@ from synthetic import N_ITEMS, N_STAGES, N_TEACHERS, N_USERS, SIZE, SyntheticDat
 from timing import Ratio, Row, in_child, peak_bytes, reset_peak, use_threads
 from torch import Tensor
 
-from recbole_hetcomp.history import History
+from recbole_hetcomp.data.history import History
 from recbole_hetcomp.knowledge import Curriculum
 from recbole_hetcomp.teachers import Trajectory
 from recbole_hetcomp.teachers.ensemble import Ensemble

@@ -14,8 +14,8 @@ import yaml
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_hetcomp.history import History
-from recbole_hetcomp.model.general_recommender.hetcompstudent import HetCompStudent
+from recbole_hetcomp.data.history import History
+from recbole_hetcomp.model.distilled_recommender.hetcompstudent import HetCompStudent
 from recbole_hetcomp.model.general_recommender.mf import MF
 from recbole_hetcomp.trainer.entity_batches import EntityBatches
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.trainer.checkpoint import CheckpointError
 
 USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config_files="a.yaml b.yaml"] [--key=value ...]
@@ -87,8 +87,8 @@ def _names_dataset(config_files: Sequence[str] | None) -> bool:
 
 
 def _run(arguments: Sequence[str]) -> None:
+    from recbole_hetcomp.commands.pipeline import check, run_hetcomp
     from recbole_hetcomp.config import Config
-    from recbole_hetcomp.pipeline import check, run_hetcomp
     from recbole_hetcomp.trainer.processes import Processes, launch
 
     flags, settings = _parsed(arguments, nproc="1", ip="localhost", port=None, world_size="-1", group_offset="0")
@@ -104,7 +104,7 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def _recommend(arguments: Sequence[str]) -> None:
-    from recbole_hetcomp.serving import load_student, recommend, recommendation_lines
+    from recbole_hetcomp.serving.student import load_student, recommend, recommendation_lines
 
     flags, settings = _parsed(arguments, checkpoint=None, users=None, k="10")
     if flags.checkpoint is None or flags.users is None:
@@ -117,7 +117,7 @@ def _recommend(arguments: Sequence[str]) -> None:
 
 
 def _benchmark(arguments: Sequence[str]) -> None:
-    from recbole_hetcomp.benchmark import run_benchmark
+    from recbole_hetcomp.commands.benchmark import run_benchmark
 
     flags, settings = _parsed(arguments, models=None, seeds="3")
     if not flags.models:
@@ -129,7 +129,7 @@ def _benchmark(arguments: Sequence[str]) -> None:
 
 
 def _tune(arguments: Sequence[str]) -> None:
-    from recbole_hetcomp.tuning import tune
+    from recbole_hetcomp.commands.tuning import tune
 
     flags, settings = _parsed(arguments, params_file=None, output_file="tuning.txt", algo="exhaustive", max_evals="10")
     if flags.params_file is None:

@@ -15,11 +15,11 @@ import torch
 from recbole.utils import init_seed
 
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.registry import get_model
-from recbole_hetcomp.split import Split, make_split
+from recbole_hetcomp.config.registry import get_model
+from recbole_hetcomp.data.split import Split, make_split
+from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teachers import Teacher, TeacherPool, Trajectory
 from recbole_hetcomp.teachers.ranking import top_of_block
-from recbole_hetcomp.teachers.training import build_pool
 
 DEPTH, N_STAGES = 20, 2  # of the lists in a `list_pool`
 N_USERS, N_ITEMS, N_GROUPS = 60, 80, 4

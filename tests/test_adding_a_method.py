@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import recbole_hetcomp.model.general_recommender as home
-from recbole_hetcomp import config, registry
+import recbole_hetcomp.model.distilled_recommender as home
+from recbole_hetcomp.config import config, registry
 from recbole_hetcomp.quick_start import run_hetcomp
 
 PAGE = Path(__file__).parents[1] / "docs" / "adding_a_method.md"

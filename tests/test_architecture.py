@@ -9,246 +9,68 @@ import pytest
 import yaml
 
 import recbole_hetcomp
-from recbole_hetcomp.registry import properties_dir
+from recbole_hetcomp.config.registry import properties_dir
 
 PACKAGE = Path(recbole_hetcomp.__file__).parent
 TESTS = Path(__file__).parent
 MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
-METHODS = sorted(path for path in (PACKAGE / "model" / "general_recommender").glob("*.py") if path.stem != "__init__")
+KINDS = ("distilled_recommender", "general_recommender")
+METHODS = sorted(path for kind in KINDS for path in (PACKAGE / "model" / kind).glob("*.py") if path.stem != "__init__")
 
 PURE = {"numpy", "scipy", "torch", "typing", "collections", "dataclasses", "functools", "math", "__future__"}
-# module or room -> the modules and rooms of this package that it may import; from top to bottom, as the data flow
-MAY_IMPORT = {
-    "": {"compat"},
-    "errors": set(),
-    "history": set(),
-    "compat": {"trainer.checkpoint"},
-    "knowledge": set(),
-    "losses": {"knowledge"},
-    "registry": {"errors"},
-    "trainer.restricted": set(),
-    "trainer.checkpoint": {"trainer.restricted"},
-    "trainer.random_state": set(),
-    "trainer.entity_batches": set(),
-    "trainer.parallel": {"errors"},
-    "teachers.trajectory": {"errors"},
-    "teachers.ranking": {"history"},
-    "teachers.pool": {"errors", "teachers.ranking", "teachers.trajectory"},
-    "teachers.ensemble": {"history", "knowledge", "teachers.pool"},
-    "teachers.single": {"history", "knowledge", "teachers.ensemble", "teachers.pool"},
-    "teachers.item_lists": {"history", "teachers.ranking", "teachers.single"},
-    "teachers": {"teachers.pool", "teachers.trajectory"},
-    "model.target_lists": {"errors", "knowledge", "teachers.ensemble", "teachers.pool"},
-    "transfer": set(),
-    "model.batch": {"transfer"},
-    "model.backbone": {"losses"},
-    "model.student": {
-        "errors",
-        "history",
-        "losses",
-        "model.backbone",
-        "model.batch",
-        "model.target_lists",
-        "registry",
-        "teachers.pool",
-        "teachers.ranking",
-        "transfer",
-    },
-    "model.projectors": {"knowledge", "transfer"},
-    "model.pairwise": set(),
-    "model.embedding_student": {
-        "knowledge",
-        "model.batch",
-        "model.student",
-        "teachers.pool",
-        "teachers.single",
-        "transfer",
-    },
-    "model.general_recommender": {
-        "errors",
-        "history",
-        "knowledge",
-        "losses",
-        "model.backbone",
-        "model.batch",
-        "model.embedding_student",
-        "model.pairwise",
-        "model.projectors",
-        "model.student",
-        "registry",
-        "teachers.item_lists",
-        "teachers.pool",
-        "teachers.single",
-        "teachers.trajectory",
-        "transfer",
-    },
-    "config": {"errors", "model.student", "registry"},
-    "split": {"config", "errors", "history"},
-    "teachers.lists": {"errors", "history", "split", "teachers.trajectory"},
-    "teachers.recorder": {"teachers.trajectory", "trainer.checkpoint"},
-    "teachers.cache": {"config", "errors", "teachers.ranking", "teachers.recorder", "trainer.parallel"},
-    "settings": {"errors"},
-    "trainer.processes": {"errors", "model.student", "trainer.parallel"},
-    "trainer.distillation": {
-        "errors",
-        "model.student",
-        "model.target_lists",
-        "teachers.ranking",
-        "trainer.checkpoint",
-        "trainer.entity_batches",
-        "trainer.parallel",
-        "trainer.random_state",
-    },
-    "teachers.training": {
-        "config",
-        "errors",
-        "model.student",
-        "registry",
-        "settings",
-        "split",
-        "teachers.cache",
-        "teachers.lists",
-        "teachers.pool",
-        "teachers.ranking",
-        "teachers.recorder",
-        "teachers.side_by_side",
-        "teachers.trajectory",
-        "trainer.checkpoint",
-        "trainer.parallel",
-    },
-    "teachers.side_by_side": {"config", "errors"},
-    "evaluation": {"config", "history", "knowledge", "split", "teachers"},
-    "pipeline": {
-        "config",
-        "errors",
-        "evaluation",
-        "losses.lookup",
-        "model",
-        "registry",
-        "settings",
-        "split",
-        "teachers",
-        "trainer",
-    },
-    "serving": {"config", "errors", "history", "split", "teachers.ranking", "trainer.checkpoint"},
-    "benchmark": {"config", "errors", "evaluation", "pipeline", "split", "teachers.cache", "teachers.training"},
-    "tuning": {"config", "errors", "pipeline"},
-    "quick_start": {"benchmark", "pipeline", "serving", "tuning"},
-    "cli": {
-        "benchmark",
-        "config",
-        "errors",
-        "pipeline",
-        "serving",
-        "trainer.checkpoint",
-        "trainer.processes",
-        "tuning",
-    },
+# Each package imports only those above it. `compat` stands beside: it repairs RecBole before anything else is imported.
+FLOORS = (
+    ("config",),
+    ("knowledge", "losses"),
+    ("data",),
+    ("teachers",),
+    ("model",),
+    ("trainer",),
+    ("teacher_training",),
+    ("evaluation", "serving"),
+    ("commands",),
+    ("cli", "quick_start", "split"),
+)
+ABOVE = {
+    package: {above for floor in FLOORS[:height] for above in floor}
+    for height, floor in enumerate(FLOORS)
+    for package in floor
 }
-# Imports inside a function, of what stands further down; each has a reason, which the code gives.
-DEFERRED = {
-    ("registry", "model.student"),
-    ("registry", "trainer.distillation"),
-    ("registry", "trainer.entity_batches"),
-}
+ABOVE |= {"knowledge": set(), "losses": {"knowledge"}, "compat": {"trainer"}, "": {"compat"}}
 
 
-def dotted(path: str) -> str:
-    return path.removesuffix(".py").removesuffix("__init__").replace("/", ".").strip(".")
-
-
-def room(name: str) -> str:
-    """The row of the table for a module: its own, or the nearest one above it."""
-    while name not in MAY_IMPORT:
-        assert "." in name, f"{name} has no row in the table; add one, with what it may import"
-        name = name.rpartition(".")[0]
-    return name
-
-
-def imports(path: Path) -> list[tuple[str, bool]]:
-    """(full name of what is imported, whether inside a function) of every import statement that runs."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    inner = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        for node in ast.walk(function)
-    }
-    found = []
-    for node in ast.walk(tree):
+def imports(path: Path) -> list[str]:
+    """The full name of what each import statement of a file brings in."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found += [(alias.name, id(node) in inner) for alias in node.names]
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name} imports relatively; write the full name"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            modules = [name if is_module(name) else str(node.module) for name in names]
-            found += [(name, id(node) in inner) for name in dict.fromkeys(modules)]
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
     return found
 
 
-def is_module(name: str) -> bool:
-    relative = name.removeprefix("recbole_hetcomp.").replace(".", "/")
-    return f"{relative}.py" in MODULES or f"{relative}/__init__.py" in MODULES
-
-
-def own(name: str) -> str | None:
-    """The name inside this package, None for other packages'."""
-    if name == "recbole_hetcomp":
-        return ""
-    return name.removeprefix("recbole_hetcomp.") if name.startswith("recbole_hetcomp.") else None
-
-
-def allowed(importer: str, imported: str) -> bool:
-    own_room = room(importer)
-    if imported == own_room or (own_room and imported.startswith(f"{own_room}.") and room(imported) == own_room):
-        return True
-    return any(imported == name or (name and imported.startswith(f"{name}.")) for name in MAY_IMPORT[own_room])
+def package(name: str) -> str | None:
+    """The package of ours that a full name belongs to, None where it is another project's."""
+    parts = name.split(".")
+    if parts[0] != "recbole_hetcomp":
+        return None
+    return parts[1] if len(parts) > 1 and parts[1] in ABOVE else ""
 
 
 @pytest.mark.parametrize("path", MODULES)
-def test_imports_run_one_way(path):
-    importer = dotted(path)
-    for name, deferred in imports(MODULES[path]):
-        imported = own(name)
-        if imported is None or (deferred and (importer, imported) in DEFERRED):
-            continue
-        assert allowed(importer, imported), f"{importer} imports {imported}; see DEFERRED and MAY_IMPORT"
-
-
-def test_the_table_itself_runs_one_way():
-    """No row reaches itself through the rows that it may import."""
-
-    def reach(name: str) -> set[str]:
-        direct = {row for row in MAY_IMPORT for target in MAY_IMPORT[name] if row == target or row.startswith(f"{target}.")}
-        return direct - ({name} if name in MAY_IMPORT[name] else set())
-
-    done: set[str] = set()
-    order = list(MAY_IMPORT)
-    while order:
-        free = [name for name in order if reach(name) <= done]
-        assert free, f"a circle among {order}"
-        done |= set(free)
-        order = [name for name in order if name not in done]
-
-
-def test_every_row_of_the_table_has_modules_and_every_edge_is_used():
-    """Else the table would allow more than the code needs, and a new backward edge could slip in."""
-    seen = {(room(dotted(path)), own(name)) for path, file in MODULES.items() for name, _ in imports(file)}
-    for name, targets in MAY_IMPORT.items():
-        for target in targets:
-            used = any(
-                importer == name and imported is not None and (imported == target or imported.startswith(f"{target}."))
-                for importer, imported in seen
-            )
-            assert used, f"{name} no longer imports {target}: take it out of the table"
-    for importer, imported in DEFERRED:
-        assert (room(importer), imported) in seen
+def test_each_package_imports_only_those_above_it(path):
+    own = path.removesuffix(".py").split("/")[0] if path != "__init__.py" else ""
+    assert own in ABOVE, f"{own} has no place in FLOORS"
+    for name in imports(MODULES[path]):
+        assert package(name) in {None, own, *ABOVE[own]} or name == "recbole_hetcomp", f"{path} imports {name}"
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.split("/")[0] in ("knowledge", "losses")])
 def test_the_papers_mathematics_needs_torch_numpy_and_scipy_alone(path):
-    for name, _ in imports(MODULES[path]):
-        assert name.split(".")[0] in PURE or own(name) is not None, f"{path} imports {name}"
+    for name in imports(MODULES[path]):
+        assert name.split(".")[0] in PURE or package(name) is not None, f"{path} imports {name}"
 
 
 @pytest.mark.parametrize("path", MODULES)
@@ -275,7 +97,7 @@ def test_every_model_has_its_yaml_its_test_and_its_citation(path):
 
 @pytest.mark.parametrize("path", sorted(properties_dir().glob("model/*.yaml")), ids=lambda path: path.stem)
 def test_every_yaml_of_a_model_belongs_to_a_model(path):
-    assert (PACKAGE / "model" / "general_recommender" / f"{path.stem.lower()}.py").is_file()
+    assert any((PACKAGE / "model" / kind / f"{path.stem.lower()}.py").is_file() for kind in KINDS)
 
 
 SETTINGS = [path for path in sorted(properties_dir().rglob("*.yaml")) if path.parent.name != "presets"]
@@ -322,4 +144,4 @@ def test_nothing_is_read_that_could_run_code(path):
         if isinstance(node, ast.ImportFrom) and node.module == "joblib":  # its processes, not its files
             assert not {alias.name for alias in node.names} & {"load", "Memory"}
     if path not in READERS:
-        assert not {name.split(".")[0] for name, _ in imports(MODULES[path])} & set(PICKLES)
+        assert not {name.split(".")[0] for name in imports(MODULES[path])} & set(PICKLES)

@@ -150,7 +150,7 @@ def test_a_filter_that_leaves_nothing_is_named(capsys, flags):
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC])
 def test_a_checkpoint_dir_that_cannot_be_written_is_named(capsys, flags, monkeypatch, code):
-    from recbole_hetcomp.teachers import cache
+    from recbole_hetcomp.teacher_training import cache
 
     def denied(*_: Any, **__: Any) -> str:
         raise OSError(code, os.strerror(code))

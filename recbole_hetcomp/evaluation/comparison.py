@@ -13,6 +13,7 @@ from recbole.trainer import Trainer
 from tabulate import tabulate
 
 from recbole_hetcomp.config import Config
+from recbole_hetcomp.data.split import Loaders, Split
 from recbole_hetcomp.evaluation.efficiency import (
     SAMPLE,
     milliseconds_per_thousand,
@@ -22,7 +23,6 @@ from recbole_hetcomp.evaluation.efficiency import (
 )
 from recbole_hetcomp.evaluation.list_recommender import of_ensemble
 from recbole_hetcomp.knowledge import discrepancy, ensemble_topk
-from recbole_hetcomp.split import Loaders, Split
 from recbole_hetcomp.teachers.ensemble import Ensemble
 from recbole_hetcomp.teachers.pool import Teacher, TeacherPool
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, top_unobserved

@@ -12,7 +12,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.history import History
+from recbole_hetcomp.data.history import History
 from recbole_hetcomp.teachers.ranking import blocks, full_scores, top_of_block
 
 REPEATS = 3

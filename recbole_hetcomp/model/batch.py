@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from recbole_hetcomp.transfer import sent
+from recbole_hetcomp.data.transfer import sent
 
 
 @dataclass(frozen=True, eq=False)

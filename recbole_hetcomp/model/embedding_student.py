@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from recbole_hetcomp.data.transfer import sent
 from recbole_hetcomp.knowledge.sampling import some_of
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
-from recbole_hetcomp.transfer import sent
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
+from recbole_hetcomp.data.transfer import sent
 from recbole_hetcomp.knowledge.sampling import gumbel
-from recbole_hetcomp.transfer import sent
 
 ROWS_IN_CACHE = 512  # rows of the hidden layers of 30 experts that a CPU keeps in its cache: half of the time
 LEAST_WEIGHT = 1e-18  # of an expert, beside the largest of its row

@@ -14,21 +14,21 @@ import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AutoEncoderMixin, GeneralRecommender
-from recbole.utils import InputType, ModelType
+from recbole.utils import InputType
 from torch import Tensor, nn
 
-from recbole_hetcomp.errors import UserError, check_choices
-from recbole_hetcomp.history import History
+from recbole_hetcomp.config.errors import UserError, check_choices
+from recbole_hetcomp.config.registry import backbone_class
+from recbole_hetcomp.data.history import History
+from recbole_hetcomp.data.transfer import sent
 from recbole_hetcomp.losses.catalogue import Catalogue, Dense
 from recbole_hetcomp.losses.sampling import Sampled, draw, popularity_proposal
 from recbole_hetcomp.losses.streaming import Vectors
 from recbole_hetcomp.model.backbone import HasHistories, HasVectors
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.target_lists import TargetLists, check_target_lists
-from recbole_hetcomp.registry import get_model
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.ranking import full_scores, top_unobserved
-from recbole_hetcomp.transfer import sent
 
 # Where RecBole's graph models keep the embeddings of their last evaluation; stale as soon as a parameter changes.
 EVALUATION_CACHES = ("restore_user_e", "restore_item_e")
@@ -276,17 +276,3 @@ class DistilledRecommender(GeneralRecommender):
 def _on(device: Any, interaction: Interaction) -> Interaction:
     """As RecBole's `to`, which waits for the device where there is one."""
     return Interaction({name: sent(values, device) for name, values in interaction.interaction.items()})
-
-
-def backbone_class(name: str) -> Any:
-    """The class of the student `name`.
-
-    Raises:
-        UserError: there is no such model, or it is no general recommender, or it is not trained by gradients.
-    """
-    backbone: Any = get_model(name, "student")
-    if not issubclass(backbone, GeneralRecommender) or issubclass(backbone, DistilledRecommender):
-        raise UserError(f"student: {name!r} is no general recommender; choose MF, ML, DL, LightGCN or HistoryEncoder")
-    if backbone.type == ModelType.TRADITIONAL:
-        raise UserError(f"student: {name} has no scores that can be trained; choose MF, ML, DL or HistoryEncoder")
-    return backbone

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.errors import UserError, check_choices
+from recbole_hetcomp.config.errors import UserError, check_choices
 from recbole_hetcomp.knowledge import RELEVANCES, RULES, Curriculum, discrepancy
 from recbole_hetcomp.teachers.ensemble import IMPORTANCES, Ensemble
 from recbole_hetcomp.teachers.pool import TeacherPool

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.history import History
+from recbole_hetcomp.data.history import History
 from recbole_hetcomp.knowledge import ensemble_topk, observed_ranking, power_importance, rank_importance
 from recbole_hetcomp.teachers.pool import TeacherPool
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from recbole_hetcomp.history import History
+from recbole_hetcomp.data.history import History
 from recbole_hetcomp.teachers.ranking import blocks
 from recbole_hetcomp.teachers.single import SingleTeacher
 

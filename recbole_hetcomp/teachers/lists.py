@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from recbole_hetcomp.errors import UserError
-from recbole_hetcomp.history import History
-from recbole_hetcomp.split import Split
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.data.history import History
+from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teachers.trajectory import Trajectory
 
 SEPARATORS = {".tsv": "\t", ".inter": "\t", ".csv": ","}

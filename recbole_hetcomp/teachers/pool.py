@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.teachers.ranking import full_scores, scores_of
 from recbole_hetcomp.teachers.trajectory import Trajectory
 

@@ -11,7 +11,7 @@ from recbole.utils import set_color
 from torch import Tensor
 from tqdm import tqdm
 
-from recbole_hetcomp.history import History, users_per_block
+from recbole_hetcomp.data.history import History, users_per_block
 
 GROUP = 16  # columns whose maximum stands for them
 PAIRS_AT_ONCE = 2**18  # (user, item) pairs scored at once for models that cannot score a user's whole row

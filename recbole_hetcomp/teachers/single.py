@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.history import History, users_per_block
+from recbole_hetcomp.data.history import History, users_per_block
 from recbole_hetcomp.knowledge.spectral import spectral_factors
 from recbole_hetcomp.teachers.ensemble import teacher_weights
 from recbole_hetcomp.teachers.pool import TeacherPool

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.config.errors import UserError
 
 FORMAT = "recbole_hetcomp.trajectory/2"
 READABLE = (FORMAT, "recbole_hetcomp.trajectory/1")  # in the first, ids always take four bytes

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.model.target_lists import RANKED
 from recbole_hetcomp.teachers.ranking import top_unobserved

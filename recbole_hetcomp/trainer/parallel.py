@@ -26,7 +26,7 @@ from recbole.utils import init_logger
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.config.errors import UserError
 
 MEETING = timedelta(minutes=10)  # until all processes have to be there
 WAITING = timedelta(days=30)  # while the first one trains teachers

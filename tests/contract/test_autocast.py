@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from recbole_hetcomp.config.registry import get_model, properties_dir
 from recbole_hetcomp.model.student import DistilledRecommender
-from recbole_hetcomp.registry import get_model, properties_dir
 from recbole_hetcomp.trainer.distillation import DistillationTrainer, _gradient_scaler
 
 METHODS = sorted(

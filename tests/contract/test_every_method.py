@@ -10,12 +10,12 @@ import pytest
 import torch
 import yaml
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.registry import get_model, properties_dir
+from recbole_hetcomp.model.distilled_recommender.compositestudent import CompositeStudent
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent
-from recbole_hetcomp.model.general_recommender.compositestudent import CompositeStudent
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.quick_start import load_student, run_hetcomp
-from recbole_hetcomp.registry import get_model, properties_dir
 from recbole_hetcomp.trainer import distillation
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
 

@@ -16,10 +16,10 @@ from torch.optim import Adam
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from recbole_hetcomp.config.registry import get_model, properties_dir
 from recbole_hetcomp.losses.streaming import log_mass
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.model.target_lists import TargetLists
-from recbole_hetcomp.registry import get_model, properties_dir
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
 META = torch.device("meta")

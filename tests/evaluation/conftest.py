@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from recbole_hetcomp.split import Split
+from recbole_hetcomp.data.split import Split
 
 
 @pytest.fixture

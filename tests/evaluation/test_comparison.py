@@ -18,10 +18,10 @@ from recbole_hetcomp.evaluation.comparison import (
 )
 from recbole_hetcomp.evaluation.efficiency import serving_bytes
 from recbole_hetcomp.evaluation.list_recommender import of_ensemble
+from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teachers import TeacherPool
 from recbole_hetcomp.teachers.ensemble import Ensemble
 from recbole_hetcomp.teachers.ranking import top_unobserved
-from recbole_hetcomp.teachers.training import build_pool
 
 COSTS = ("params", "size_mb", "ms_per_1000_users")
 

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.general_recommender.cdstudent import draw_places, soft_label_loss, soft_labels
+from recbole_hetcomp.model.distilled_recommender.cdstudent import draw_places, soft_label_loss, soft_labels
 from recbole_hetcomp.quick_start import run_hetcomp
 
 

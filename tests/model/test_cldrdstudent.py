@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.losses import plackett_luce_loss
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.general_recommender.cldrdstudent import coarse_to_fine_loss
+from recbole_hetcomp.model.distilled_recommender.cldrdstudent import coarse_to_fine_loss
 from recbole_hetcomp.quick_start import run_hetcomp
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.batch import Batch
 
 SMALL = {"list_depth": 20, "n_interesting": 6, "n_uninteresting": 9, "sampled": False, "n_targets": 10, "n_observed": 3}

@@ -10,7 +10,7 @@ import torch
 from recbole.utils import init_seed
 
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.general_recommender.dcdstudent import DCDStudent, draw_by_error, error_of, rank_lag
+from recbole_hetcomp.model.distilled_recommender.dcdstudent import DCDStudent, draw_by_error, error_of, rank_lag
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.batch import Batch
 
 METHODS = ["FitNet", "DE", "FTD", "HTD", "VkD", "EmbedDistill", "PCKD", "FreqD"]

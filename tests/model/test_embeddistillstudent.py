@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from recbole_hetcomp.errors import UserError
-from recbole_hetcomp.model.general_recommender.embeddistillstudent import distances
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.model.distilled_recommender.embeddistillstudent import distances
 from recbole_hetcomp.quick_start import run_hetcomp
 
 NAME, SIDES = "EmbedDistillStudent", ("asymmetric", "symmetric")

@@ -13,11 +13,11 @@ from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
 from torch import Tensor
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.registry import properties_dir
 from recbole_hetcomp.knowledge import RULES, discrepancy
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.general_recommender.hetcompstudent import HetCompStudent
-from recbole_hetcomp.registry import properties_dir
+from recbole_hetcomp.model.distilled_recommender.hetcompstudent import HetCompStudent
 from recbole_hetcomp.teachers import Teacher, TeacherPool, Trajectory
 from recbole_hetcomp.teachers.ranking import top_unobserved
 

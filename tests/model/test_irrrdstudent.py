@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.general_recommender.irrrdstudent import scores_of_users, some_of
+from recbole_hetcomp.model.distilled_recommender.irrrdstudent import scores_of_users, some_of
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teachers.item_lists import top_users
 

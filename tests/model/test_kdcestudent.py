@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.general_recommender.kdcestudent import tempered
+from recbole_hetcomp.model.distilled_recommender.kdcestudent import tempered
 from recbole_hetcomp.quick_start import run_hetcomp
 
 TEMPERATURE = 0.7

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from recbole_hetcomp.model.general_recommender.pckdstudent import pair_consistency
+from recbole_hetcomp.model.distilled_recommender.pckdstudent import pair_consistency
 
 NAME, SMALL = "PCKDStudent", {"list_depth": 20, "n_experts": 1}
 FORMS = ("list", "pair")

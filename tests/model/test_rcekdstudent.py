@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.general_recommender.rcekdstudent import overlap_weights, sampling_log_weights, union_of_samples
+from recbole_hetcomp.model.distilled_recommender.rcekdstudent import overlap_weights, sampling_log_weights, union_of_samples
 from recbole_hetcomp.quick_start import run_hetcomp
 
 K, L, DEPTH, TEMPERATURE = 6, 8, 15, 0.7

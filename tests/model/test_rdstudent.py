@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.general_recommender.rdstudent import discrepancy_weights, estimated_ranks, position_weights
+from recbole_hetcomp.model.distilled_recommender.rdstudent import discrepancy_weights, estimated_ranks, position_weights
 from recbole_hetcomp.quick_start import run_hetcomp
 
 SMALL = {"n_distilled": 6, "position_temperature": 2.0, "discrepancy_start": 3, "n_unobserved": 9}

@@ -8,7 +8,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import InputType, init_seed
 from torch import Tensor
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.trainer.checkpoint import plain_state

@@ -9,7 +9,7 @@ import torch
 from recbole.utils import init_seed
 
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.general_recommender.unkdstudent import (
+from recbole_hetcomp.model.distilled_recommender.unkdstudent import (
     UnKDStudent,
     draw_pairs,
     draw_ranks,

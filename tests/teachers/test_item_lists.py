@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from recbole_hetcomp.history import History
+from recbole_hetcomp.data.history import History
 from recbole_hetcomp.teachers.item_lists import by_item, top_items_of_groups, top_users
 
 N_USERS, N_ITEMS = 23, 31

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.teachers import Teacher, TeacherPool, Trajectory
 from recbole_hetcomp.teachers.lists import is_list_file, read_lists
 
@@ -103,7 +103,7 @@ def test_checkpoints_become_stages_in_the_order_of_their_values(split, ids, free
 
 def test_tokens_that_look_like_numbers_are_tokens(tmp_path, make_config, free) -> None:
     """RecBole's ids are text: 007 is not 7."""
-    from recbole_hetcomp.split import make_split
+    from recbole_hetcomp.data.split import make_split
 
     folder = tmp_path / "data" / "toy"
     rows = (folder / "toy.inter").read_text().replace("u7\t", "007\t").replace("u17\t", "7\t")

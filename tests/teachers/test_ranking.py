@@ -8,7 +8,7 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_hetcomp.history import History, users_per_block
+from recbole_hetcomp.data.history import History, users_per_block
 from recbole_hetcomp.teachers.ranking import GROUP, full_scores, largest, ranked_history, top_of_block, top_unobserved
 
 N_USERS, N_ITEMS = 7, 12

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_hetcomp.history import History
+from recbole_hetcomp.data.history import History
 from recbole_hetcomp.teachers.pool import Teacher, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher, moments
 from recbole_hetcomp.teachers.trajectory import Trajectory

@@ -10,8 +10,8 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
-from recbole_hetcomp.errors import UserError
-from recbole_hetcomp.model.general_recommender.hetcompstudent import HetCompStudent
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.model.distilled_recommender.hetcompstudent import HetCompStudent
 from recbole_hetcomp.teachers import Teacher, TeacherPool, Trajectory
 from recbole_hetcomp.trainer import distillation
 from recbole_hetcomp.trainer.distillation import DistillationTrainer

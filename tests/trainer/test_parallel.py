@@ -20,10 +20,10 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_hetcomp.cli import main
-from recbole_hetcomp.errors import UserError
-from recbole_hetcomp.pipeline import run_hetcomp
+from recbole_hetcomp.commands.pipeline import run_hetcomp
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.teacher_training.cache import kept
 from recbole_hetcomp.teachers import Teacher, TeacherPool, Trajectory
-from recbole_hetcomp.teachers.cache import kept
 from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.processes import Processes, launch
 
@@ -161,7 +161,7 @@ from pathlib import Path
 
 import torch
 
-from recbole_hetcomp.errors import UserError
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.trainer import parallel
 
 

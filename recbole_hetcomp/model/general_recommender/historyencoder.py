@@ -12,7 +12,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, logsigmoid
 
-from recbole_hetcomp.history import History
+from recbole_hetcomp.data.history import History
 from recbole_hetcomp.losses.lookup import Table
 from recbole_hetcomp.losses.streaming import Vectors
 from recbole_hetcomp.model.pairwise import PairwiseRecommender

@@ -1,0 +1,1 @@
+"""One file a command of `hetcomp`: run (pipeline), benchmark, tune."""

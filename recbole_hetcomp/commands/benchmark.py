@@ -1,0 +1,199 @@
+"""Several models, ours and RecBole's, over several seeds on one split: means and spreads in one table."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from logging import getLogger
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+from recbole.evaluator import smaller_metrics
+from recbole.utils import init_logger, set_color
+from tabulate import tabulate
+
+from recbole_hetcomp.commands.pipeline import check, run_on_split
+from recbole_hetcomp.config import Config
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.data.split import Split, dataset_class, fit_to_data, make_split, split_seed
+from recbole_hetcomp.evaluation.efficiency import n_parameters, ranking_milliseconds, serving_bytes
+from recbole_hetcomp.evaluation.significance import LEVEL, paired_p_values
+from recbole_hetcomp.teacher_training.cache import code_fingerprint, kept
+from recbole_hetcomp.teacher_training.configs import training_settings
+
+COSTS = ("params", "size_mb", "ms_per_1000_users", "train_seconds", "epochs")
+COLUMNS = ("model", "seeds", "p_values", *COSTS)  # all else is a metric
+
+
+def run_benchmark(
+    models: Sequence[str],
+    dataset: str = "ml-100k",
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    *,
+    seeds: int = 3,
+    arguments: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """Train and test each model `seeds` times on the same split, with the same teachers.
+
+    The split and the teachers have the seed `split_seed` (by default `seed`); the models have seed, seed + 1, ... A model
+    with a file in properties/teacher is trained with the settings there, the others with RecBole's, unless the user says
+    otherwise; `model_config`, such as {'BPR': {'embedding_size': 8}}, gives single models settings of their own.
+
+    Returns:
+        a row a model: `model`, `seeds`, each metric's values over the seeds, `params`, `size_mb`, `ms_per_1000_users`,
+        `train_seconds` (of the model alone, not of its teachers, validations included), `epochs`, and `p_values`, each top-k
+        metric's against the first model (`evaluation/significance.py`). The table is printed, and saved after each model as
+        `benchmark.md` and `benchmark.json` in `checkpoint_dir`. What a model gave with a seed is kept in its folder
+        `benchmark`, and found there by any later command for which code, data and settings are the same, unless `resume` is
+        False: an interrupted benchmark goes on, and a longer one need not begin anew.
+
+    Raises:
+        UserError: bad input, for whichever model, before any training.
+    """
+    if len(set(models)) < len(models):
+        raise UserError(f"models: {', '.join(models)} names one twice; name each once, and run variants of one apart")
+    configs = {name: _configs(name, dataset, config_file_list, config_dict, seeds, arguments) for name in models}
+    first = configs[models[0]][0]
+    init_logger(first)
+    _warn_of_unknown_keys([runs[0] for runs in configs.values()])
+    for name, runs in configs.items():
+        check(runs[0])
+        if dataset_class(runs[0]) is not dataset_class(first):
+            raise UserError(f"models: {name!r} needs another kind of dataset than {models[0]!r}; benchmark them apart")
+    split = make_split(first)
+    rows, users = [], []
+    for name, runs in configs.items():
+        results = []
+        for config in runs:
+            fit_to_data(config, split)
+            results.append(_measured(config, split))
+        rows.append(_row(name, runs, [record for record, _ in results]))
+        users.append({metric: np.stack([of_seed[metric] for _, of_seed in results]) for metric in results[0][1]})
+        for row, p_values in zip(rows[1:], paired_p_values(users[0], users[1:])):
+            row["p_values"] = p_values
+        text = _save(rows, first.dataset, split, Path(first["checkpoint_dir"]))  # so that a crash loses one model, not all
+    seeds_text = "1 seed" if seeds == 1 else f"{seeds} seeds"
+    getLogger().info(set_color("benchmark", "yellow") + f" on {first.dataset}, {seeds_text}, test part:\n" + text)
+    return rows
+
+
+def _save(rows: Sequence[Mapping[str, Any]], dataset: str, split: Split, folder: Path) -> str:
+    """Write what there is so far; returns the table."""
+    text = benchmark_table(rows)
+    (folder / "benchmark.md").write_text(text + "\n", encoding="utf-8")
+    content = {"dataset": dataset, "split": split.fingerprint, "rows": rows}
+    (folder / "benchmark.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return text
+
+
+def _configs(
+    name: str,
+    dataset: str,
+    files: Sequence[str] | None,
+    settings: Mapping[str, Any] | None,
+    seeds: int,
+    arguments: Sequence[str],
+) -> list[Config]:
+    """One Config a seed, all with the first one's split; trained as well as we know how, unless the user says otherwise."""
+    own = dict((settings or {}).get("model_config", {})).get(name, {})
+    config = Config(name, dataset, files, {**(settings or {}), **own}, arguments)
+    own = {**own, **(config["model_config"] or {}).get(name, {})}
+    tuned = {key: value for key, value in training_settings(config, name).items() if not config.given(key)}
+    first, shared = int(config["seed"]), {"split_seed": split_seed(config)}
+    kept = [argument for argument in arguments if not argument.startswith(("--seed=", "--split_seed="))]
+    return [
+        Config(name, dataset, files, {**(settings or {}), **tuned, **own, **shared, "seed": first + i}, kept)
+        for i in range(seeds)
+    ]
+
+
+def _warn_of_unknown_keys(configs: Sequence[Config]) -> None:
+    """One line for each setting given that none of the models knows."""
+    unknown = [set(config.unknown_keys()) for config in configs]
+    for key in sorted(set.intersection(*unknown) - {"model_config"}):
+        getLogger().warning(f"unknown setting {key!r} is not used by any of the models")
+
+
+def _measured(config: Config, split: Split) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What one model gives with one seed: a record, and each metric of each test user."""
+    if config["resume"] is False:
+        with tempfile.TemporaryDirectory() as temporary:
+            return _measure(config, split, Path(temporary)), _users_in(Path(temporary))
+    files = [Path(str(teacher)) for teacher in config["teachers"] or ()]
+    shaped_by = {
+        "code": code_fingerprint(),
+        "teachers": [sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()],
+        **{key: config[key] for key in ("split_seed", "metrics", "topk")},
+    }
+    folder = kept(config, split.fingerprint, shaped_by, lambda work: _measure(config, split, work), home="benchmark")
+    return json.loads((folder / "record.json").read_text(encoding="utf-8")), _users_in(folder)
+
+
+def _measure(config: Config, split: Split, folder: Path) -> dict[str, Any]:
+    """The record of a model that is trained and tested now; its metrics for each test user go into `folder`."""
+    result = run_on_split(config, split, compare=False)
+    np.savez(folder / "users.npz", **result["test_users"])
+    model = result["model"]
+    return {
+        "test_result": {key: float(value) for key, value in result["test_result"].items()},
+        "params": n_parameters(model),
+        "size_mb": serving_bytes(model) / 2**20,
+        "ms_per_1000_users": ranking_milliseconds(model, split.history, max_block_mb=config["max_block_mb"]),
+        "train_seconds": result["train_seconds"],
+        "epochs": result["epochs"],
+    }
+
+
+def _users_in(folder: Path) -> dict[str, np.ndarray]:
+    with np.load(folder / "users.npz", allow_pickle=False) as content:
+        return dict(content)
+
+
+def _row(name: str, configs: Sequence[Config], records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "model": name,
+        "seeds": [run["seed"] for run in configs],
+        **{key: [record["test_result"][key] for record in records] for key in records[0]["test_result"]},
+        **{key: records[-1][key] for key in ("params", "size_mb", "ms_per_1000_users")},
+        **{key: [record[key] for record in records] for key in ("train_seconds", "epochs")},
+        "p_values": {},
+    }
+
+
+def benchmark_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Mean ± standard deviation over the seeds, as a GitHub table; the best mean of each metric in bold, and a star where a
+    metric differs from the first row's by more than chance."""
+    metrics = [key for key in rows[0] if key not in COLUMNS]
+    best = {key: (min if _smaller_is_better(key) else max)(mean(row[key]) for row in rows) for key in metrics}
+    headers = ["model", *metrics, "params", "MB", "ms / 1,000 users", "training s", "s / epoch"]
+    cells = [
+        [
+            row["model"],
+            *(_spread(row[key], best[key]) + "*" * (row["p_values"].get(key, 1.0) < LEVEL) for key in metrics),
+            f"{row['params']:,}",
+            f"{row['size_mb']:.2f}",
+            f"{row['ms_per_1000_users']:.1f}",
+            f"{mean(row['train_seconds']):.0f}",
+            f"{sum(row['train_seconds']) / sum(row['epochs']):.2f}",
+        ]
+        for row in rows
+    ]
+    alignment = ["left"] + ["right"] * (len(headers) - 1)
+    text = tabulate(cells, headers, tablefmt="github", disable_numparse=True, colalign=alignment)
+    counted = "seeds counted, " if len(rows[0]["train_seconds"]) > 1 else ""
+    star = f"\\* differs from {rows[0]['model']} (paired over users, {counted}p < {LEVEL} after Holm)"
+    return f"{text}\n\n{star}" if "*" in text.replace("**", "") else text
+
+
+def _smaller_is_better(metric: str) -> bool:
+    return metric.partition("@")[0] in smaller_metrics
+
+
+def _spread(values: Sequence[float], best: float) -> str:
+    text = f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
+    return f"**{text}**" if mean(values) == best else text

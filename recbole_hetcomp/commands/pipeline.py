@@ -1,0 +1,247 @@
+"""From settings to a distilled student: the whole way, from data to comparison."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from time import time
+from typing import Any
+from uuid import uuid4
+
+from recbole.data.transform import construct_transform
+from recbole.utils import get_environment, get_flops, init_seed, set_color
+from torch import nn
+
+from recbole_hetcomp.config import Config
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.registry import backbone_class, is_distilled, properties_of
+from recbole_hetcomp.config.settings import check_settings
+from recbole_hetcomp.data.split import Loaders, Split, fit_to_data, make_split
+from recbole_hetcomp.evaluation.comparison import Row, add_fidelity, model_row, save_comparison, table, teacher_rows
+from recbole_hetcomp.evaluation.significance import UserEvaluator
+from recbole_hetcomp.losses.lookup import Table
+from recbole_hetcomp.model.student import DistilledRecommender
+from recbole_hetcomp.teacher_training.alone import check_student_alone, student_alone
+from recbole_hetcomp.teacher_training.cache import check_writable, fingerprint, settings_of
+from recbole_hetcomp.teacher_training.configs import check_teachers
+from recbole_hetcomp.teacher_training.scheduling import build_pool
+from recbole_hetcomp.teacher_training.training import is_nan
+from recbole_hetcomp.teachers.ensemble import teacher_weights
+from recbole_hetcomp.teachers.pool import TeacherPool
+from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE
+from recbole_hetcomp.trainer import parallel
+from recbole_hetcomp.trainer.choice import get_trainer
+from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
+
+
+def run_hetcomp(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    saved: bool = True,
+    arguments: Sequence[str] | None = None,
+    compare: bool = True,
+) -> dict[str, Any]:
+    """Train and test a model: ours are distilled from teachers, which are trained where need be; RecBole's run as ever.
+
+    Args:
+        model: name or class
+        dataset: name
+        config_file_list: yaml files
+        config_dict: settings
+        saved: whether the best epoch is kept, tested and saved, as RecBole has it; otherwise the last one is tested
+        arguments: `--key=value` strings; None reads the command line, as RecBole does
+        compare: whether a distilled model is compared with its teachers and with the student without them
+
+    Returns:
+        RecBole's `best_valid_score`, `valid_score_bigger`, `best_valid_result`, `test_result`; the trained `model`, its
+        `name`, its `checkpoint`, `train_seconds` and `epochs` of this run; `test_users`, each top-k metric user by user (of
+        the first of several processes); and for a distilled model `comparison`, a list of rows.
+
+    Raises:
+        UserError: bad input, before any training.
+    """
+    config = Config(model, dataset, config_file_list, config_dict, arguments)
+    init_seed(config["seed"], config["reproducibility"])
+    parallel.open_log(config)
+    config.warn_of_unknown_keys()
+    check(config)
+    getLogger().info(config)  # a screenful: what is wrong is said without it
+    split = make_split(config)
+    parallel.agree(split.fingerprint, "data_path: the processes found different data; give all of them the same files")
+    fit_to_data(config, split)
+    return run_on_split(config, split, saved, compare)
+
+
+def check(config: Config) -> None:
+    """Raise a UserError for whatever can be known to be wrong before data are read."""
+    check_settings(config)
+    if config.given("nproc") and config["nproc"] != 1:
+        raise UserError(
+            f"nproc: {config['nproc']!r} is no setting but a flag: `hetcomp --nproc={config['nproc']} ...` alone"
+        )
+    check_writable(Path(config["checkpoint_dir"]))
+    if is_distilled(config.model_class):
+        check_teachers(config)
+        backbone_class(str(config["student"]))
+        _check_student_size(config)
+        if config["without_distillation"]:
+            check_student_alone(config)
+
+
+def _check_student_size(config: Config) -> None:
+    """Raise a UserError for an `embedding_size` that the student would not heed."""
+    student, path = config["student"], properties_of(str(config["student"]))
+    own = {} if path is None else config.read_yaml(path) or {}
+    if own and config.given("embedding_size") and "embedding_size" not in own:
+        sizes = ", ".join(key for key in own if key.endswith("size")) or "nothing that sets it"
+        raise UserError(f"embedding_size: {student} has no such setting; its own are {sizes}")
+
+
+def run_on_split(config: Config, split: Split, saved: bool = True, compare: bool = True) -> dict[str, Any]:
+    """`run_hetcomp` on data that are already split; without `compare`, no comparison is made."""
+    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    loaders = split.loaders(config)
+    model = config.model_class(config, loaders.train._dataset).to(config["device"])
+    getLogger().info(model)
+    counted, transform = _as_recbole_counts_it(model), construct_transform(config)
+    flops = get_flops(counted, loaders.train._dataset, config["device"], getLogger(), transform)
+    getLogger().info(set_color("FLOPs", "blue") + f": {flops}")
+    if isinstance(model, DistilledRecommender):
+        return _distil(config, split, loaders, model, saved, compare)
+    return _fit_and_test(_trainer(config, model), config, loaders, saved)
+
+
+def _as_recbole_counts_it(model: Any) -> Any:
+    """A copy of the model whose tables are of the very class that RecBole's `get_flops` knows."""
+    counted = copy.deepcopy(model)
+    for module in counted.modules():
+        if type(module) is Table:
+            module.__class__ = nn.Embedding  # type: ignore[assignment]
+    return counted
+
+
+def _trainer(config: Config, model: Any) -> Any:
+    """The model's trainer, with a checkpoint of its own: RecBole names it by the second, and two runs may share one."""
+    trainer = get_trainer(config.model_class)(config, model)
+    path = Path(trainer.saved_model_file)
+    trainer.saved_model_file = parallel.from_first(str(path.with_name(f"{path.stem}-{uuid4().hex[:6]}{path.suffix}")))
+    return trainer
+
+
+def _distil(
+    config: Config, split: Split, loaders: Loaders, model: DistilledRecommender, saved: bool, compare: bool
+) -> dict[str, Any]:
+    model.check_trainable()
+    at_start = random_state()
+    parallel.align(model)
+    alone = compare and bool(config["without_distillation"])
+    pool = parallel.in_turn(lambda: build_pool(config, split, alone, model.needs))
+    pool.refuse_unless(model.needs, config.model)
+    _log_weights(pool, config["teacher_weighting"])
+    model.learn_from(pool)
+    trainer = _trainer(config, model)
+    restore_random_state(at_start)  # so that the student does not depend on whether teachers were trained or found
+    getLogger().info(f"{config.model}: training the student, {config['student']}")
+    progress = _progress_file(config, split, pool)
+    if saved and config["resume"]:
+        trainer.resume(progress)
+    parallel.agree(trainer.start_epoch, f"checkpoint_dir: the processes do not all see {str(progress)!r}; share the folder")
+    result = _fit_and_test(trainer, config, loaders, saved)
+    if parallel.is_first():
+        if compare:
+            result["comparison"] = _compare(config, split, loaders, pool, model, result)
+        progress.unlink(missing_ok=True)
+    parallel.wait()  # so that no process ends well where the comparison fails
+    return result
+
+
+def _log_weights(pool: TeacherPool, exponent: float) -> None:
+    """Say how much each teacher counts: what the lists that the student learns come from."""
+    weights = zip(pool.teachers, teacher_weights(pool, exponent).tolist())
+    counts = ", ".join(f"{teacher.name} {weight:.2g}" for teacher, weight in weights)
+    getLogger().info(f"teachers count (validation score / best) ^ {exponent:g}, without a score as the best: {counts}")
+
+
+def _compare(
+    config: Config,
+    split: Split,
+    loaders: Loaders,
+    pool: TeacherPool,
+    model: DistilledRecommender,
+    result: dict[str, Any],
+) -> list[Row]:
+    """The rows of the comparison, printed, and saved beside the checkpoint where there is one."""
+    rows = teacher_rows(pool, config, split, loaders)
+    metric, sign = config["valid_metric"].lower(), 1 if config["valid_metric_bigger"] else -1
+    ensemble, best = rows[-1], max(sign * row[metric] for row in rows[:-1])
+    if sign * ensemble[metric] < best:
+        getLogger().warning("the ensemble is below its best teacher: leave weak teachers out, or raise teacher_weighting")
+    students = {"student": (f"{config.model} ({config['student']})", model)}
+    if config["without_distillation"]:
+        students = {"student without distillation": (config["student"], student_alone(config, split)), **students}
+    for role, (name, student) in students.items():
+        row = model_row(role, name, student, config, split, loaders)
+        add_fidelity(row, student, pool, ensemble, config, split)
+        rows.append(row)
+    of = {row["role"]: sign * row[metric] for row in rows}
+    if of["student"] < of.get("student without distillation", of["student"]):
+        getLogger().warning(
+            "the student is below the one without distillation: let it train longer (epochs, stopping_step; "
+            "train_batch_size where an epoch has few steps), or change distillation_weight where it has a loss of its own"
+        )
+    text = table(rows, config["valid_metric"])
+    getLogger().info(set_color("comparison", "yellow") + " on the test part:\n" + text)
+    if result["checkpoint"]:
+        getLogger().info(f"the student is kept in {result['checkpoint']}")
+        provenance = {
+            "dataset": config.dataset,
+            "split": split.fingerprint,
+            "seed": config["seed"],
+            "checkpoint": result["checkpoint"],
+            "settings": settings_of(config),
+        }
+        save_comparison(rows, text, provenance, Path(result["checkpoint"]).parent)
+    return rows
+
+
+def _progress_file(config: Config, split: Split, pool: TeacherPool) -> Path:
+    """Where an interrupted run of the same settings, data and teachers has left its state."""
+    teachers = [(teacher.name, teacher.trajectory.config_fingerprint) for teacher in pool.teachers]
+    name = f"{config.model}-{split.fingerprint[:8]}-{fingerprint(config, {'teachers': teachers})[:12]}.progress"
+    return Path(config["checkpoint_dir"]) / name
+
+
+def _fit_and_test(trainer: Any, config: Config, loaders: Loaders, saved: bool) -> dict[str, Any]:
+    """RecBole's own last steps: fit, evaluate, environment, result dict."""
+    trainer.test_batch_size = min(trainer.test_batch_size, PAIRS_AT_ONCE)
+    started = time()
+    try:
+        best_score, best_result = trainer.fit(
+            loaders.train, loaders.valid, saved=saved, show_progress=config["show_progress"]
+        )
+    except (FloatingPointError, ValueError) as error:
+        if is_nan(error):
+            raise UserError(f"{config.model} cannot be trained: {error}; lower its learning_rate") from error
+        raise
+    seconds = time() - started
+    trainer.evaluator = UserEvaluator(config)
+    test_result = trainer.evaluate(loaders.test, load_best_model=saved, show_progress=config["show_progress"])
+    getLogger().info("The running environment of this training is as follows:\n" + get_environment(config).draw())
+    getLogger().info(set_color("best valid ", "yellow") + f": {best_result}")
+    getLogger().info(set_color("test result", "yellow") + f": {test_result}")
+    return {
+        "best_valid_score": best_score,
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": best_result,
+        "test_result": test_result,
+        "checkpoint": trainer.saved_model_file if saved else None,
+        "name": config.model,
+        "model": trainer.model,
+        "train_seconds": seconds,
+        "epochs": len(trainer.train_loss_dict),
+        "test_users": trainer.evaluator.users,
+    }

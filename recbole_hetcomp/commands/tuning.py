@@ -1,0 +1,95 @@
+"""Search over settings by RecBole's HyperTuning, for our models and RecBole's."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from functools import partial
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from recbole_hetcomp.commands.pipeline import run_hetcomp
+from recbole_hetcomp.config import Config
+from recbole_hetcomp.config.errors import UserError
+
+KINDS = {"uniform": 2, "quniform": 3, "loguniform": 2}  # of a search space's lines, beside choice, and their numbers
+
+
+def objective_function(
+    config_dict: Mapping[str, Any] | None = None,
+    config_file_list: Sequence[str] | None = None,
+    saved: bool = True,
+    *,
+    model: str | None = None,
+    dataset: str | None = None,
+    arguments: Sequence[str] = (),
+) -> dict[str, Any]:
+    """One trial, in the form that RecBole's HyperTuning asks for: its four keys and the model's name.
+
+    Teachers are trained in the first trial and found by the others, unless the trial changes a setting of theirs.
+    """
+    for handler in getLogger().handlers[:]:  # else each trial would write into the first one's log file
+        getLogger().removeHandler(handler)
+    result = run_hetcomp(model, dataset, config_file_list, config_dict, saved, arguments, compare=False)
+    keys = ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
+    return {"model": result["name"], **{key: result[key] for key in keys}}
+
+
+def tune(
+    model: str | None,
+    dataset: str,
+    config_files: Sequence[str] | None,
+    params_file: str,
+    output_file: str,
+    algo: str,
+    max_evals: str,
+    arguments: Sequence[str],
+) -> dict[str, Any]:
+    """Search the space of `params_file` (RecBole's format), write `output_file`; returns the best settings found.
+
+    Raises:
+        UserError: no hyperopt, no such file, a line that cannot be read, an unknown algorithm, or a wrong number of trials.
+    """
+    if not Path(params_file).is_file():
+        raise UserError(f"params_file: there is no file {params_file!r}; correct the path")
+    if algo not in ("exhaustive", "random", "bayes"):
+        raise UserError(f"algo: {algo!r} is none of exhaustive, random, bayes")
+    if not max_evals.isdigit() or int(max_evals) < 1:
+        raise UserError(f"max_evals: {max_evals!r} is no whole number of at least 1")
+    try:
+        import hyperopt  # noqa: F401
+        from recbole.trainer import HyperTuning
+    except ImportError as error:
+        raise UserError(f"tune needs hyperopt ({error}); run `pip install hyperopt==0.2.5`") from error
+    space = _search_space(Path(params_file), Config(model, dataset, config_files, arguments=arguments))
+    trial = partial(objective_function, model=model, dataset=dataset, arguments=tuple(arguments))
+    search = HyperTuning(trial, params_dict=space, fixed_config_file_list=config_files, algo=algo, max_evals=int(max_evals))
+    search.run()
+    search.export_result(output_file=output_file)
+    print(f"best settings: {search.best_params}\nbest result: {search.params2result[search.params2str(search.best_params)]}")
+    return search.best_params
+
+
+def _search_space(path: Path, config: Config) -> dict[str, dict[str, Any]]:
+    """The lines `name kind values` of a file as kind -> name -> values. RecBole would evaluate the values as code."""
+    space: dict[str, dict[str, Any]] = {}
+    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    for line in filter(None, lines):
+        name, kind, text = [*line.split(maxsplit=2), "", ""][:3]
+        try:
+            values = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            values = None
+        values = values if isinstance(values, (list, tuple)) else ()
+        numbers = kind not in KINDS or all(isinstance(value, (int, float)) for value in values)
+        if not values or len(values) != KINDS.get(kind, len(values)) or not numbers:
+            raise UserError(f"params_file: {line!r} is not like `dropout uniform 0,1` or `size choice [8,16]`")
+        for key, near in config.unknown_keys([] if config.given(name) else [name]).items():
+            raise UserError(f"params_file: there is no setting {key!r}{near or '; correct its name'}")
+        if kind not in (*KINDS, "choice"):
+            raise UserError(f"params_file: {kind!r} in {line!r} is none of choice, {', '.join(KINDS)}")
+        space.setdefault(kind, {})[name] = values
+    if not space:
+        raise UserError(f"params_file: {str(path)!r} is empty; write lines such as `learning_rate choice [0.002,0.005]`")
+    return space

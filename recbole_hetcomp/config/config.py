@@ -1,0 +1,194 @@
+"""RecBole's Config with this package's models and properties, and a word about every key that it does not know."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import yaml
+from recbole.config import Config as RecBoleConfig
+
+from recbole_hetcomp.config.errors import UserError, close_matches
+from recbole_hetcomp.config.registry import (
+    backbone_class,
+    get_model,
+    is_distilled,
+    properties_dir,
+    properties_of,
+    settings_of_any_model,
+)
+
+# Keys that RecBole reads though none of its yaml files or argument lists names them.
+READ_BY_RECBOLE = {"config_files", "data_path", "dataset", "embedding_size", "group_offset", "ip", "local_rank", "loss_type"}
+READ_BY_RECBOLE |= {"model", "nproc", "offset", "port", "reg_weight", "world_size"}
+
+
+class SettingsLoader(yaml.SafeLoader):
+    """Reads plain data and nothing else, by RecBole's rule for what is a number."""
+
+
+class Config(RecBoleConfig):
+    """RecBole's Config; later wins: RecBole's yaml files, ours, `config_file_list`, `config_dict`, the command line.
+
+    Args:
+        model: a model's name or class
+        dataset: a dataset's name
+        config_file_list: yaml files
+        config_dict: settings
+        arguments: `--key=value` strings; None reads the command line, as RecBole does
+
+    Raises:
+        UserError: an unknown model or student, an unreadable configuration file, a malformed argument.
+    """
+
+    def __init__(
+        self,
+        model: str | type | None = None,
+        dataset: str | None = None,
+        config_file_list: Sequence[str] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        arguments: Sequence[str] | None = None,
+    ) -> None:
+        self.arguments = arguments
+        try:
+            super().__init__(model, dataset, config_file_list, copy.deepcopy(dict(config_dict or {})))
+        except UserError:
+            raise
+        except KeyError as error:  # RecBole's way to say that a model or a dataset is not given
+            missing = "model" if "model need" in str(error) else "dataset"
+            example = {"model": "HetCompStudent", "dataset": "ml-100k"}[missing]
+            raise UserError(f"{missing}: none is given; write --{missing}={example}") from error
+        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # and that a value is out of range
+            setting = "metrics" if "no metric" in str(error) else "configuration"
+            raise UserError(f"{setting}: {error}") from error
+
+    def _build_yaml_loader(self) -> type[SettingsLoader]:
+        SettingsLoader.yaml_implicit_resolvers = super()._build_yaml_loader().yaml_implicit_resolvers
+        return SettingsLoader
+
+    def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
+        file_list = [_preset_or_file(path) for path in file_list or ()]
+        for path in file_list:
+            if not isinstance(self.read_yaml(Path(path)), dict):
+                raise UserError(f"config_files: {path!r} holds no `key: value` lines; fill it in or leave it out")
+        return super()._load_config_files(file_list)
+
+    def read_yaml(self, path: Path) -> Any:
+        """What a yaml file holds, numbers such as 1e-5 read as numbers."""
+        try:
+            return yaml.load(path.read_text(encoding="utf-8"), Loader=self.yaml_loader)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"config_files: {str(path)!r} is not valid yaml: {' '.join(str(error).split())}") from error
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        if self.arguments is None:
+            return super()._load_cmd_line()
+        given: dict[str, Any] = {}
+        for argument in self.arguments:
+            key, equals, value = argument[2:].partition("=")
+            if not argument.startswith("--") or not equals:
+                raise UserError(f"command line: {argument!r} is not of the form --key=value; write the value behind a =")
+            given[key] = value
+        return self._convert_config_dict(given)
+
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        """Strings to the literals that they spell. RecBole evaluates them as code, which no setting needs."""
+        return {key: _literal(value) if isinstance(value, str) else value for key, value in config_dict.items()}
+
+    def _get_model_and_dataset(self, model: str | type | None, dataset: str | None) -> tuple[str, type, str]:
+        model = model or self.external_config_dict.get("model")
+        return super()._get_model_and_dataset(get_model(model) if isinstance(model, str) else model, dataset)
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        own: list[Path | None] = [properties_dir() / "overall.yaml"]
+        if is_distilled(model_class):
+            distillation = properties_dir() / "distillation.yaml"
+            student = self.external_config_dict.get("student") or self.read_yaml(distillation)["student"]
+            own += [properties_of(str(student)), properties_dir() / "teacher" / f"{student}.yaml", distillation]
+        own.append(properties_dir() / "model" / f"{model}.yaml")
+        for path in own:
+            if path is not None and path.is_file():
+                self._update_internal_config_dict(str(path))
+
+    def _set_default_parameters(self) -> None:
+        super()._set_default_parameters()
+        if is_distilled(self.model_class):  # negatives are drawn for the backbone's own loss
+            self.final_config_dict["MODEL_INPUT_TYPE"] = backbone_class(str(self.final_config_dict["student"])).input_type
+
+    def given(self, key: str) -> bool:
+        """Whether the user set `key`, in a file, a dict or on the command line."""
+        return key in self.external_config_dict
+
+    def unknown_keys(self, keys: Iterable[str] | None = None) -> dict[str, str]:
+        """Those of `keys`, by default of the keys given, that nothing reads, each with the nearest known one."""
+        given = self.external_config_dict if keys is None else keys
+        known = set(self.internal_config_dict) | READ_BY_RECBOLE | {key for keys in self.parameters.values() for key in keys}
+        methods = self["methods"] if isinstance(self["methods"], Mapping) else {}  # of a composite
+        for path in filter(None, (properties_of(f"{name}Student") for name in methods)):
+            known |= set(self.read_yaml(path))
+        return {key: close_matches(key, known) for key in given if key not in known}
+
+    def warn_of_unknown_keys(self, part_of: str = "") -> list[str]:
+        """Log one line for every key given that nothing reads, with the nearest known one and where it came from.
+
+        `part_of` names the setting, such as teacher_config, that was the dict from which this Config was built.
+
+        Raises:
+            UserError: such a key is on the command line or in that setting, near a known one, and no model at all has a
+                setting of that name.
+        """
+        sources = {
+            "the command line": self.cmd_config_dict,
+            part_of or "the configuration dict": self.variable_config_dict,
+            "a configuration file": self.file_config_dict,
+        }
+        lines = []
+        for key, near in self.unknown_keys().items():
+            source = next(name for name, given in sources.items() if key in given)
+            strict = key in self.cmd_config_dict or (part_of and source == part_of)
+            if near and strict and key not in settings_of_any_model():
+                raise UserError(f"{part_of and part_of + ': '}{key}: nothing reads a setting of this name{near}")
+            lines.append(f"unknown setting {key!r} from {source} is not used{near}")
+        for line in lines:
+            getLogger().warning(line)
+        return lines
+
+
+def _preset_or_file(path: str) -> str:
+    """The path of a yaml file, or of the preset that is called so."""
+    presets = {preset.stem: preset for preset in (properties_dir() / "presets").glob("*.yaml")}
+    if not Path(path).is_file() and path not in presets:
+        names = ", ".join(sorted(presets))
+        raise UserError(f"config_files: there is no file {path!r}; give the path of a yaml file, or a preset ({names})")
+    return path if Path(path).is_file() else str(presets[path])
+
+
+def _literal(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def derive(config: Config, model: str, settings: Mapping[str, Any], *, seed: int) -> Config:
+    """The Config of another model in the same run: same data, same protocol, same machine; its own training.
+
+    Args:
+        config: the run's
+        model: name of the other model
+        settings: what it is given beyond the defaults of its yaml files
+        seed: of its parameters and batches
+    """
+    keys = {key for group in ("General", "Evaluation", "Dataset") for key in config.parameters[group]}
+    keys |= {"worker", "max_block_mb"}
+    shared = {key: config[key] for key in keys - {"valid_metric_bigger", "config_file"} if key in config}
+    if config.dataset != "ml-100k":  # RecBole has appended the dataset's name
+        shared["data_path"] = str(Path(config["data_path"]).parent)
+    return Config(model, config.dataset, config_dict={**shared, **settings, "seed": seed}, arguments=())

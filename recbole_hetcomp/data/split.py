@@ -1,0 +1,188 @@
+"""The data of a run: one RecBole dataset, split once, from which every teacher and student builds its loaders."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from logging import getLogger
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import recbole.data.dataset
+from recbole.data import create_samplers
+from recbole.data.dataset import Dataset, KnowledgeBasedDataset, SequentialDataset
+from recbole.data.utils import get_dataloader
+from recbole.sampler import KGSampler
+from recbole.utils import ModelType, init_seed
+
+from recbole_hetcomp.config import Config
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.data.history import History, users_per_block
+
+
+class Loaders(NamedTuple):
+    """RecBole's three loaders."""
+
+    train: Any
+    valid: Any
+    test: Any
+
+
+@dataclass(frozen=True)
+class Split:
+    """A dataset and its three parts.
+
+    Attributes:
+        whole: the dataset before splitting, with the id maps and the feature tables
+        parts: RecBole's training, validation and test datasets
+    """
+
+    whole: Dataset
+    parts: tuple[Dataset, Dataset, Dataset]
+
+    def loaders(self, config: Config) -> Loaders:
+        """RecBole's loaders for the model of `config`, over copies of these parts.
+
+        RecBole's `data_preparation` would split anew, and unpickle whatever it finds in `checkpoint_dir`.
+        """
+        parts = [copy.copy(part) for part in self.parts]  # loaders sort and extend what they are given
+        samplers = create_samplers(config, self.whole, parts)
+        train_arguments = [config, parts[0], samplers[0]]
+        if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
+            negatives = config["train_neg_sample_args"]
+            train_arguments.append(KGSampler(self.whole, negatives["distribution"], negatives["alpha"]))
+        train = get_dataloader(config, "train")(*train_arguments, shuffle=config["shuffle"])
+        valid, test = (
+            get_dataloader(config, phase)(config, part, sampler, shuffle=False)
+            for phase, part, sampler in zip(("valid", "test"), parts[1:], samplers[1:])
+        )
+        return Loaders(train, valid, test)
+
+    @property
+    def train(self) -> Dataset:
+        """What models are built from."""
+        return self.parts[0]
+
+    @cached_property
+    def history(self) -> History:
+        """Every user's training items."""
+        return History.of(self.train)
+
+    @cached_property
+    def id_fingerprint(self) -> str:
+        """sha256 of the maps from tokens to ids: a model serves whatever data have the same."""
+        tokens = (self.whole.field2id_token[field] for field in (self.whole.uid_field, self.whole.iid_field))
+        return hashlib.sha256("\n\n".join("\n".join(map(str, part)) for part in tokens).encode()).hexdigest()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the id maps and of which pair lies in which part; the order of the rows plays no role."""
+        digest = hashlib.sha256(self.id_fingerprint.encode())
+        for part in self.parts:
+            users, items = (part.inter_feat[field].numpy() for field in (self.whole.uid_field, self.whole.iid_field))
+            digest.update(np.sort(users.astype(np.int64) * self.whole.item_num + items).tobytes())
+            digest.update(b"|")
+        return digest.hexdigest()
+
+
+def make_split(config: Config) -> Split:
+    """Load the dataset of `config` and split it, with `split_seed` (by default the run's seed).
+
+    Raises:
+        UserError: the dataset is missing or empty, or the split leaves nothing to train on.
+    """
+    _check_dataset_files(config)
+    init_seed(split_seed(config), config["reproducibility"])
+    try:
+        dataset = dataset_class(config)(config)
+        parts = tuple(dataset.build())
+    except (ValueError, KeyError, IndexError, NotImplementedError) as error:
+        raise UserError(f"dataset {config.dataset!r} cannot be loaded: {error}") from error
+    if len(parts) != 3 or not len(parts[0]):
+        raise UserError(
+            f"dataset {config.dataset!r}: no training interaction is left after filtering and splitting; "
+            "loosen user_inter_num_interval, item_inter_num_interval or eval_args"
+        )
+    for name, part in zip(("validation", "test"), parts[1:]):
+        if not len(part):
+            raise UserError(
+                f"dataset {config.dataset!r}: the {name} part is empty; change eval_args (now {config['eval_args']})"
+            )
+    getLogger().info(dataset)
+    return Split(dataset, parts)
+
+
+def split_seed(config: Config) -> int:
+    """The seed of the split and of the teachers, so that students of several seeds share both."""
+    return int(config["seed"] if config["split_seed"] is None else config["split_seed"])
+
+
+def fit_to_data(config: Config, split: Split) -> None:
+    """Note whose ids a model will know, and fit what depends on their number: evaluation batches, cut-offs.
+
+    Where the user sets no `eval_batch_size` it is chosen by memory: RecBole's default is two users on 2,000 items.
+    """
+    config["id_fingerprint"] = split.id_fingerprint
+    n_items = split.whole.item_num - 1
+    if not config.given("eval_batch_size"):
+        config["eval_batch_size"] = users_per_block(split.whole.item_num, config["max_block_mb"]) * split.whole.item_num
+    if max(config["topk"]) > n_items:
+        name, at, k = config["valid_metric"].partition("@")
+        getLogger().warning(f"topk: {config['topk']} reaches beyond the {n_items} items; cut-offs end at {n_items}")
+        config["topk"] = sorted({min(cut, n_items) for cut in config["topk"]})
+        config["valid_metric"] = f"{name}{at}{min(int(k), n_items)}" if at else name
+
+
+def dataset_class(config: Config) -> type[Dataset]:
+    """RecBole's choice of a dataset class, without its habit of unpickling a dataset that lies in `checkpoint_dir`."""
+    by_type = {ModelType.SEQUENTIAL: SequentialDataset, ModelType.KNOWLEDGE: KnowledgeBasedDataset}
+    return vars(recbole.data.dataset).get(f"{config['model']}Dataset", by_type.get(config["MODEL_TYPE"], Dataset))
+
+
+def _check_dataset_files(config: Config) -> None:
+    """Raise a UserError for files of interactions that are missing, empty, unreadable or without what they need."""
+    folder, name = Path(config["data_path"]), config.dataset
+    suffixes = config["benchmark_filename"] or [""]
+    files = [folder / f"{name}.{suffix}.inter" if suffix else folder / f"{name}.inter" for suffix in suffixes]
+    for file in files:
+        if not file.is_file():
+            raise UserError(
+                f"dataset {name!r}: there is no file {str(file)!r}; put RecBole's atomic files there, "
+                "or set --data_path to the folder that holds the dataset's folder"
+            )
+        encoding = config["encoding"] or "utf-8"
+        try:
+            with file.open(encoding=encoding) as lines:
+                header, first_row = next(lines, "").strip(), next(lines, "").strip()
+        except (UnicodeDecodeError, LookupError) as error:
+            raise UserError(f"encoding: {encoding!r} does not read {str(file)!r} ({error}); set the file's") from error
+        if not header or not first_row:
+            raise UserError(f"dataset {name!r}: {str(file)!r} holds no interaction; it needs a header and rows")
+        columns = header.split(config["field_separator"])
+        untyped = [column for column in columns if ":" not in column]
+        if untyped:
+            raise UserError(
+                f"dataset {name!r}: column {untyped[0]!r} of {str(file)!r} has no type; write {untyped[0]}:token for a name "
+                f"or {untyped[0]}:float for a number (field_separator: {config['field_separator']!r} stands between columns)"
+            )
+        _check_columns(config, file, [column.partition(":")[0] for column in columns])
+
+
+def _check_columns(config: Config, file: Path, columns: list[str]) -> None:
+    """Raise a UserError where the file lacks a column that is asked for, or users or items are not asked for."""
+    load = config["load_col"]
+    chosen = "*" if load is None else load.get("inter", []) if isinstance(load, dict) else None
+    loaded = columns if chosen == "*" else chosen
+    if not isinstance(loaded, (list, tuple, set)):
+        raise UserError(f"load_col: {load!r} is no dict of lists; write {{'inter': ['user_id', 'item_id']}}")
+    unknown = [str(column) for column in loaded if column not in columns]
+    if unknown:  # as RecBole has it: files of one dataset need not have the same columns
+        getLogger().warning(f"load_col: {file.name} has no column {', '.join(unknown)}, it has {', '.join(columns)}")
+    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD"):
+        if config[key] not in columns:
+            raise UserError(f"{key}: {str(file)!r} has no column {config[key]!r}, it has {', '.join(columns)}")
+        if config[key] not in loaded:
+            raise UserError(f"load_col: {load!r} leaves {config[key]!r} out; add it to 'inter'")

@@ -1,0 +1,1 @@
+"""The distillation methods, one file each: a student's loss, and what it takes from the teachers."""

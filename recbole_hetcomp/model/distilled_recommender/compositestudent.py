@@ -1,0 +1,120 @@
+"""CompositeStudent: several distillation methods at once, each with its weight, on one student with one base loss.
+
+Source: DE and RRD were published together as DE-RRD (Kang et al., CIKM 2020, https://arxiv.org/abs/2012.04357); any others
+can be summed in the same way.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from recbole.data.dataset import Dataset
+from torch import Tensor, nn
+
+from recbole_hetcomp.config.errors import UserError, close_matches
+from recbole_hetcomp.config.registry import get_model, known_models, properties_of
+from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.student import DistilledRecommender
+from recbole_hetcomp.teachers.pool import Needs, TeacherPool
+
+
+class CompositeStudent(DistilledRecommender):
+    """L = L_base + sum over methods of weight * L_method, all on the same student.
+
+    `methods` names them without "Student": {'DE': 0.01, 'RRD': 0.1}. A method's settings are those of its own yaml file,
+    unless the user gives others. `distillation_weight` multiplies the whole sum.
+    """
+
+    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(config, dataset)
+        with torch.random.fork_rng():  # each builds a student, which the shared one replaces
+            self.parts = {name: self._part(name, dataset) for name in _checked(config["methods"])}
+        if len({part.sums_over_users for part in self.parts.values()}) > 1:
+            raise UserError("loss_reduction: 'sum' does not go with methods that take means; set loss_reduction: mean")
+        needs = [part.needs for part in self.parts.values()]
+        self.needs = Needs(*(any(getattr(one, name) for one in needs) for name in Needs.__dataclass_fields__))
+
+    def _part(self, name: str, dataset: Dataset) -> DistilledRecommender:
+        method: Any = get_model(f"{name}Student")
+        path = properties_of(f"{name}Student")
+        own = copy.copy(self.config)
+        defaults = self.config.read_yaml(path) if path is not None else {}
+        own.final_config_dict = {**self.config.final_config_dict, **defaults, **self.config.external_config_dict}
+        part = method(own, dataset)
+        part.backbone, part.history, part.generator = self.backbone, self.history, self.generator
+        return part
+
+    def learn_from(self, teachers: TeacherPool) -> None:
+        for name, part in self.parts.items():
+            part.learn_from(teachers)
+            self.auxiliary[name] = part.auxiliary
+
+    def distillation_loss(self, batch: Batch) -> Tensor:
+        weights = self.config["methods"]
+        return torch.stack([weights[name] * part.distillation_loss(batch) for name, part in self.parts.items()]).sum()
+
+    def on_epoch_start(self, epoch: int) -> None:
+        for part in self.parts.values():
+            part.on_epoch_start(epoch)
+
+    def on_validation(self, student_topk: Tensor, epoch: int) -> str:
+        lines = {name: part.on_validation(student_topk, epoch) for name, part in self.parts.items()}
+        return "; ".join(f"{name}: {line}" for name, line in lines.items() if line)
+
+    @property
+    def settled(self) -> bool:
+        return all(part.settled for part in self.parts.values())
+
+    @property
+    def undecayed(self) -> list[nn.Parameter]:
+        return [parameter for part in self.parts.values() for parameter in part.undecayed]
+
+    @property
+    def sums_over_users(self) -> bool:
+        return all(part.sums_over_users for part in self.parts.values())
+
+    def finish_training(self) -> None:
+        super().finish_training()
+        for part in self.parts.values():
+            part.finish_training()
+
+    def unfolded(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        for part in self.parts.values():
+            state = part.unfolded(state)
+        return state
+
+    def load_served_state(self, state: Mapping[str, Tensor]) -> None:
+        self.finish_training()
+        super().load_served_state(state)
+
+    def distillation_state(self) -> dict[str, Any]:
+        return {name: part.distillation_state() for name, part in self.parts.items()}
+
+    def load_distillation_state(self, state: Mapping[str, Any]) -> None:
+        for name, part in self.parts.items():
+            part.load_distillation_state(state[name])
+
+
+def _checked(methods: Any) -> Mapping[str, float]:
+    """Raise a UserError for anything but names with weights."""
+    single = sorted(name[: -len("Student")] for name in known_models() if name.endswith("Student") and _is_single(name))
+    if not (isinstance(methods, Mapping) and methods and all(map(_is_weight, methods.values()))):
+        raise UserError(f"methods: {methods!r} is not of the form {{'DE': 0.01, 'RRD': 0.1}}, with weights of at least 0")
+    for name in methods:
+        if name not in single:
+            known = close_matches(str(name).removesuffix("Student"), single) or f"; choose from {', '.join(single)}"
+            raise UserError(f"methods: {name!r} is no single distillation method{known}")
+    return methods
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _is_single(name: str) -> bool:
+    model = get_model(name)
+    return issubclass(model, DistilledRecommender) and not issubclass(model, CompositeStudent)

@@ -1,0 +1,124 @@
+"""A saved model, ready to recommend: in the dataset's own tokens, without any teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from recbole.data.dataset import Dataset
+
+from recbole_hetcomp.config import Config
+from recbole_hetcomp.config.errors import UserError, close_matches
+from recbole_hetcomp.data.history import History
+from recbole_hetcomp.data.split import make_split
+from recbole_hetcomp.teachers.ranking import full_scores, top_of_block
+from recbole_hetcomp.trainer.checkpoint import load_checkpoint, plain_config
+
+TITLES = ("title", "name")  # an item's title stands in a column whose name contains one of these
+
+Recommendations = dict[str, list[tuple[str, float]]]
+
+
+def load_student(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Config, Any, Dataset]:
+    """A model that this package or RecBole saved.
+
+    Args:
+        path: the checkpoint
+        arguments: `--key=value` settings that replace saved ones, such as `--data_path=...` on another machine
+
+    Returns:
+        (config, model in evaluation mode, the whole dataset with its id maps)
+
+    Raises:
+        UserError: no such file, or not the dataset that the model was trained on.
+        CheckpointError: not a checkpoint, or one that would execute code.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"checkpoint: there is no file {str(path)!r}; give the .pth file of a finished run")
+    checkpoint = load_checkpoint(path)
+    missing = {"config", "state_dict"} - set(checkpoint)
+    if missing:
+        lacking = " and ".join(sorted(missing))
+        raise UserError(f"checkpoint: {str(path)!r} lacks {lacking}; give the .pth file of a finished run")
+    settings = plain_config(checkpoint["config"])
+    config = Config(settings["model"], settings["dataset"], config_dict=settings, arguments=arguments)
+    split = make_split(config)
+    if settings.get("id_fingerprint", split.id_fingerprint) != split.id_fingerprint:
+        raise UserError(
+            f"checkpoint: dataset {config.dataset!r} has other users or items, or another order of them, than when "
+            f"{str(path)!r} was trained; restore the data it was trained on"
+        )
+    model = config.model_class(config, split.train).to(config["device"])
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise UserError(
+            f"checkpoint: {str(path)!r} does not fit dataset {config.dataset!r} as it is now; "
+            "restore the data it was trained on"
+        ) from error
+    model.load_other_parameter(checkpoint.get("other_parameter"))
+    return config, model.eval(), split.whole
+
+
+@torch.no_grad()
+def recommend(model: Any, dataset: Dataset, users: Sequence[str], k: int = 10) -> Recommendations:
+    """The k best items that each user has no interaction with in the dataset.
+
+    Args:
+        model: a RecBole general recommender
+        dataset: with the id maps and all known interactions
+        users: tokens
+        k: items a user; fewer where the catalogue has no more
+
+    Returns:
+        user token -> [(item token, score)], best first
+
+    Raises:
+        UserError: a user is not in the dataset, or the model scores items NaN.
+    """
+    known = dataset.field2token_id[dataset.uid_field]
+    for user in users:
+        if user not in known or known[user] == 0:
+            near = close_matches(user, known) or "; its users are those of the .inter file"
+            raise UserError(f"users: dataset {dataset.dataset_name!r} has no user {user!r}{near}")
+    ids = torch.tensor([known[user] for user in users])
+    history = History.of(dataset)
+    scores = full_scores(model, ids).float().cpu()
+    try:
+        items = top_of_block(scores, history.padded(ids), min(k, dataset.item_num - 1))
+    except FloatingPointError as error:
+        raise UserError(f"checkpoint: {type(model).__name__} is broken, {error}; train it anew") from error
+    tokens = dataset.field2id_token[dataset.iid_field]
+    return {
+        user: [(str(tokens[item]), float(scores[row, item])) for item in items[row].tolist() if item]
+        for row, user in enumerate(users)
+    }
+
+
+def titles(dataset: Dataset) -> dict[str, str]:
+    """Item token -> title, from the dataset's .item file; empty where there is no such file or no such column."""
+    path = Path(dataset.dataset_path) / f"{dataset.dataset_name}.item"
+    if not path.is_file():
+        return {}
+    table = pd.read_csv(path, sep=dataset.config["field_separator"], dtype=str, quoting=3)
+    table.columns = [column.split(":")[0] for column in table.columns]
+    named = [column for column in table.columns if any(word in column.lower() for word in TITLES)]
+    if not named or dataset.iid_field not in table.columns:
+        return {}
+    return dict(zip(table[dataset.iid_field], table[named[0]].fillna("")))
+
+
+def recommendation_lines(dataset: Dataset, recommendations: Recommendations) -> list[str]:
+    """Lines to print: for each user the items, best first, with titles where the dataset has them."""
+    title_of = titles(dataset)
+    lines = []
+    for user, items in recommendations.items():
+        lines.append(f"user {user}")
+        lines += [
+            f"{place:4d}. {item:<10} {score:9.4f}  {title_of.get(item, '')}".rstrip()
+            for place, (item, score) in enumerate(items, 1)
+        ]
+    return lines

@@ -1,0 +1,53 @@
+"""The student without distillation: the same model, trained by its own loss, kept and found again like a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole_hetcomp.config.config import Config, derive
+from recbole_hetcomp.config.registry import properties_of
+from recbole_hetcomp.config.settings import check_settings
+from recbole_hetcomp.data.split import Split
+from recbole_hetcomp.teacher_training.cache import folder_of, kept
+from recbole_hetcomp.teacher_training.configs import training_settings
+from recbole_hetcomp.teacher_training.training import fit_recorded, load_model
+from recbole_hetcomp.trainer.checkpoint import save_checkpoint
+
+
+def check_student_alone(config: Config) -> None:
+    """Raise a UserError for a student that cannot be trained without teachers as asked, before anything is trained."""
+    alone = alone_config(config)
+    alone.warn_of_unknown_keys("without_distillation_config")
+    check_settings(alone, "without_distillation_config: ")
+
+
+def student_alone(config: Config, split: Split) -> Any:
+    """The same student as in the run of `config`, trained without teachers, by its own loss and with its own settings.
+
+    Kept and found again like a teacher. What makes it the same student, such as its size, is taken from the run.
+    """
+    alone = alone_config(config)
+
+    def train(folder: Path) -> Mapping[str, Any]:
+        trainer = fit_recorded(alone, split, None)
+        save_checkpoint(folder / "model.pth", trainer.best_state)
+        return {"best_epoch": trainer.best_epoch, "valid": float(trainer.best_valid_score)}
+
+    return load_model(alone, split, kept(alone, split.fingerprint, {}, train) / "model.pth")
+
+
+def alone_folder(config: Config, split: Split) -> Path:
+    """Where the student without distillation is kept, be it there or not."""
+    return folder_of(alone_config(config), split.fingerprint, {})
+
+
+def alone_config(config: Config) -> Config:
+    """The Config of the student without distillation: its own training, and what makes it the same student."""
+    name = str(config["student"])
+    path = properties_of(name)
+    own = config.read_yaml(path) if path is not None else {}
+    same = {key: config[key] for key in own or () if key not in config.parameters["Training"]}
+    settings = {**training_settings(config, name), **same, **config["without_distillation_config"]}
+    return derive(config, name, settings, seed=config["seed"])

@@ -1,0 +1,144 @@
+"""Trained models, kept and found again as long as nothing that shaped them has changed.
+
+A folder a model, named after the model and the fingerprints of split and settings. It gets its name when it is complete:
+what an interrupted training leaves behind is never mistaken for a model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import cache
+from logging import getLogger
+from pathlib import Path
+from time import time
+from typing import Any
+
+import psutil
+import recbole
+from recbole.utils import set_color
+
+from recbole_hetcomp.config import Config
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.teacher_training import recorder
+from recbole_hetcomp.teachers import ranking
+from recbole_hetcomp.trainer import parallel
+
+# Settings that change where a training runs or what is reported of it, but not what comes out.
+WITHOUT_EFFECT = {"checkpoint_dir", "config_files", "data_path", "dataloaders_save_path", "dataset_save_path", "device"}
+WITHOUT_EFFECT |= {"eval_batch_size", "gpu_id", "id_fingerprint", "local_rank", "log_wandb", "loss_decimal_place"}
+WITHOUT_EFFECT |= {"max_block_mb", "metrics", "model_config", "save_dataloaders", "save_dataset", "show_progress"}
+WITHOUT_EFFECT |= {"single_spec", "split_seed", "state", "teacher_backend"}
+WITHOUT_EFFECT |= {"teacher_workers", "topk", "use_gpu", "wandb_project", "without_distillation"}
+WITHOUT_EFFECT |= {"without_distillation_config", "worker"}
+
+
+def kept(
+    config: Config,
+    split_fingerprint: str,
+    shaped_by: Mapping[str, Any],
+    train: Callable[[Path], Mapping[str, Any]],
+    home: str = "trained",
+) -> Path:
+    """The folder of the model that `config` describes; trained now where none of the same fingerprints is there.
+
+    Args:
+        config: the model's own
+        split_fingerprint: of the data
+        shaped_by: further values that shape the result
+        train: trains, writes files into the folder it is given and returns a record of it, for `record.json`
+        home: the folder of `checkpoint_dir` that holds it
+
+    Raises:
+        UserError: `checkpoint_dir` cannot be written.
+    """
+    folder = folder_of(config, split_fingerprint, shaped_by, home)
+    name = set_color(config.model, "blue")
+    if folder.is_dir():
+        getLogger().info(f"{name}: nothing that matters has changed since it was trained; found in {folder}")
+        return folder
+    if not parallel.is_first():
+        raise UserError(f"checkpoint_dir: process {parallel.rank()} does not see {str(folder)!r}; share the folder")
+    getLogger().info(f"{name}: training, to be kept in {folder}")
+    remove_abandoned(folder.parent)
+    work = working_folder(folder.parent, config.model)
+    try:
+        started = time()
+        record = {**train(work), "seconds": round(time() - started, 2), "settings": settings_of(config)}
+        (work / "record.json").write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
+        try:
+            os.replace(work, folder)
+        except OSError:
+            if not folder.is_dir():  # otherwise another process has finished the same model in the meantime
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def folder_of(config: Config, split_fingerprint: str, shaped_by: Mapping[str, Any], home: str = "trained") -> Path:
+    """Where the model that `config` describes is kept, be it there or not."""
+    name = f"{config.model}-{split_fingerprint[:8]}-{fingerprint(config, shaped_by)[:12]}"
+    return Path(config["checkpoint_dir"]) / home / name
+
+
+def check_writable(folder: Path) -> None:
+    """Raise a UserError where nothing can be written into `folder`, which is made where it is missing."""
+    working_folder(folder, "check").rmdir()
+
+
+def working_folder(home: Path, name: str) -> Path:
+    """A new hidden folder in `home`, which is made where it is missing.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=home, prefix=f".{name}-{socket.gethostname()}-{os.getpid()}-"))
+    except OSError as error:
+        raise UserError(
+            f"checkpoint_dir: {str(home)!r} cannot be written ({error.strerror}); choose another folder"
+        ) from error
+
+
+def remove_abandoned(home: Path) -> None:
+    """Remove the working folders of processes that are no more: what a kill leaves behind may be large."""
+    for folder in home.glob(f".*-{socket.gethostname()}-*-*") if home.is_dir() else ():
+        owner = folder.name.rsplit("-", 2)[1]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            getLogger().info(f"{folder}: left by an interrupted training, removed")
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """The settings that shape what a training gives, as plain data."""
+    shaping = {key: value for key, value in config.final_config_dict.items() if key not in WITHOUT_EFFECT}
+    return json.loads(json.dumps(shaping, default=str, sort_keys=True))
+
+
+def fingerprint(config: Config, shaped_by: Mapping[str, Any]) -> str:
+    """sha256 of all that shapes a training beside the data: settings, the code of the model and of what it is derived from
+    in this package, and that of the recording and of its lists.
+    """
+    ours = {cls.__module__ for cls in config.model_class.__mro__ if cls.__module__.startswith("recbole_hetcomp.")}
+    modules = sorted({config.model_class.__module__, *ours})
+    source = "\n".join(inspect.getsource(sys.modules[name]) for name in modules)
+    code = {"recbole": recbole.__version__, "model": source}
+    code |= {"recorder": inspect.getsource(recorder), "ranking": inspect.getsource(ranking)}
+    shaping = {"settings": settings_of(config), "shaped_by": dict(shaped_by), "code": code}
+    return hashlib.sha256(json.dumps(shaping, default=str, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def code_fingerprint() -> str:
+    """sha256 of this package's source: what has been measured with other code is measured again."""
+    files = sorted(Path(__file__).parents[1].rglob("*.py"))
+    return hashlib.sha256(b"\n".join(file.read_bytes() for file in files)).hexdigest()

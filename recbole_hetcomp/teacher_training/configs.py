@@ -1,0 +1,74 @@
+"""The Config of each teacher, and whether it can be trained as asked: read before any of them is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from recbole.utils import ModelType
+
+from recbole_hetcomp.config.config import Config, derive
+from recbole_hetcomp.config.errors import UserError, close_matches
+from recbole_hetcomp.config.registry import get_model, is_distilled, properties_dir
+from recbole_hetcomp.config.settings import check_settings
+from recbole_hetcomp.data.split import split_seed
+from recbole_hetcomp.teacher_training.recorder import CHECKPOINT_RULES, Selection
+from recbole_hetcomp.teacher_training.side_by_side import check_backend
+from recbole_hetcomp.teachers.lists import is_list_file
+
+
+def check_teachers(config: Config) -> None:
+    """Raise a UserError for teachers that cannot be trained as asked, before any of them is."""
+    names = config["teachers"]
+    if not isinstance(names, (list, tuple)) or not names:
+        raise UserError(f"teachers: {names!r} is no list of names; write --teachers=\"['BPR','LightGCN']\"")
+    settings = config["teacher_config"]
+    if not isinstance(settings, dict) or not all(isinstance(value, dict) for value in settings.values()):
+        raise UserError(f"teacher_config: {settings!r} is not of the form {{'LightGCN': {{'n_layers': 2}}}}")
+    for name in settings:
+        if name not in names and name != "all":
+            raise UserError(f"teacher_config: {name!r} is no teacher of this run{close_matches(name, [*names, 'all'])}")
+    checkpoint_selection(config)
+    check_backend(config["teacher_backend"])
+    for name in map(str, names):
+        if names.count(name) > 1:
+            raise UserError(f"teachers: {name!r} is named twice; name each teacher once")
+        if is_list_file(name):
+            if not Path(name).is_file():
+                raise UserError(f"teachers: there is no file {name!r} with ranked lists; correct the path")
+        else:
+            own = teacher_config(config, name)
+            own.warn_of_unknown_keys(f"teacher_config of {name}")
+            check_settings(own, f"teacher_config of {name}: ")
+
+
+def teacher_config(config: Config, name: str) -> Config:
+    """A teacher's Config: RecBole's defaults, our yaml file for it, `teacher_config`'s part for all, then its own part."""
+    model: Any = get_model(name, "teachers")
+    if model.type not in (ModelType.GENERAL, ModelType.TRADITIONAL):
+        raise UserError(f"teachers: {name!r} is a {model.type.name.lower()} model; teachers are general recommenders")
+    if is_distilled(model):
+        raise UserError(f"teachers: {name!r} is itself distilled from teachers; name the models that it learns from")
+    settings = training_settings(config, name)
+    for part in ("all", name):
+        settings.update(config["teacher_config"].get(part, {}))
+    return derive(config, name, settings, seed=split_seed(config))
+
+
+def training_settings(config: Config, name: str) -> dict[str, Any]:
+    """How a model is trained unless the user says otherwise: properties/teacher/<name>.yaml, where there is one."""
+    path = properties_dir() / "teacher" / f"{name}.yaml"
+    settings = config.read_yaml(path) if path.is_file() else {}
+    if get_model(name).type == ModelType.TRADITIONAL:  # type: ignore[attr-defined]
+        settings["eval_step"] = 1  # RecBole trains these for one epoch, and keeps nothing that it has not validated
+    return settings
+
+
+def checkpoint_selection(config: Config) -> Selection:
+    rule, fractions = config["trajectory_rule"], config["trajectory_fractions"]
+    if rule not in CHECKPOINT_RULES:
+        raise UserError(f"trajectory_rule: {rule!r} is none of {sorted(CHECKPOINT_RULES)}")
+    rising = isinstance(fractions, (list, tuple)) and fractions and sorted(fractions) == list(fractions)
+    if not rising or fractions[-1] != 1 or fractions[0] <= 0:
+        raise UserError(f"trajectory_fractions: {fractions!r} must rise from above 0 to 1, such as [0.25, 0.5, 0.75, 1.0]")
+    return Selection(rule, tuple(fractions), int(config["consistency_window"]))

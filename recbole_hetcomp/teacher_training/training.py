@@ -1,0 +1,139 @@
+"""Training one model with RecBole, recorded on the way: a teacher, from its Config to its trajectory."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.utils import init_seed
+
+from recbole_hetcomp.config.config import Config
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.registry import get_model
+from recbole_hetcomp.data.split import Split
+from recbole_hetcomp.teacher_training.cache import fingerprint, folder_of, kept
+from recbole_hetcomp.teacher_training.configs import checkpoint_selection, teacher_config
+from recbole_hetcomp.teacher_training.recorder import Recorder, Selection, Snapshots, recording_trainer
+from recbole_hetcomp.teachers.pool import Teacher
+from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, ranked_history, top_unobserved
+from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH, Trajectory
+from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from recbole_hetcomp.trainer.choice import get_trainer
+
+TRAJECTORY_SETTINGS = ("trajectory_depth", "trajectory_rule", "trajectory_fractions", "consistency_window")
+
+
+def kept_teacher(config: Config, split: Split, name: str) -> Teacher:
+    """The teacher `name`, loaded where it was trained before, else trained now and kept.
+
+    Raises:
+        UserError: it cannot be trained, teaches nothing, or what is kept of it cannot be read.
+    """
+    own = teacher_config(config, name)
+
+    def train(folder: Path) -> Mapping[str, Any]:
+        return _train_teacher(own, split, checkpoint_selection(config), config["trajectory_depth"], folder)
+
+    folder = kept(own, split.fingerprint, _shaped_by(config), train)
+    try:
+        trajectory = Trajectory.load(folder / "trajectory.safetensors")
+    except UserError as error:
+        raise UserError(f"{error}; delete the folder {str(folder)!r} to have {name} trained again") from error
+    if trajectory.dataset_fingerprint != split.fingerprint:
+        raise UserError(f"{str(folder)!r} holds a trajectory of another dataset; delete the folder")
+    silent = int((trajectory.items[-1, split.history.active_users, 0] == 0).sum())
+    if silent == len(split.history.active_users):
+        raise UserError(f"{name} scores all items alike for every user: it teaches nothing; leave it out")
+    if silent:
+        getLogger().info(f"{name}: no list for {silent} users, for whom it scores all items alike")
+    return Teacher(name, trajectory, load=lambda: load_model(own, split, folder / "model.pth"))
+
+
+def _shaped_by(config: Config) -> dict[str, Any]:
+    return {key: config[key] for key in TRAJECTORY_SETTINGS}
+
+
+def teacher_folder(config: Config, split: Split, name: str) -> Path:
+    """Where the teacher is kept, be it there or not."""
+    return folder_of(teacher_config(config, name), split.fingerprint, _shaped_by(config))
+
+
+def load_model(config: Config, split: Split, path: Path) -> Any:
+    """The model of `config` with the parameters kept in `path`, in evaluation mode."""
+    model = get_model(config.model)(config, copy.copy(split.train)).to(config["device"])
+    try:
+        state = load_checkpoint(path, map_location=config["device"])
+        model.load_state_dict(state["state_dict"])
+    except (OSError, RuntimeError, CheckpointError) as error:
+        folder = str(path.parent)
+        raise UserError(f"{error}; delete the folder {folder!r} to have {config.model} trained again") from error
+    model.load_other_parameter(state["other_parameter"])
+    return model.eval()
+
+
+def fit_recorded(config: Config, split: Split, snapshots: Snapshots | None, depth: int = 0) -> Recorder:
+    """Train the model of `config` with RecBole and leave it at its best epoch; its lists go into `snapshots`, if any.
+
+    Raises:
+        UserError: its loss or its scores become NaN.
+    """
+    init_seed(config["seed"], config["reproducibility"])
+    loaders = split.loaders(config)
+    model_class = get_model(config.model)
+    model = model_class(config, loaders.train._dataset).to(config["device"])
+    trainer = recording_trainer(get_trainer(model_class))(config, model)
+
+    def lists() -> torch.Tensor:
+        bar = "Snapshot" if config["show_progress"] else None
+        return top_unobserved(
+            model, split.history, depth, max_block_mb=config["max_block_mb"], progress=bar, opinions_alone=True
+        )
+
+    trainer.test_batch_size = min(trainer.test_batch_size, PAIRS_AT_ONCE)
+    trainer.record(snapshots, lists)
+    try:
+        trainer.fit(loaders.train, loaders.valid, saved=True, show_progress=config["show_progress"])
+        if snapshots is not None and trainer.best_epoch not in snapshots.epochs:  # it was never validated (eval_step: 0)
+            snapshots.take(trainer.best_epoch, float("nan"), lists())
+    except (FloatingPointError, ValueError) as error:
+        if not is_nan(error):
+            raise
+        raise UserError(f"{config.model} cannot be trained: {error}; lower its learning_rate or leave it out") from error
+    model.load_state_dict(trainer.best_state["state_dict"])
+    model.load_other_parameter(trainer.best_state["other_parameter"])
+    return trainer
+
+
+def is_nan(error: Exception) -> bool:
+    """Whether an error says that a loss or a score became NaN, as RecBole's Trainer and `top_unobserved` word it."""
+    return re.search(r"\bnan\b", str(error), re.IGNORECASE) is not None and not isinstance(error, UserError)
+
+
+def _train_teacher(config: Config, split: Split, selection: Selection, depth: int, folder: Path) -> dict[str, Any]:
+    """Train one teacher and write its files into `folder`; returns the record of it."""
+    snapshots = Snapshots(folder)
+    trainer = fit_recorded(config, split, snapshots, depth)
+    items, rank_std, chosen = selection.choose(snapshots, trainer.best_epoch)
+    trajectory = Trajectory(
+        items=items,
+        rank_std=rank_std,
+        observed=ranked_history(trainer.model, split.history, OBSERVED_DEPTH, max_block_mb=config["max_block_mb"]),
+        epochs=torch.tensor([snapshots.epochs[i] for i in chosen], dtype=torch.int32),
+        valid_scores=torch.tensor([snapshots.scores[i] for i in chosen], dtype=torch.float32),
+        teacher=config.model,
+        dataset_fingerprint=split.fingerprint,
+        config_fingerprint=fingerprint(config, {}),
+    )
+    trajectory.save(folder / "trajectory.safetensors")
+    save_checkpoint(folder / "model.pth", trainer.best_state)
+    snapshots.clear()
+    return {
+        "best_epoch": trainer.best_epoch,
+        "epochs": trajectory.epochs.tolist(),
+        "valid": trajectory.valid_scores.tolist(),
+    }

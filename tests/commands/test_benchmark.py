@@ -1,0 +1,186 @@
+"""Several models over several seeds: one split, one set of teachers, means and spreads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+
+from recbole_hetcomp.cli import main
+from recbole_hetcomp.commands import benchmark
+from recbole_hetcomp.commands.benchmark import benchmark_table, run_benchmark
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.teacher_training.configs import training_settings
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """What each training ran on: (model, seed, split_seed, fingerprint of the split)."""
+    seen = []
+    run = benchmark.run_on_split
+
+    def watch(config, split, *args, **settings):
+        seen.append((config.model, config["seed"], config["split_seed"], split.fingerprint))
+        return run(config, split, *args, **settings)
+
+    monkeypatch.setattr(benchmark, "run_on_split", watch)
+    return seen
+
+
+def trained(settings) -> list[str]:
+    return sorted(folder.name.split("-")[0] for folder in (Path(settings["checkpoint_dir"]) / "trained").iterdir())
+
+
+def test_all_seeds_share_the_split_and_the_teachers(settings, watched):
+    rows = run_benchmark(["HetCompStudent", "BPR"], "toy", config_dict=settings, seeds=3)
+    assert [row["model"] for row in rows] == ["HetCompStudent", "BPR"]
+    assert [name for name, *_ in watched] == ["HetCompStudent"] * 3 + ["BPR"] * 3
+    assert [seed for _, seed, *_ in watched] == [11, 12, 13] * 2
+    assert {tuple(rest) for _, _, *rest in watched} == {(11, watched[0][3])}
+    assert trained(settings) == ["BPR", "LightGCN"]
+    for row in rows:
+        assert row["seeds"] == [11, 12, 13]
+        assert len(row["recall@10"]) == len(row["train_seconds"]) == 3
+        assert len(set(row["ndcg@10"])) > 1  # else the seed would reach nothing
+
+
+def test_seeds_and_split_seed_may_be_given_on_the_command_line(settings, watched):
+    run_benchmark(["BPR"], "toy", config_dict=settings, seeds=2, arguments=["--seed=3", "--split_seed=5"])
+    assert [(seed, split) for _, seed, split, _ in watched] == [(3, 5), (4, 5)]
+
+
+def test_first_seed_gives_what_a_run_with_the_tuned_settings_gives(settings, make_config):
+    rows = run_benchmark(["BPR"], "toy", config_dict=settings, seeds=1)
+    tuned = training_settings(make_config("BPR"), "BPR")
+    assert tuned["weight_decay"] > 0
+    result = run_hetcomp("BPR", "toy", config_dict={**tuned, **settings}, arguments=())["test_result"]
+    assert {name: [value] for name, value in result.items()} == {name: rows[0][name] for name in result}
+
+
+def test_single_models_may_have_settings_of_their_own(settings):
+    own = {"model_config": {"MF": {"embedding_size": 2}}}
+    rows = run_benchmark(["BPR", "MF"], "toy", config_dict={**settings, **own}, seeds=1)
+    assert [row["params"] for row in rows] == [8 * (62 + 82), 2 * (62 + 82)]
+
+
+def test_results_are_saved_as_table_and_as_numbers(settings):
+    rows = run_benchmark(["BPR", "MF"], "toy", config_dict=settings, seeds=2)
+    folder = Path(settings["checkpoint_dir"])
+    content = json.loads((folder / "benchmark.json").read_text())
+    assert content["rows"] == rows
+    assert content["dataset"] == "toy"
+    lines = (folder / "benchmark.md").read_text().splitlines()
+    assert len(lines) == 4
+    for row, line in zip(rows, lines[2:]):
+        assert f"{mean(row['recall@5']):.4f} ± {stdev(row['recall@5']):.4f}" in line
+
+
+def test_what_was_measured_before_a_crash_is_kept(settings, monkeypatch):
+    run = benchmark.run_on_split
+
+    def crash(config, *args, **given):
+        if config.model == "BPR":
+            raise RuntimeError("the power went out")
+        return run(config, *args, **given)
+
+    monkeypatch.setattr(benchmark, "run_on_split", crash)
+    with pytest.raises(RuntimeError):
+        run_benchmark(["EASE", "Pop", "BPR"], "toy", config_dict=settings, seeds=1)
+    content = json.loads((Path(settings["checkpoint_dir"]) / "benchmark.json").read_text())
+    assert [row["model"] for row in content["rows"]] == ["EASE", "Pop"]
+    assert content["rows"][1]["p_values"]
+
+
+def test_what_has_been_measured_is_not_measured_again(settings, watched):
+    before = run_benchmark(["Pop", "BPR"], "toy", config_dict=settings, seeds=2)
+    assert len(watched) == 4
+    after = run_benchmark(["BPR", "EASE"], "toy", config_dict=settings, seeds=2)
+    assert [name for name, *_ in watched[4:]] == ["EASE"] * 2
+    assert {**after[0], "p_values": None} == {**before[1], "p_values": None}
+    again = run_benchmark(["Pop", "BPR"], "toy", config_dict=settings, seeds=2)
+    assert again == before
+    assert len(watched) == 6
+
+
+@pytest.mark.parametrize(
+    "changed", [{"learning_rate": 0.02}, {"seed": 12}, {"metrics": ["Recall", "NDCG", "Hit"]}, {"resume": False}]
+)
+def test_other_settings_are_measured_anew(settings, watched, changed):
+    for given in (settings, {**settings, **changed}):
+        run_benchmark(["BPR"], "toy", config_dict={**given, "split_seed": 1}, seeds=1)
+    assert len(watched) == 2
+
+
+def test_other_code_or_another_teachers_file_is_measured_anew(settings, watched, monkeypatch, tmp_path):
+    file = tmp_path / "teacher.csv"
+    file.write_text("user,item,rank\nu1,i2,1\nu2,i3,1\n")
+    ours = {**settings, "teachers": [str(file)], "without_distillation": False}
+    run_benchmark(["RRDStudent"], "toy", config_dict=ours, seeds=1)
+    file.write_text("user,item,rank\nu1,i3,1\nu2,i2,1\n")
+    run_benchmark(["RRDStudent"], "toy", config_dict=ours, seeds=1)
+    monkeypatch.setattr(benchmark, "code_fingerprint", lambda: "other")
+    run_benchmark(["RRDStudent"], "toy", config_dict=ours, seeds=1)
+    assert len(watched) == 3
+
+
+def test_table_marks_the_best_mean_and_shows_no_spread_of_one_seed():
+    costs = {
+        "params": 1234567,
+        "size_mb": 1.0,
+        "ms_per_1000_users": 2.0,
+        "train_seconds": [3.0],
+        "epochs": [2],
+        "p_values": {},
+    }
+    rows = [{"model": name, "recall@5": values, **costs} for name, values in (("A", [0.2]), ("B", [0.1, 0.5]))]
+    text = benchmark_table(rows)
+    assert text.splitlines()[2].split("|")[2].strip() == "0.2000"
+    assert f"**0.3000 ± {stdev([0.1, 0.5]):.4f}**" in text
+    assert "1,234,567" in text
+
+
+def test_a_difference_that_is_more_than_chance_has_a_star():
+    costs = {"params": 1, "size_mb": 1.0, "ms_per_1000_users": 2.0, "train_seconds": [3.0], "epochs": [2]}
+    rows = [
+        {"model": name, "recall@5": [value], "ndcg@5": [value], "p_values": p_values, **costs}
+        for name, value, p_values in (("A", 0.2, {}), ("B", 0.1, {"recall@5": 0.01, "ndcg@5": 0.2}))
+    ]
+    lines = benchmark_table(rows).splitlines()
+    assert [cell.strip() for cell in lines[3].split("|")[2:4]] == ["0.1000*", "0.1000"]
+    assert lines[-1].startswith("\\* differs from A")
+    assert "differs" not in benchmark_table(rows[:1])
+
+
+def test_models_are_compared_user_by_user(settings):
+    rows = run_benchmark(["EASE", "Pop", "BPR"], "toy", config_dict=settings, seeds=2)
+    assert rows[0]["p_values"] == {}
+    metrics = {f"{metric}@{k}" for metric in ("recall", "ndcg") for k in (5, 10)} & set(rows[0])
+    assert metrics
+    for row in rows[1:]:
+        assert metrics <= set(row["p_values"])
+        assert all(0 <= p <= 1 for p in row["p_values"].values())
+
+
+def test_a_wrong_model_is_found_before_any_training(settings, watched):
+    with pytest.raises(UserError, match="did you mean 'LightGCN'"):
+        run_benchmark(["BPR", "LightGNC"], "toy", config_dict=settings, seeds=1)
+    with pytest.raises(UserError, match="teachers"):
+        run_benchmark(["BPR", "HetCompStudent"], "toy", config_dict={**settings, "teachers": []}, seeds=1)
+    with pytest.raises(UserError, match="names one twice"):
+        run_benchmark(["BPR", "BPR"], "toy", config_dict=settings, seeds=1)
+    assert watched == []
+
+
+def test_command_line_runs_it(settings, watched):
+    flags = [f"--{key}={value}" for key, value in settings.items()]
+    assert main(["benchmark", "--models=BPR,MF", "--seeds=1", "--dataset=toy", *flags]) == 0
+    assert [name for name, *_ in watched] == ["BPR", "MF"]
+
+
+def test_kinds_of_models_that_need_other_datasets_are_refused(settings):
+    own = {"model_config": {"SASRec": {"train_neg_sample_args": None}}}
+    with pytest.raises(UserError, match="'SASRec' needs another kind of dataset than 'BPR'"):
+        run_benchmark(["BPR", "SASRec"], "toy", config_dict={**settings, **own}, seeds=1)

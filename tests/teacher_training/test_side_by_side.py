@@ -1,0 +1,28 @@
+"""What the worker processes say, and that one that fails does not stop the others."""
+
+from __future__ import annotations
+
+from logging import getLogger
+
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.teacher_training.side_by_side import _in_worker, side_by_side
+
+
+def say_and_fail() -> None:
+    getLogger().warning("epoch %d", 3)
+    getLogger("another").warning("slow")
+    raise UserError("its loss is NaN")
+
+
+def test_the_messages_of_a_job_begin_with_its_name_and_those_after_it_do_not(make_config, caplog) -> None:
+    error = _in_worker(make_config("HetCompStudent"), "50%s", say_and_fail)
+    getLogger().warning("afterwards")
+    assert caplog.messages[-3:] == ["[50%s] epoch 3", "[50%s] slow", "afterwards"]
+    assert str(error) == "its loss is NaN"
+
+
+def test_what_fails_is_told_by_name_in_the_order_of_the_jobs(make_config) -> None:
+    jobs = {"first": say_and_fail, "second": print, "third": say_and_fail}
+    failures = side_by_side(make_config("HetCompStudent"), jobs, workers=2)
+    assert {name: str(error) for name, error in failures.items()} == dict.fromkeys(["first", "third"], "its loss is NaN")
+    assert list(failures) == ["first", "third"]
