@@ -13,6 +13,8 @@ from torch import Tensor
 
 from recbole_hetcomp.knowledge.sorted_rows import in_sorted_row, sorted_rows
 
+ROWS_PER_BLOCK = 2**14  # rows of lists for which is drawn at once
+
 
 def gumbel(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Float32 of `shape`: standard Gumbel noise, on the device of `generator`."""
@@ -99,3 +101,31 @@ def draw_outside(
         if not len(empty):
             break
     return drawn.view(len(excluded), n)
+
+
+def draw_uninteresting(
+    lists: Tensor,
+    rows: Tensor,
+    n: int,
+    n_items: int,
+    generator: torch.Generator,
+    refused: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """[U, n] int64: for each of `rows` items drawn uniformly from outside its list, 0 in all other rows.
+
+    Args:
+        lists: [U, k] integer item ids, 0 = no item, on the CPU
+        rows: [B] int64
+        n: draws with replacement a row
+        n_items: item ids end before it
+        generator: on the CPU
+        refused: rows [m], items [m] -> bool [m], what else is not to be drawn, such as a user's training items
+    """
+    others = torch.zeros(len(lists), n, dtype=torch.int64)
+    for block in rows.split(ROWS_PER_BLOCK):
+
+        def also_refused(row: Tensor, items: Tensor, block: Tensor = block) -> Tensor:
+            return refused(block[row], items)
+
+        others[block] = draw_outside(lists[block], n, n_items, generator, refused=also_refused)
+    return others

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, pad
 
-from recbole_hetcomp.losses.exponential import exp_or_zero
+from recbole_hetcomp.losses.exponential import exp_or_zero, log_sum_exp
 
 
 def plackett_luce_loss(ranked_scores: Tensor, tail: Tensor, mask: Optional[Tensor] = None) -> Tensor:
@@ -36,6 +36,24 @@ def plackett_luce_loss(ranked_scores: Tensor, tail: Tensor, mask: Optional[Tenso
     floor = log_floor(ranked_scores)
     ranked = ranked_scores if mask is None else ranked_scores.masked_fill(~mask, floor)
     return _PlackettLuce.apply(ranked, tail.clamp(min=floor))
+
+
+def relaxed_ranking_loss(scores: Tensor, ranked: Tensor, others: Tensor) -> Tensor:
+    """How unlikely the student finds the order of some items, each above all of some others, whose order is open.
+
+    PL(s_1 .. s_n; log sum over j of exp(s'_j)). Source: DE-RRD, as above.
+
+    Args:
+        scores: [B, n + m] of the ranked items, then of the others
+        ranked: [B, n] integer ids, best first, 0 = none
+        others: [B, m] integer ids, 0 = none
+
+    Returns:
+        [B], natural log, >= 0
+    """
+    of_ranked, of_others = scores.split([ranked.size(1), others.size(1)], 1)
+    tail = log_sum_exp(of_others.masked_fill(others == 0, -torch.inf))
+    return plackett_luce_loss(of_ranked, tail, ranked > 0)
 
 
 class _PlackettLuce(torch.autograd.Function):

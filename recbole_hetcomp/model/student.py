@@ -5,73 +5,51 @@ A distillation method is a subclass with two or three methods; see docs/adding_a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from logging import getLogger
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AutoEncoderMixin, GeneralRecommender
-from recbole.utils import InputType
 from torch import Tensor, nn
 
-from recbole_hetcomp.config.errors import UserError, check_choices
-from recbole_hetcomp.config.registry import backbone_class
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.transfer import sent
 from recbole_hetcomp.losses.catalogue import Catalogue, Dense
+from recbole_hetcomp.losses.lookup import look_up
 from recbole_hetcomp.losses.sampling import Sampled, draw, popularity_proposal
 from recbole_hetcomp.losses.streaming import Vectors
 from recbole_hetcomp.model.backbone import HasHistories, HasVectors
 from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.distilled import EVALUATION_CACHES, Distilled
 from recbole_hetcomp.model.target_lists import TargetLists, check_target_lists
-from recbole_hetcomp.teachers.pool import Needs, TeacherPool
+from recbole_hetcomp.teachers.pool import TeacherPool
 from recbole_hetcomp.teachers.ranking import full_scores, top_unobserved
 
-# Where RecBole's graph models keep the embeddings of their last evaluation; stale as soon as a parameter changes.
-EVALUATION_CACHES = ("restore_user_e", "restore_item_e")
 
-
-class DistilledRecommender(GeneralRecommender):
-    """A backbone recommender with a distillation loss. Its saved state is the backbone's, so it needs no teacher to serve.
+class DistilledRecommender(Distilled, GeneralRecommender):
+    """Learns what to recommend: a general recommender as the backbone, and a loss over users and items.
 
     Without a base loss it trains on batches of users, each once an epoch; with one (or with `user_batches: False`) on
     RecBole's batches of interactions, and the distillation loss is taken over their unique users and items.
     """
 
-    input_type = InputType.PAIRWISE  # the Config puts the backbone's own in its place
-    needs = Needs()
-    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # settings that are one of several words
-
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
-        for kind in type(self).__mro__:
-            check_choices(config, vars(kind).get("choices", {}))
-        self.config = config
-        self.backbone = backbone_class(str(config["student"]))(config, dataset)
-        self.base_loss_weight = float(config["base_loss_weight"])
         self.user_batches = bool(config["user_batches"]) and not self.base_loss_weight  # a base loss needs interactions
         self.history = History.of(dataset)
-        self.distillation_weight = float(config["distillation_weight"])
         self.lists: TargetLists | None = None  # of methods that learn lists
-        self.auxiliary = nn.ModuleDict()  # what a method trains beside the student and the saved student does without
         check_target_lists(config, follow=self.follows_curriculum)
-        self.generator = torch.Generator().manual_seed(int(config["seed"]))  # of the method's own draws
 
     # ---- what a method adds -------------------------------------------------------------------------------------------
-
-    def learn_from(self, teachers: TeacherPool) -> None:
-        """Take from the teachers what the loss needs; once, before training."""
-        raise NotImplementedError
 
     def distillation_loss(self, batch: Batch) -> Tensor:
         """The loss [] over a batch, a mean over its users."""
         raise NotImplementedError
-
-    def on_epoch_start(self, epoch: int) -> None:
-        """Before each epoch, counted from 0: for what is drawn or ranked anew."""
 
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
         """After each validation; returns what the log should say of the method's state.
@@ -85,35 +63,29 @@ class DistilledRecommender(GeneralRecommender):
         self.lists.advance(student_topk, epoch)
         return self.lists.state_line(student_topk, self.history.active_users)
 
-    def finish_training(self) -> None:
-        """Leave what is served, and nothing else: at the end of training."""
-        self.auxiliary = nn.ModuleDict()
-
-    @property
-    def undecayed(self) -> list[nn.Parameter]:
-        """Those of `auxiliary` that `weight_decay` would pull away from where the loss wants them."""
-        return []
-
     @property
     def sums_over_users(self) -> bool:
         """Whether `distillation_loss` is a sum over the users of a batch instead; several processes add up their parts."""
         return False
 
+    # ---- what every method has ----------------------------------------------------------------------------------------
+
+    def loss_of(self, interaction: Interaction) -> Tensor:
+        return self.distillation_loss(self._batch(interaction))
+
+    def after_validation(self, score: float, epoch: int, ranking: Callable[[], Tensor]) -> str:
+        return self.on_validation(ranking(), epoch)
+
     @property
     def settled(self) -> bool:
-        """Whether early stopping may count; False while what is to be learnt still changes."""
         return self.lists is None or self.lists.settled
 
     def distillation_state(self) -> dict[str, Any]:
-        """All that changes during training and is no parameter: tensors and plain values, for an exact resume."""
         return {} if self.lists is None else {"lists": self.lists.state_dict()}
 
     def load_distillation_state(self, state: Mapping[str, Any]) -> None:
-        """Continue where `distillation_state` was taken."""
         if self.lists is not None:
             self.lists.load_state_dict(state["lists"])
-
-    # ---- what every method has ----------------------------------------------------------------------------------------
 
     @property
     def follows_curriculum(self) -> bool:
@@ -136,9 +108,9 @@ class DistilledRecommender(GeneralRecommender):
 
     def scores(self, users: Tensor) -> Tensor:
         """[B, n_items] the student's scores of all items for `users` [B], with gradients."""
-        self._forget_evaluation()
+        self.forget_evaluation()
         scores = full_scores(self.backbone, users)
-        self._forget_evaluation()  # what was kept hangs on this graph
+        self.forget_evaluation()  # what was kept hangs on this graph
         return scores
 
     def catalogue(self, users: Tensor) -> Catalogue:
@@ -161,8 +133,18 @@ class DistilledRecommender(GeneralRecommender):
         if isinstance(self.backbone, AutoEncoderMixin):  # it scores all items at once, or all of them for each pair
             return self.scores(users).gather(1, items.long())
         pairs = {self.USER_ID: users.repeat_interleave(items.size(1)), self.ITEM_ID: items.reshape(-1)}
-        self._forget_evaluation()
+        self.forget_evaluation()
         return self.backbone.predict(Interaction(pairs)).view(items.shape)
+
+    def scores_of_users(self, items: Tensor, users: Tensor) -> Tensor:
+        """[N, n] the student's scores of `users` [N, n] for `items` [N], both on the CPU, with gradients."""
+        pairs, of_pairs = users.reshape(-1), sent(items.repeat_interleave(users.size(1))[:, None], self.device)
+        distinct, place = pairs.unique(return_inverse=True)  # where a vector is dear, each is made once
+        vectors = self.vectors(sent(distinct, self.device))
+        if vectors is None:
+            return self.pair_scores(sent(pairs, self.device), of_pairs).view(users.shape)
+        of_users = look_up(vectors.users, sent(place, self.device))
+        return Vectors(of_users, vectors.items).listed(of_pairs).scores.view(users.shape)
 
     def embeddings(self, users: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(`users` [B], or all, as [B, d]; all items [I, d]) with gradients; of a graph model those its scores come from.
@@ -170,7 +152,7 @@ class DistilledRecommender(GeneralRecommender):
         Raises:
             UserError: the student has no vectors of both.
         """
-        self._forget_evaluation()
+        self.forget_evaluation()
         backbone = self.backbone
         if isinstance(backbone, HasHistories):
             made = backbone.vectors(torch.arange(self.n_users, device=self.device) if users is None else users)
@@ -198,8 +180,7 @@ class DistilledRecommender(GeneralRecommender):
 
     def check_trainable(self) -> None:
         """Raise a UserError where the scores do not depend on every parameter: no loss over them can train the model."""
-        if not self.base_loss_weight and not self.distillation_weight:
-            raise UserError("distillation_weight: 0 and base_loss_weight: 0 leave nothing to learn; raise one of them")
+        super().check_trainable()
         if self.follows_curriculum and not self.needs.trajectories:
             raise UserError(
                 f"curriculum: True, and {type(self).__name__} learns no lists that could follow one; leave it out"
@@ -219,43 +200,6 @@ class DistilledRecommender(GeneralRecommender):
         """(user field, users with training items) for batches of users; None where batches are of interactions."""
         return (self.USER_ID, self.history.active_users) if self.user_batches else None
 
-    def calculate_loss(self, interaction: Interaction) -> Tensor | tuple[Tensor, Tensor]:
-        """The distillation loss, and before it the weighted base loss where that has a weight.
-
-        Args:
-            interaction: a batch on any device. On the CPU its unique ids are found without waiting for the student's device
-        """
-        losses = []
-        if self.base_loss_weight:
-            base = self.backbone.calculate_loss(_on(self.device, interaction))
-            losses.append(self.base_loss_weight * (torch.stack(base).sum() if isinstance(base, tuple) else base))
-        if self.distillation_weight:
-            losses.append(self.distillation_weight * self.distillation_loss(self._batch(interaction)))
-        return losses[0] if len(losses) == 1 else (losses[0], losses[1])
-
-    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """As ever; what an evaluation of other parameters left behind is dropped."""
-        self._forget_evaluation()
-        return super().load_state_dict(*args, **kwargs)
-
-    def served_state(self) -> dict[str, Tensor]:
-        """The parameters of the saved student: the backbone's, as plain tables."""
-        return self.unfolded({name: value for name, value in self.state_dict().items() if not name.startswith("auxiliary.")})
-
-    def unfolded(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`state` with tables in place of what the method trains in their stead."""
-        return state
-
-    def load_served_state(self, state: Mapping[str, Tensor]) -> None:
-        """The backbone's parameters from `served_state`."""
-        self.load_state_dict({**self.state_dict(), **state})
-
-    def predict(self, interaction: Interaction) -> Tensor:
-        return self.backbone.predict(interaction)
-
-    def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        return self.backbone.full_sort_predict(interaction)
-
     def _batch(self, interaction: Interaction) -> Batch:
         users = interaction[self.USER_ID]
         if self.ITEM_ID not in interaction.columns:  # a batch of users, each there once
@@ -266,13 +210,3 @@ class DistilledRecommender(GeneralRecommender):
         elif self.config["LABEL_FIELD"] in interaction.columns:
             positives = items[interaction[self.config["LABEL_FIELD"]] > 0]
         return Batch(*(ids.unique().cpu() for ids in (users, items, positives))).to(self.device)
-
-    def _forget_evaluation(self) -> None:
-        for name in EVALUATION_CACHES:
-            if name in vars(self.backbone):
-                setattr(self.backbone, name, None)
-
-
-def _on(device: Any, interaction: Interaction) -> Interaction:
-    """As RecBole's `to`, which waits for the device where there is one."""
-    return Interaction({name: sent(values, device) for name, values in interaction.interaction.items()})

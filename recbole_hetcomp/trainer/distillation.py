@@ -45,13 +45,12 @@ class DistillationTrainer(Trainer):
             self.user_batches = EntityBatches(field, users, config["train_batch_size"], config["seed"])
 
     def _build_optimizer(self, **settings):  # type: ignore[no-untyped-def]
-        undecayed = {id(parameter) for parameter in self.model.undecayed}
-        if not undecayed:
+        groups = self.model.parameter_groups()
+        if not groups:
             return super()._build_optimizer(**settings)
-        groups: list[dict[str, Any]] = [{"params": []}, {"params": [], "weight_decay": 0.0}]
-        for parameter in self.model.parameters():
-            groups[id(parameter) in undecayed]["params"].append(parameter)
-        return super()._build_optimizer(params=groups, **settings)
+        deviating = {id(parameter) for group in groups for parameter in group["params"]}
+        others = [parameter for parameter in self.model.parameters() if id(parameter) not in deviating]
+        return super()._build_optimizer(params=[{"params": others}, *groups], **settings)
 
     def resume(self, path: Path) -> None:
         """Continue the training whose progress is in `path`, now or with the next epoch begun.
@@ -159,15 +158,21 @@ class DistillationTrainer(Trainer):
         score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
         epoch = self._epochs_trained()
         still_moving = not self.model.settled
-        block, bar = self.config["max_block_mb"], "Curriculum" if show_progress else None
-        users = parallel.share(self.model.history.active_users)
-        ranked = top_unobserved(self.model, self.model.history, RANKED, users=users, max_block_mb=block, progress=bar)
-        line = self.model.on_validation(parallel.total(ranked), epoch)  # whoever is not in the share has a row of 0
+        line = self.model.after_validation(float(score), epoch, lambda: self._ranking(show_progress))
         if line:
             self.logger.info(set_color("distillation", "green") + f" [{line}]")
         if still_moving:
             self.cur_step = -1  # RecBole counts this validation next: patience begins with the first settled one
         return score, result
+
+    def _ranking(self, show_progress: bool) -> Tensor:
+        """[U, RANKED] the student's best items outside the training items, each process having ranked its share of users."""
+        history, bar = self.model.history, "Curriculum" if show_progress else None
+        users = parallel.share(history.active_users)
+        ranked = top_unobserved(
+            self.model, history, RANKED, users=users, max_block_mb=self.config["max_block_mb"], progress=bar
+        )
+        return parallel.total(ranked)  # whoever is not in the share has a row of 0
 
     def _epochs_trained(self) -> int:
         """Epochs trained so far; RecBole records each epoch's loss before it validates."""

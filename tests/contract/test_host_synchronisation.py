@@ -25,7 +25,7 @@ from recbole_hetcomp.trainer.distillation import DistillationTrainer
 META = torch.device("meta")
 LOOK_INSIDE = {"linalg_matrix_exp", "linalg_solve", "_linalg_check_errors", "bincount", "_unique2", "masked_select"}
 # What methods keep on the CPU, to draw from it.
-KEPT_ON_HOST = {"on_host", "drawn", "item_lists", "interesting_users", "uninteresting_users", "lags", "neighbours"}
+KEPT_ON_HOST = {"on_host", "drawn", "item_lists", "drawn_users", "lags", "neighbours"}
 METHODS = {
     path.stem
     for path in properties_dir().glob("model/*.yaml")

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from recbole_hetcomp.knowledge.sampling import some_of
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.distilled_recommender.irrrdstudent import scores_of_users, some_of
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teachers.item_lists import top_users
 
@@ -58,9 +58,9 @@ def test_the_loss_equals_loops_over_users_and_over_their_items(student) -> None:
     users = model.history.active_users[:5]
     everybody = torch.arange(model.history.n_users)
     scores = model.scores(everybody).detach()
-    of_users = side(scores[users], model.interesting[users], model.uninteresting[users])
-    items = sorted({*model.interesting[users].flatten().tolist(), *model.uninteresting[users].flatten().tolist()} - {0})
-    of_items = side(scores.T[items], model.interesting_users[items], model.uninteresting_users[items])
+    of_users = side(scores[users], model.drawn[0][users], model.drawn[1][users])
+    items = sorted({*model.drawn[0][users].flatten().tolist(), *model.drawn[1][users].flatten().tolist()} - {0})
+    of_items = side(scores.T[items], model.drawn_users[0][items], model.drawn_users[1][items])
     assert model.distillation_loss(Batch(users, None)).item() == pytest.approx(of_users + 0.7 * of_items, rel=1e-9)
 
 
@@ -74,18 +74,18 @@ def test_without_sampling_the_items_are_the_users_lists(student) -> None:
 def test_an_item_draws_its_users_from_the_teachers_list_and_from_outside_list_and_history(student) -> None:
     model = student()
     teacher = student.teacher.scores(torch.arange(model.history.n_users))
-    first = model.interesting_users.clone()
+    first = model.drawn_users[0].clone()
     for item in range(1, model.n_items):
         fans = model.item_history.padded(torch.tensor([item]))[0].tolist()
         free = [user for user in model.history.active_users.tolist() if user not in fans]
         listed = [user for user in model.item_lists[item].tolist() if user]
         assert set(listed) <= set(free)
         assert teacher[listed, item].tolist() == sorted(teacher[free, item].tolist(), reverse=True)[:15]  # EASE has ties
-        places = [listed.index(user) for user in model.interesting_users[item].tolist()]
+        places = [listed.index(user) for user in model.drawn_users[0][item].tolist()]
         assert places == sorted(set(places))
-        assert set(model.uninteresting_users[item].tolist()) <= set(free) - set(listed)  # nobody without training
+        assert set(model.drawn_users[1][item].tolist()) <= set(free) - set(listed)  # nobody without training
     model.on_epoch_start(1)
-    assert not torch.equal(model.interesting_users, first)
+    assert not torch.equal(model.drawn_users[0], first)
 
 
 def test_items_a_batch_are_limited(student) -> None:
@@ -102,7 +102,7 @@ def test_items_a_batch_are_limited(student) -> None:
 def test_scores_from_the_item_side_are_the_students(student) -> None:
     model = student()
     items, users = torch.tensor([3, 1]), torch.tensor([[1, 2, 3], [7, 7, 0]])
-    torch.testing.assert_close(scores_of_users(model, items, users), model.scores(torch.arange(8)).T[items[:, None], users])
+    torch.testing.assert_close(model.scores_of_users(items, users), model.scores(torch.arange(8)).T[items[:, None], users])
 
 
 def overlap(model) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from recbole.data.dataset import Dataset
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_hetcomp.config.errors import UserError, close_matches
 from recbole_hetcomp.config.registry import get_model, known_models, properties_of
@@ -69,9 +69,8 @@ class CompositeStudent(DistilledRecommender):
     def settled(self) -> bool:
         return all(part.settled for part in self.parts.values())
 
-    @property
-    def undecayed(self) -> list[nn.Parameter]:
-        return [parameter for part in self.parts.values() for parameter in part.undecayed]
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [group for part in self.parts.values() for group in part.parameter_groups()]
 
     @property
     def sums_over_users(self) -> bool:

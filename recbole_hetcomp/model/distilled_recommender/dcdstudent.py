@@ -14,9 +14,8 @@ from torch import Tensor
 
 from recbole_hetcomp.data.transfer import sent
 from recbole_hetcomp.knowledge.sampling import draw_without_replacement, some_of
+from recbole_hetcomp.losses import relaxed_ranking_loss
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.distilled_recommender.irrrdstudent import scores_of_users, users_ranking_loss
-from recbole_hetcomp.model.distilled_recommender.rrdstudent import relaxed_ranking_loss
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.item_lists import top_users
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
@@ -85,7 +84,7 @@ class DCDStudent(DistilledRecommender):
         self.eval()
         self.lags = {"users": self._lags_of(self.current_lists.on_host, self._scores_of_items)}
         if self.config["item_weight"]:
-            self.lags["items"] = self._lags_of(self.item_lists, lambda items, users: scores_of_users(self, items, users))
+            self.lags["items"] = self._lags_of(self.item_lists, self.scores_of_users)
         self.train(was_training)
 
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
@@ -103,7 +102,9 @@ class DCDStudent(DistilledRecommender):
         if not self.config["item_weight"]:
             return of_users
         items = some_of(self.items_of(batch.on_host), self.config["items_per_batch"], self.generator)
-        of_items = users_ranking_loss(self, items, *self.corrections("items", self.item_lists, items))
+        ranked, others = self.corrections("items", self.item_lists, items)
+        scores = self.scores_of_users(items, torch.cat([ranked, others], 1))
+        of_items = relaxed_ranking_loss(scores, *(sent(part, self.device) for part in (ranked, others)))
         return of_users + self.config["item_weight"] * of_items.mean()
 
     def corrections(self, side: str, lists: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,41 +6,19 @@ https://arxiv.org/abs/2012.04357.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.embedding_student import EmbeddingStudent, Side, squared_distance
-from recbole_hetcomp.model.projectors import Experts, annealed, gumbel_softmax
+from recbole_hetcomp.model.embedding_student import squared_distance
+from recbole_hetcomp.model.expert_student import ExpertStudent
 
 
-class DEStudent(EmbeddingStudent):
+class DEStudent(ExpertStudent):
     """L = L_base + weight * (mean over users |t_u - sum_e z_e f_e(p_u)|^2 + the same over items).
 
-    z = softmax((log c + Gumbel noise) / temperature) with c = softmax(W t_u); the temperature falls from epoch to epoch.
+    z nearly chooses one expert f_e for each entity; see model/expert_student.py.
     """
-
-    epoch = 0
-
-    def auxiliary_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
-        return {name: Experts(width, target, self.config["n_experts"]) for name in ("user", "item")}
-
-    def on_epoch_start(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    @property
-    def temperature(self) -> float:
-        """Of the gate in this epoch."""
-        ends = self.config["gate_temperature"], self.config["gate_temperature_end"]
-        return annealed(*ends, self.epoch, self.config["annealing_epochs"])
-
-    def projected(self, side: Side) -> Tensor:
-        """[n, D]: the experts' mixture for the vectors of a side."""
-        experts: Experts = self.auxiliary[side.name]  # type: ignore[assignment]
-        weights = gumbel_softmax(experts.gate_logits(side.teacher), self.temperature, self.generator)
-        return experts(side.student, weights)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
         losses = [squared_distance(self.projected(side), side.teacher).mean() for side in self.sides(batch)]

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from recbole_hetcomp.losses.topology import entity_topology, group_topology
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.distilled_recommender.destudent import DEStudent
 from recbole_hetcomp.model.embedding_student import Side, squared_distance
+from recbole_hetcomp.model.expert_student import ExpertStudent
 from recbole_hetcomp.model.projectors import Experts
 
 
-class HTDStudent(DEStudent):
+class HTDStudent(ExpertStudent):
     """L = L_base + weight * (share * (entity + group topology) + (1 - share) * L_GA).
 
-    L_GA, which makes the groups, is the loss of the experts (see DEStudent), a mean over the batch's users and items; an
+    L_GA, which makes the groups, is the loss of the experts (model/expert_student.py), a mean over the batch's users and items; an
     entity's group is its likeliest expert, and users and items have groups of their own. The topologies are means over
     pairs; see losses/topology.py.
     """

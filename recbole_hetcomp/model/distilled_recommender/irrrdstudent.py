@@ -6,45 +6,20 @@ Source: Kang, Hwang, Kweon, Yu, "Item-side Ranking Regularized Distillation for 
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
 from recbole_hetcomp.data.transfer import sent
-from recbole_hetcomp.knowledge.sampling import draw_by_rank, some_of
-from recbole_hetcomp.losses.lookup import look_up
-from recbole_hetcomp.losses.streaming import Vectors
+from recbole_hetcomp.knowledge.sampling import draw_by_rank, draw_uninteresting, some_of
+from recbole_hetcomp.losses import plackett_luce_loss, relaxed_ranking_loss
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.distilled_recommender.rrdstudent import RRDStudent, draw_uninteresting, relaxed_ranking_loss
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.item_lists import by_item, top_users
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
 
 
-def scores_of_users(model: DistilledRecommender, items: Tensor, users: Tensor) -> Tensor:
-    """[N, n] the student's scores of `users` [N, n] for `items` [N], both on the CPU, with gradients.
-
-    `pair_scores` from the item side.
-    """
-
-    moved = partial(sent, device=model.device)
-    pairs, of_pairs = users.reshape(-1), moved(items.repeat_interleave(users.size(1))[:, None])
-    distinct, place = pairs.unique(return_inverse=True)  # where a vector is dear, each is made once
-    vectors = model.vectors(moved(distinct))
-    if vectors is None:
-        return model.pair_scores(moved(pairs), of_pairs).view(users.shape)
-    return Vectors(look_up(vectors.users, moved(place)), vectors.items).listed(of_pairs).scores.view(users.shape)
-
-
-def users_ranking_loss(model: DistilledRecommender, items: Tensor, ranked: Tensor, others: Tensor) -> Tensor:
-    """[N]: `relaxed_ranking_loss` for `items` [N] over users, `ranked` [N, n] above `others` [N, m], all ids on the CPU."""
-    scores = scores_of_users(model, items, torch.cat([ranked, others], 1))
-    return relaxed_ranking_loss(scores, *(sent(ids, model.device) for ids in (ranked, others)))
-
-
-class IRRRDStudent(RRDStudent):
+class IRRRDStudent(DistilledRecommender):
     """L = L_base + weight * (L_RRD + item_weight * mean over items of PL(scores of drawn top users; log-mass of others)).
 
     The items are those that the batch's users have drawn, `items_per_batch` of them at most. An item's list are the users
@@ -55,24 +30,32 @@ class IRRRDStudent(RRDStudent):
     needs = Needs(trajectories=True, scores=True)
 
     def learn_from(self, teachers: TeacherPool) -> None:
-        super().learn_from(teachers)
+        self.lists = self.target_lists(teachers, self.config["list_depth"])
         teacher = SingleTeacher.from_config(teachers, self.history, self.config)
         self.item_lists = top_users(teacher, self.history, self.config["item_list_depth"])  # [I, item_list_depth], CPU
         self.item_history = by_item(self.history)
-        # [I, n_interesting_users], [I, n_uninteresting_users] int64, on the CPU
-        self.interesting_users = self.uninteresting_users = torch.zeros(0)
+        # drawn each epoch, on the CPU: [U, n_interesting], [U, n_uninteresting] int64, and the same of each item's users
+        self.drawn, self.drawn_users = ((torch.zeros(0), torch.zeros(0)) for _ in range(2))
 
     def on_epoch_start(self, epoch: int) -> None:
-        super().on_epoch_start(epoch)
+        if self.config["sampled"]:
+            lists, users, n_others = self.current_lists.on_host, self.history.active_users, self.config["n_uninteresting"]
+            drawn = draw_by_rank(lists, self.config["n_interesting"], self.config["sampling_temperature"], self.generator)
+            others = draw_uninteresting(lists, users, n_others, self.n_items, self.generator, self.history.contains)
+            self.drawn = drawn, others
         temperature, n_others = self.config["item_sampling_temperature"], self.config["n_uninteresting_users"]
         drawn = draw_by_rank(self.item_lists, self.config["n_interesting_users"], temperature, self.generator)
-        items, trained = torch.arange(1, self.n_items), self.history.counts > 0
-        others = draw_uninteresting(self.item_lists, self.item_history, items, n_others, self.generator, trained)
-        self.interesting_users, self.uninteresting_users = drawn, others
+        items = torch.arange(1, self.n_items)
+        others = draw_uninteresting(self.item_lists, items, n_others, self.n_users, self.generator, self._not_to_be_drawn)
+        self.drawn_users = drawn, others
+
+    def _not_to_be_drawn(self, items: Tensor, users: Tensor) -> Tensor:
+        """bool: the users who have the item in training, and those without training."""
+        return self.item_history.contains(items, users) | (self.history.counts[users] == 0)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
         items = some_of(self.items_of(batch.on_host.users), self.config["items_per_batch"], self.generator)
-        return super().distillation_loss(batch) + self.config["item_weight"] * self.item_side_loss(items)
+        return self.user_side_loss(batch) + self.config["item_weight"] * self.item_side_loss(items)
 
     def items_of(self, users: Tensor) -> Tensor:
         """[N] int64, each once: what the user side draws on for `users` [B]; both on the CPU."""
@@ -82,7 +65,20 @@ class IRRRDStudent(RRDStudent):
             items = self.current_lists.on_host[users, : self.config["n_interesting"]].unique().long()
         return items[items > 0]
 
+    def user_side_loss(self, batch: Batch) -> Tensor:
+        """The mean over the batch's users of RRD's list loss."""
+        if self.config["sampled"]:
+            ranked, others = (sent(part[batch.on_host.users], self.device) for part in self.drawn)
+            scores = self.pair_scores(batch.users, torch.cat([ranked, others], 1))
+            return relaxed_ranking_loss(scores, ranked, others).mean()
+        ranked = self.current_lists.targets[batch.users, : self.config["n_interesting"]]
+        catalogue = self.catalogue(batch.users)
+        tail = catalogue.log_mass(torch.cat([self.history.padded(batch.users), ranked], 1))
+        return plackett_luce_loss(catalogue.listed(ranked).scores, tail, ranked > 0).mean()
+
     def item_side_loss(self, items: Tensor) -> Tensor:
         """The mean over `items` [N], on the CPU, of the list loss over their drawn users; 0 where there are none."""
-        losses = users_ranking_loss(self, items, self.interesting_users[items], self.uninteresting_users[items])
+        ranked, others = (part[items] for part in self.drawn_users)
+        scores = self.scores_of_users(items, torch.cat([ranked, others], 1))
+        losses = relaxed_ranking_loss(scores, *(sent(ids, self.device) for ids in (ranked, others)))
         return losses.sum() / max(len(items), 1)

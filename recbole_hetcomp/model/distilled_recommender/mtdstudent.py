@@ -6,7 +6,7 @@ https://arxiv.org/abs/2303.01130, compare with. How its weights are learned is n
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from recbole.data.dataset import Dataset
@@ -73,10 +73,11 @@ class MTDStudent(DistilledRecommender):
         weights = self._logits(users).detach().masked_fill(~heard, -torch.inf)[heard.any(1)].softmax(1).mean(0)
         return f"{line}, weights {' '.join(f'{weight:.3f}' for weight in weights.tolist())}"
 
-    @property
-    def undecayed(self) -> list[nn.Parameter]:
-        """The lists' weights: a gradient of a user's is so small that the decay would level them."""
-        return list(self.auxiliary["list_weights"].parameters()) if "list_weights" in self.auxiliary else []
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The lists' weights without decay: a gradient of a user's is so small that the decay would level them."""
+        if "list_weights" not in self.auxiliary:
+            return []
+        return [{"params": list(self.auxiliary["list_weights"].parameters()), "weight_decay": 0.0}]
 
     def _logits(self, users: Tensor) -> Tensor:
         """[B, M], or [1, M] where all users' are the same."""

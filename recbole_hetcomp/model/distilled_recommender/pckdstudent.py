@@ -17,12 +17,12 @@ from recbole_hetcomp.data.transfer import sent
 from recbole_hetcomp.knowledge.sampling import draw_by_rank
 from recbole_hetcomp.losses.soft_targets import soft_label_loss
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.distilled_recommender.destudent import DEStudent
-from recbole_hetcomp.model.embedding_student import Side
+from recbole_hetcomp.model.embedding_student import Side, squared_distance
+from recbole_hetcomp.model.expert_student import ExpertStudent
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
 
-class PCKDStudent(DEStudent):
+class PCKDStudent(ExpertStudent):
     """L = L_base + weight * (L_DE + consistency_weight * mean over users of C(u)).
 
     C compares scores before and after projection, s_ui and <f(p_u), g(q_i)>, of a few items of the teacher's list:
@@ -38,8 +38,8 @@ class PCKDStudent(DEStudent):
         self.lists = self.target_lists(teachers, self.config["list_depth"])
 
     def distillation_loss(self, batch: Batch) -> Tensor:
-        matching = super().distillation_loss(batch)
-        return matching + self.config["consistency_weight"] * self.consistency(batch.on_host.users).mean()
+        losses = [squared_distance(self.projected(side), side.teacher).mean() for side in self.sides(batch)]
+        return torch.stack(losses).sum() + self.config["consistency_weight"] * self.consistency(batch.on_host.users).mean()
 
     def consistency(self, users: Tensor) -> Tensor:
         """[B]: C(u) for `users` [B], on the CPU, over items drawn anew."""

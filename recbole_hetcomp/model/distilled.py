@@ -1,0 +1,158 @@
+"""The core of every distilled model: a backbone that RecBole could train alone, and a loss that takes teachers' knowledge.
+
+What a model predicts, a ranking or a click, is a subclass's; `student.py` has the one for rankings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import InputType
+from torch import Tensor, nn
+
+from recbole_hetcomp.config.errors import UserError, check_choices
+from recbole_hetcomp.config.registry import backbone_class
+from recbole_hetcomp.data.transfer import sent
+from recbole_hetcomp.teachers.pool import Needs, TeacherPool
+
+# Where RecBole's graph models keep the embeddings of their last evaluation; stale as soon as a parameter changes.
+EVALUATION_CACHES = ("restore_user_e", "restore_item_e")
+
+
+class Distilled(AbstractRecommender):
+    """A backbone with a distillation loss. Its saved state is the backbone's, so it needs no teacher to serve.
+
+    A subclass also derives from the RecBole class of its kind, such as GeneralRecommender, which follows in the order of
+    base classes.
+
+    Attributes:
+        backbone: the student
+        auxiliary: modules trained beside the student; the saved student does without them
+        base_loss_weight, distillation_weight: of the two parts of the loss
+        generator: of the method's own draws, on the CPU
+    """
+
+    input_type = InputType.PAIRWISE  # the Config puts the backbone's own in its place
+    needs: Needs = Needs()
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # settings that are one of several words
+
+    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(config, dataset)
+        for kind in type(self).__mro__:
+            check_choices(config, vars(kind).get("choices", {}))
+        self.config = config
+        self.backbone = backbone_class(str(config["student"]))(config, dataset)
+        self.base_loss_weight = float(config["base_loss_weight"])
+        self.distillation_weight = float(config["distillation_weight"])
+        self.auxiliary = nn.ModuleDict()
+        self.generator = torch.Generator().manual_seed(int(config["seed"]))
+
+    # ---- what a method adds -------------------------------------------------------------------------------------------
+
+    def learn_from(self, teachers: TeacherPool) -> None:
+        """Take from the teachers what the loss needs; once, before training."""
+        raise NotImplementedError
+
+    def loss_of(self, interaction: Interaction) -> Tensor:
+        """[]: the distillation loss of a RecBole batch, on any device."""
+        raise NotImplementedError
+
+    def on_epoch_start(self, epoch: int) -> None:
+        """Before each epoch, counted from 0: for what is drawn or ranked anew."""
+
+    def after_validation(self, score: float, epoch: int, ranking: Callable[[], Tensor]) -> str:
+        """After each validation; returns what the log should say of the method's state.
+
+        Args:
+            score: the validation metric
+            epoch: epochs trained
+            ranking: makes [U, RANKED], the student's best items outside the training items; dear, so asked for if needed
+        """
+        return ""
+
+    def finish_training(self) -> None:
+        """Leave what is served, and nothing else: at the end of training."""
+        self.auxiliary = nn.ModuleDict()
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """torch's groups for the parameters that one of the optimiser's settings, such as `weight_decay`, does not suit."""
+        return []
+
+    @property
+    def settled(self) -> bool:
+        """Whether early stopping may count; False while what is to be learnt still changes."""
+        return True
+
+    def distillation_state(self) -> dict[str, Any]:
+        """All that changes during training and is no parameter: tensors and plain values, for an exact resume."""
+        return {}
+
+    def load_distillation_state(self, state: Mapping[str, Any]) -> None:
+        """Continue where `distillation_state` was taken."""
+
+    # ---- what every method has ----------------------------------------------------------------------------------------
+
+    @property
+    def training_entities(self) -> tuple[str, Tensor] | None:
+        """(id field, ids) for batches of entities, each once an epoch; None where batches are of interactions."""
+        return None
+
+    def check_trainable(self) -> None:
+        """Raise a UserError where no loss could train the model."""
+        if not self.base_loss_weight and not self.distillation_weight:
+            raise UserError("distillation_weight: 0 and base_loss_weight: 0 leave nothing to learn; raise one of them")
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor | tuple[Tensor, Tensor]:
+        """The distillation loss, and before it the weighted base loss where that has a weight.
+
+        Args:
+            interaction: a batch on any device. On the CPU its unique ids are found without waiting for the student's device
+        """
+        losses = []
+        if self.base_loss_weight:
+            base = self.backbone.calculate_loss(_on(self.device, interaction))
+            losses.append(self.base_loss_weight * (torch.stack(base).sum() if isinstance(base, tuple) else base))
+        if self.distillation_weight:
+            losses.append(self.distillation_weight * self.loss_of(interaction))
+        return losses[0] if len(losses) == 1 else (losses[0], losses[1])
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        """[B]: the student's scores of a batch of pairs."""
+        return self.backbone.predict(interaction)
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """[B x n_items] or [B, n_items]: the student's scores of all items."""
+        return self.backbone.full_sort_predict(interaction)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As ever; what an evaluation of other parameters left behind is dropped."""
+        self.forget_evaluation()
+        return super().load_state_dict(*args, **kwargs)
+
+    def served_state(self) -> dict[str, Tensor]:
+        """The parameters of the saved student: the backbone's, as plain tables."""
+        return self.unfolded({name: value for name, value in self.state_dict().items() if not name.startswith("auxiliary.")})
+
+    def unfolded(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`state` with tables in place of what the method trains in their stead."""
+        return state
+
+    def load_served_state(self, state: Mapping[str, Tensor]) -> None:
+        """The backbone's parameters from `served_state`."""
+        self.load_state_dict({**self.state_dict(), **state})
+
+    def forget_evaluation(self) -> None:
+        """Drop what the backbone computed from parameters that may have changed since."""
+        for name in EVALUATION_CACHES:
+            if name in vars(self.backbone):
+                setattr(self.backbone, name, None)
+
+
+def _on(device: torch.device, interaction: Interaction) -> Interaction:
+    """As RecBole's `to`, which waits for the device where there is one."""
+    return Interaction({name: sent(values, device) for name, values in interaction.interaction.items()})

@@ -1,0 +1,41 @@
+"""A student whose vectors are mapped to the teacher's by experts, chosen entity by entity: what DE, PCKD and HTD share.
+
+Source: Kang, Hwang, Kweon, Yu, "DE-RRD: A Knowledge Distillation Framework for Recommender System", CIKM 2020,
+https://arxiv.org/abs/2012.04357.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from recbole_hetcomp.model.embedding_student import EmbeddingStudent, Side
+from recbole_hetcomp.model.projectors import Experts, annealed, gumbel_softmax
+
+
+class ExpertStudent(EmbeddingStudent):
+    """Projects a vector by sum_e z_e f_e(p), z = softmax((log c + Gumbel noise) / temperature), c = softmax(W t).
+
+    The temperature falls from epoch to epoch, so that z comes near a draw of one expert.
+    """
+
+    epoch = 0
+
+    def auxiliary_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
+        return {name: Experts(width, target, self.config["n_experts"]) for name in ("user", "item")}
+
+    def on_epoch_start(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    @property
+    def temperature(self) -> float:
+        """Of the gate in this epoch."""
+        ends = self.config["gate_temperature"], self.config["gate_temperature_end"]
+        return annealed(*ends, self.epoch, self.config["annealing_epochs"])
+
+    def projected(self, side: Side) -> Tensor:
+        """[n, D]: the experts' mixture for the vectors of a side."""
+        experts: Experts = self.auxiliary[side.name]  # type: ignore[assignment]
+        weights = gumbel_softmax(experts.gate_logits(side.teacher), self.temperature, self.generator)
+        return experts(side.student, weights)
