@@ -67,6 +67,13 @@ def test_each_package_imports_only_those_above_it(path):
         assert package(name) in {None, own, *ABOVE[own]} or name == "recbole_hetcomp", f"{path} imports {name}"
 
 
+@pytest.mark.parametrize("path", [path for path in MODULES if path.startswith("model/distilled_recommender/")])
+def test_a_method_imports_no_other_method(path):
+    """But for what is a sum of methods."""
+    for name in imports(MODULES[path]):
+        assert "distilled_recommender." not in name or name.endswith("compositestudent.CompositeStudent"), name
+
+
 @pytest.mark.parametrize("path", [path for path in MODULES if path.split("/")[0] in ("knowledge", "losses")])
 def test_the_papers_mathematics_needs_torch_numpy_and_scipy_alone(path):
     for name in imports(MODULES[path]):

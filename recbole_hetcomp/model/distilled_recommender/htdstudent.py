@@ -22,9 +22,9 @@ from recbole_hetcomp.model.projectors import Experts
 class HTDStudent(ExpertStudent):
     """L = L_base + weight * (share * (entity + group topology) + (1 - share) * L_GA).
 
-    L_GA, which makes the groups, is the loss of the experts (model/expert_student.py), a mean over the batch's users and items; an
-    entity's group is its likeliest expert, and users and items have groups of their own. The topologies are means over
-    pairs; see losses/topology.py.
+    L_GA, which makes the groups, is the loss of the experts (model/expert_student.py), a mean over the batch's users and
+    items. An entity's group is its likeliest expert; users and items have groups of their own. The topologies are means
+    over pairs; see losses/topology.py.
     """
 
     choices: ClassVar = {"group_topology": ("entities", "groups")}
