@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
+from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor
 
 from recbole_hetcomp.data.history import History
@@ -19,13 +20,13 @@ REPEATS = 3
 SAMPLE = 1000  # users that are ranked at most
 
 
-def n_parameters(model: Any) -> int:
+def n_parameters(model: AbstractRecommender) -> int:
     """Numbers that a model scores with: trainable parameters, and the matrices that RecBole keeps beside them (EASE's)."""
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return trained + sum(map(_numbers, (model.other_parameter() or {}).values()))
 
 
-def serving_bytes(model: Any) -> int:
+def serving_bytes(model: AbstractRecommender) -> int:
     """Bytes of all that a model needs to score: parameters, buffers, and the matrices that RecBole keeps beside them."""
     tensors = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     return tensors + sum(map(_bytes, (model.other_parameter() or {}).values()))
@@ -45,7 +46,7 @@ def _bytes(value: Any) -> int:
 
 
 @torch.no_grad()
-def ranking_milliseconds(model: Any, history: History, k: int = 50, *, max_block_mb: float = 64.0) -> float:
+def ranking_milliseconds(model: AbstractRecommender, history: History, k: int = 50, *, max_block_mb: float = 64.0) -> float:
     """Milliseconds to rank the whole catalogue for 1,000 users and keep the best k: a median of 3 after a warm-up."""
     users = history.active_users[:SAMPLE]
     model.eval()

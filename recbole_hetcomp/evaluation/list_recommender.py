@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from recbole.data.dataset import Dataset
@@ -12,6 +11,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.knowledge import ensemble_topk
 from recbole_hetcomp.teachers.ensemble import Ensemble
 from recbole_hetcomp.teachers.pool import TeacherPool
@@ -26,7 +26,7 @@ class ListRecommender(GeneralRecommender):
 
     input_type = InputType.PAIRWISE
 
-    def __init__(self, config: Any, dataset: Dataset, candidates: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, config: Config, dataset: Dataset, candidates: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
         super().__init__(config, dataset)
         self.candidates = candidates
         self.placeholder = nn.Parameter(torch.zeros(1))  # RecBole's Trainer wants something to optimise
@@ -48,7 +48,7 @@ class ListRecommender(GeneralRecommender):
         return scores.gather(1, interaction[self.ITEM_ID][:, None]).squeeze(1)
 
 
-def of_ensemble(config: Any, dataset: Dataset, pool: TeacherPool) -> ListRecommender:
+def of_ensemble(config: Config, dataset: Dataset, pool: TeacherPool) -> ListRecommender:
     """The ensemble of the pool's final lists, to their full depth.
 
     Evaluation masks validation items, which may eat into the items that have an importance; those beyond follow by rank.

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from recbole.evaluator import Evaluator
 from recbole.evaluator.base_metric import TopkMetric
 from scipy.stats import t as student_t
+
+from recbole_hetcomp.config.config import Config
 
 LEVEL = 0.05
 Users = Mapping[str, np.ndarray]  # metric -> [seeds, n_users]
@@ -26,7 +27,7 @@ class UserEvaluator(Evaluator):
             mean. Metrics that are no mean over users, such as AUC or ItemCoverage, are not there.
     """
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.users: dict[str, np.ndarray] = {}
         for metric in self.metric_class.values():

@@ -15,6 +15,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError, check_choices
 from recbole_hetcomp.config.registry import backbone_class
 from recbole_hetcomp.data.transfer import sent
@@ -41,7 +42,7 @@ class Distilled(AbstractRecommender):
     needs: Needs = Needs()
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # settings that are one of several words
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         for kind in type(self).__mro__:
             check_choices(config, vars(kind).get("choices", {}))

@@ -16,6 +16,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AutoEncoderMixin, GeneralRecommender
 from torch import Tensor, nn
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.transfer import sent
@@ -38,7 +39,7 @@ class DistilledRecommender(Distilled, GeneralRecommender):
     RecBole's batches of interactions, and the distillation loss is taken over their unique users and items.
     """
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.user_batches = bool(config["user_batches"]) and not self.base_loss_weight  # a base loss needs interactions
         self.history = History.of(dataset)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import set_color
 from torch import Tensor
 from tqdm import tqdm
@@ -17,7 +17,7 @@ GROUP = 16  # columns whose maximum stands for them
 PAIRS_AT_ONCE = 2**18  # (user, item) pairs scored at once for models that cannot score a user's whole row
 
 
-def full_scores(model: Any, users: Tensor) -> Tensor:
+def full_scores(model: AbstractRecommender, users: Tensor) -> Tensor:
     """[B, n_items] scores of all items for `users` [B], gradients included where they are enabled.
 
     Models without `full_sort_predict` (DMF, for one) are asked for every pair.
@@ -30,7 +30,7 @@ def full_scores(model: Any, users: Tensor) -> Tensor:
     return scores.view(len(users), -1).to(users.device)  # RecBole's EASE gives them on the CPU, wherever it is
 
 
-def scores_of(model: Any, users: Tensor, items: Tensor) -> Tensor:
+def scores_of(model: AbstractRecommender, users: Tensor, items: Tensor) -> Tensor:
     """[B, n] scores of `items` [B, n] for `users` [B]; of models that score pair by pair no other pair is computed."""
     users, items = users.to(model.device), items.to(model.device).long()
     try:
@@ -43,13 +43,13 @@ def scores_of(model: Any, users: Tensor, items: Tensor) -> Tensor:
         return _in_parts(model, pairs).view(items.shape)
 
 
-def _pairwise_scores(model: Any, users: Tensor) -> Tensor:
+def _pairwise_scores(model: AbstractRecommender, users: Tensor) -> Tensor:
     items = torch.arange(model.n_items, device=users.device)
     pairs = Interaction({model.USER_ID: users.repeat_interleave(len(items)), model.ITEM_ID: items.repeat(len(users))})
     return _in_parts(model, pairs)
 
 
-def _in_parts(model: Any, pairs: Interaction) -> Tensor:
+def _in_parts(model: AbstractRecommender, pairs: Interaction) -> Tensor:
     parts = [model.predict(pairs[start : start + PAIRS_AT_ONCE]) for start in range(0, len(pairs), PAIRS_AT_ONCE)]
     return torch.cat([part.reshape(-1) for part in parts])
 
@@ -62,7 +62,7 @@ def blocks(users: Tensor, n_items: int, max_block_mb: float) -> Iterator[Tensor]
 
 @torch.no_grad()
 def top_unobserved(
-    model: Any,
+    model: AbstractRecommender,
     history: History,
     k: int,
     *,
@@ -154,7 +154,7 @@ def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def ranked_history(model: Any, history: History, depth: int, *, max_block_mb: float = 64.0) -> Tensor:
+def ranked_history(model: AbstractRecommender, history: History, depth: int, *, max_block_mb: float = 64.0) -> Tensor:
     """[n_users, P] int32: each user's training items in the model's order, best first, 0-padded; P <= depth."""
     width = min(depth, int(history.counts.max()))
     ranked = torch.zeros(history.n_users, width, dtype=torch.int32)

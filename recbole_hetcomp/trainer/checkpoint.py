@@ -16,11 +16,12 @@ import types
 import uuid
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Union
 
 import torch
+from recbole.config import Config
 from torch import Tensor, nn
 
 from recbole_hetcomp.trainer.restricted import (
@@ -53,7 +54,9 @@ _DAMAGE = (
 )
 
 
-def load_checkpoint(path: PathLike, map_location: Any = "cpu", *, known: Iterable[type] = ()) -> dict[str, Any]:
+def load_checkpoint(
+    path: PathLike, map_location: torch.device | str = "cpu", *, known: Iterable[type] = ()
+) -> dict[str, Any]:
     """The content of a checkpoint of this package or of RecBole, as tensors, arrays and plain values.
 
     Args:
@@ -75,7 +78,9 @@ def load_checkpoint(path: PathLike, map_location: Any = "cpu", *, known: Iterabl
     return _checked(path, state)
 
 
-def load_recbole_checkpoint(path: PathLike, map_location: Any = "cpu", *, known: Iterable[type] = ()) -> dict[str, Any]:
+def load_recbole_checkpoint(
+    path: PathLike, map_location: torch.device | str = "cpu", *, known: Iterable[type] = ()
+) -> dict[str, Any]:
     """The content of a file that RecBole's Trainer saved; `config` comes back as `plain_config` gives it.
 
     Modules among `other_parameter` are left out: their weights are in `state_dict`, the model's constructor makes them.
@@ -121,7 +126,7 @@ def save_checkpoint(path: PathLike, state: Mapping[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def plain_config(config: Any) -> dict[str, Any]:
+def plain_config(config: Config) -> dict[str, Any]:
     """The settings of a RecBole Config in JSON types; `Config(config_dict=...)` makes the same settings from them.
 
     Enums become their names, devices strings, tuples lists. Left out are classes and what RecBole derives anew
@@ -145,13 +150,13 @@ def plain_state(model: nn.Module) -> dict[str, Any]:
     SLIMElastic keep arrays or sparse matrices there; each computes them in its constructor from the training set, as do
     ADMMSLIM and NCEPLRec with the ones they hold outside `other_parameter`.
     """
-    listing: Any = getattr(model, "other_parameter", dict)
-    other = listing()
+    listing: Callable[[], Mapping[str, object] | None] = getattr(model, "other_parameter", dict)
+    other = listing() or {}
     kept = {name: value for name, value in other.items() if _is_plain(value)}
     return {"state_dict": model.state_dict(), "other_parameter": kept}
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     try:
         _require_plain(value, "")
     except TypeError:
@@ -159,16 +164,16 @@ def _is_plain(value: Any) -> bool:
     return True
 
 
-def _require_plain(value: Any, where: str) -> None:
+def _require_plain(value: object, where: str) -> None:
     # exact types: numpy.float64 is a float to isinstance, and a numpy object to pickle
     if type(value) in (*SCALARS, Tensor, nn.Parameter):
         return
-    if type(value) in (dict, OrderedDict):
+    if isinstance(value, (dict, OrderedDict)) and type(value) in (dict, OrderedDict):
         for key, item in value.items():
             if type(key) not in (str, int):
                 raise TypeError(f"{where} has the key {key!r}; the keys of a checkpoint are str or int")
             _require_plain(item, f"{where}[{key!r}]")
-    elif type(value) in (list, tuple):
+    elif isinstance(value, (list, tuple)) and type(value) in (list, tuple):
         for index, item in enumerate(value):
             _require_plain(item, f"{where}[{index}]")
     else:
@@ -208,7 +213,7 @@ def _section(name: str, value: Any) -> Any:
     return rebuilt(value)
 
 
-def _checked(path: Path, state: Any) -> dict[str, Any]:
+def _checked(path: Path, state: object) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, not the dict of a checkpoint")
     config = state.get("config")

@@ -53,18 +53,18 @@ class Record:
     args: tuple[Any, ...] = ()
     state: Any = None
 
-    def __new__(cls, *args: Any, **_: Any) -> Record:
+    def __new__(cls, *args: object, **_: object) -> Record:
         record = object.__new__(cls)
         record.args = args
         return record
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         self.state = state
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: object, value: object) -> None:
         """Entries of a pickled dict subclass; nobody reads them."""
 
-    def append(self, value: Any) -> None:
+    def append(self, value: object) -> None:
         """Entries of a pickled list subclass; nobody reads them."""
 
 
@@ -76,7 +76,7 @@ def restricted_pickle(known: set[tuple[str, str]]) -> types.ModuleType:
     """
 
     class Unpickler(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> Any:
+        def find_class(self, module: str, name: str) -> object:
             if (module, name) == ("collections", "OrderedDict"):
                 return OrderedDict
             if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -94,7 +94,7 @@ def restricted_pickle(known: set[tuple[str, str]]) -> types.ModuleType:
     return reader
 
 
-def is_class_instance(value: Any) -> bool:
+def is_class_instance(value: object) -> bool:
     """Whether `value` was an object of RecBole, of this package or a torch module."""
     return isinstance(value, Record) and value.kind.startswith(RECORD_PACKAGES)
 
@@ -120,7 +120,7 @@ def rebuilt(value: Any, depth: int = 0) -> Any:
     raise CheckpointError(f"the file holds a {getattr(value, 'kind', type(value).__name__)} where data was expected")
 
 
-def as_json(value: Any, depth: int = 0) -> Any:
+def as_json(value: object, depth: int = 0) -> Any:
     """`value` in JSON types: enums by name, devices as text, tuples and sets as lists; the rest is left out."""
     if depth > MAX_DEPTH:
         raise CheckpointError("the settings are nested deeper than any Config's")
@@ -152,7 +152,7 @@ def _json_of_record(record: Record) -> Any:
     return _DROP
 
 
-def _dtype(record: Any, kinds: str = "biufcSU") -> np.dtype[Any]:
+def _dtype(record: Record, kinds: str = "biufcSU") -> np.dtype[Any]:
     """The dtype of a record, if it is one of `kinds`; byte order from the record's state."""
     spec = record.args[0]
     if record.kind != "numpy.dtype" or not re.fullmatch(rf"[{kinds}]\d+", spec):

@@ -17,6 +17,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.losses.lookup import Table, look_up
 
 
@@ -72,7 +73,7 @@ class CML(GeneralRecommender):
 
     input_type = InputType.PAIRWISE
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.margin = config["margin"]
         self.n_negatives = config["train_neg_sample_args"]["sample_num"]

@@ -13,6 +13,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.losses.lookup import Table
 from recbole_hetcomp.model.pairwise import PairwiseRecommender
 
@@ -24,7 +25,7 @@ class DL(PairwiseRecommender):
     which makes the scores of whole rows affordable. Trained by BPR when it learns alone.
     """
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         size, hidden = config["embedding_size"], list(config["mlp_hidden_size"])
         self.user_product, self.user_mlp = (Table(self.n_users, size) for _ in range(2))

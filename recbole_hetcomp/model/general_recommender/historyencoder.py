@@ -12,6 +12,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, logsigmoid
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.data.history import History
 from recbole_hetcomp.losses.lookup import Table
 from recbole_hetcomp.losses.streaming import Vectors
@@ -24,7 +25,7 @@ class HistoryEncoder(PairwiseRecommender):
     A user whom training has not seen is encoded like any other: `encode` takes histories.
     """
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         size, hidden = config["embedding_size"], config["hidden_size"]
         self.history = History.of(dataset)

@@ -17,6 +17,8 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
+from recbole_hetcomp.config.config import Config
+
 LOGITS_AT_ONCE = 2**24  # numbers held at once while all items are encoded for scoring (64 MiB)
 UNSEEN_COUNT = 0.5  # observations credited to an item without any, so that its log-prior is finite and the lowest
 
@@ -53,7 +55,7 @@ class ItemVAE(GeneralRecommender):
     n_updates: Tensor
     restored_items: Tensor | None
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.dropout_prob = config["dropout_prob"]
         self.anneal_cap = config["anneal_cap"]

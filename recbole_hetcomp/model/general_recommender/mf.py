@@ -11,6 +11,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.losses.lookup import Table
 from recbole_hetcomp.losses.streaming import Vectors
 from recbole_hetcomp.model.pairwise import PairwiseRecommender
@@ -23,7 +24,7 @@ class MF(PairwiseRecommender):
     whose scores begin near 0 begins with the uniform softmax.
     """
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.user_embedding = Table(self.n_users, config["embedding_size"])
         self.item_embedding = Table(self.n_items, config["embedding_size"])

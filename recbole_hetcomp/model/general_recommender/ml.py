@@ -11,6 +11,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.losses.streaming import Vectors, squared_distance_vectors
 from recbole_hetcomp.model.general_recommender.cml import CML, unit_ball
 
@@ -21,7 +22,7 @@ class ML(CML):
     Squared distances in the unit ball span [0, 4]: without the factor, a softmax over 25,000 items hardly separates them.
     """
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.score_scale = config["score_scale"]
 
