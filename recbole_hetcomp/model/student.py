@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from logging import getLogger
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from recbole.data.dataset import Dataset
@@ -17,8 +17,10 @@ from recbole.model.abstract_recommender import AutoEncoderMixin, GeneralRecommen
 from recbole.utils import InputType
 from torch import Tensor, nn
 
-from recbole_hetcomp.config.errors import UserError, check_choices
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import backbone_class
+from recbole_hetcomp.config.settings import check_settings
+from recbole_hetcomp.config.strict import StrictConfig
 from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.transfer import sent
 from recbole_hetcomp.losses.catalogue import Catalogue, Dense
@@ -43,13 +45,11 @@ class DistilledRecommender(GeneralRecommender):
 
     input_type = InputType.PAIRWISE  # the Config puts the backbone's own in its place
     needs = Needs()
-    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # settings that are one of several words
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
-        for kind in type(self).__mro__:
-            check_choices(config, vars(kind).get("choices", {}))
-        self.config = config
+        check_settings(config)
+        self.config = StrictConfig(config)
         self.backbone = backbone_class(str(config["student"]))(config, dataset)
         self.base_loss_weight = float(config["base_loss_weight"])
         self.user_batches = bool(config["user_batches"]) and not self.base_loss_weight  # a base loss needs interactions

@@ -6,8 +6,6 @@ https://arxiv.org/abs/2303.01130, compare with. How its weights are learned is n
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from recbole.data.dataset import Dataset
 from torch import Tensor, nn
@@ -32,7 +30,6 @@ class MTDStudent(DistilledRecommender):
     """
 
     needs = Needs(trajectories=True)
-    choices: ClassVar = {"list_weights": ("uniform", "global", "user")}
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
