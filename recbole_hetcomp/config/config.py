@@ -12,11 +12,14 @@ from typing import Any
 import yaml
 from recbole.config import Config as RecBoleConfig
 
+from recbole_hetcomp.config.declarations import Declaration, declarations_in
 from recbole_hetcomp.config.errors import UserError, close_matches
 from recbole_hetcomp.config.registry import (
+    RECBOLE,
     backbone_class,
     get_model,
     is_distilled,
+    own_properties_of,
     properties_dir,
     properties_of,
     settings_of_any_model,
@@ -105,20 +108,38 @@ class Config(RecBoleConfig):
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
+        for path in self._files(model_class):
+            self._update_internal_config_dict(str(path))
+
+    def _files(self, model_class: type) -> list[Path]:
+        """The yaml files that are read after RecBole's for this model, ours and a plug-in's; later wins."""
         own: list[Path | None] = [properties_dir() / "overall.yaml"]
         if is_distilled(model_class):
             distillation = properties_dir() / "distillation.yaml"
             student = self.external_config_dict.get("student") or self.read_yaml(distillation)["student"]
             own += [properties_of(str(student)), properties_dir() / "teacher" / f"{student}.yaml", distillation]
-        own.append(properties_dir() / "model" / f"{model}.yaml")
-        for path in own:
-            if path is not None and path.is_file():
-                self._update_internal_config_dict(str(path))
+        own.append(own_properties_of(model_class))
+        return [path for path in own if path is not None and path.is_file()]
 
     def _set_default_parameters(self) -> None:
         super()._set_default_parameters()
         if is_distilled(self.model_class):  # negatives are drawn for the backbone's own loss
             self.final_config_dict["MODEL_INPUT_TYPE"] = backbone_class(str(self.final_config_dict["student"])).input_type
+
+    def declarations(self) -> dict[str, Declaration]:
+        """What each setting of this model may be, by its name, as far as our yaml files, or a plug-in's, say it.
+
+        Where two files name one setting, a method's is believed before its student's, and these before what holds for all.
+        """
+        files = [properties_dir() / "recbole.yaml", properties_dir() / "teacher" / f"{self.model}.yaml"]
+        files += self._files(self.model_class)
+        ours = [path for path in files if path.is_file() and not path.is_relative_to(RECBOLE)]
+        return {key: declared for path in ours for key, declared in declarations_in(path).items()}
+
+    def part_files(self) -> list[Path]:
+        """The yaml files of the methods that a composite is made of, in the order in which it names them."""
+        methods = self["methods"] if isinstance(self["methods"], Mapping) else {}
+        return [path for path in (properties_of(f"{name}Student") for name in methods) if path is not None]
 
     def given(self, key: str) -> bool:
         """Whether the user set `key`, in a file, a dict or on the command line."""
@@ -128,9 +149,7 @@ class Config(RecBoleConfig):
         """Those of `keys`, by default of the keys given, that nothing reads, each with the nearest known one."""
         given = self.external_config_dict if keys is None else keys
         known = set(self.internal_config_dict) | READ_BY_RECBOLE | {key for keys in self.parameters.values() for key in keys}
-        methods = self["methods"] if isinstance(self["methods"], Mapping) else {}  # of a composite
-        for path in filter(None, (properties_of(f"{name}Student") for name in methods)):
-            known |= set(self.read_yaml(path))
+        known |= {key for path in self.part_files() for key in self.read_yaml(path)}
         return {key: close_matches(key, known) for key in given if key not in known}
 
     def warn_of_unknown_keys(self, part_of: str = "") -> list[str]:

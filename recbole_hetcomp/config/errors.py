@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
     """Bad input, found before any long work. The command line prints the sentence alone and exits with code 2."""
-
-
-def check_choices(settings: Any, choices: Mapping[str, Collection[str]]) -> None:
-    """Raise a UserError for the first of the settings whose value is none of its `choices`."""
-    for key, allowed in choices.items():
-        if settings[key] not in allowed:
-            raise UserError(f"{key}: {settings[key]!r} is none of {', '.join(allowed)}")
 
 
 def close_matches(name: str, known: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from recbole.utils import ModelType
 import recbole_hetcomp
 from recbole_hetcomp.config.errors import UserError, close_matches
 
+RECBOLE = Path(recbole.__file__).resolve().parent
 ENTRY_POINTS = "recbole_hetcomp.methods"
 KINDS = ("general", "context_aware", "sequential", "knowledge_aware")
 OURS = ("distilled_recommender", "general_recommender")
@@ -54,7 +56,7 @@ def get_model(name: str, setting: str = "model") -> type:
 def known_models() -> list[str]:
     """Names of all models that can be asked for, ours first."""
     ours = [path.stem for path in sorted(properties_dir().glob("model/*.yaml"))]
-    theirs = [path.stem for path in sorted((Path(recbole.__file__).parent / "properties" / "model").glob("*.yaml"))]
+    theirs = [path.stem for path in sorted((RECBOLE / "properties" / "model").glob("*.yaml"))]
     return list(dict.fromkeys([*ours, *(entry.name for entry in _plugins()), *theirs]))
 
 
@@ -84,17 +86,34 @@ def properties_dir() -> Path:
 
 
 def properties_of(model: str) -> Path | None:
-    """The yaml file with a model's settings, ours before RecBole's; None where neither has one."""
-    for folder in (properties_dir(), Path(recbole.__file__).parent / "properties"):
+    """The yaml file with a model's settings: ours, RecBole's or that of another package; None where there is none."""
+    for folder in (properties_dir(), RECBOLE / "properties"):
         if (folder / "model" / f"{model}.yaml").is_file():
             return folder / "model" / f"{model}.yaml"
-    return None
+    return next((own_properties_of(entry.load()) for entry in _plugins() if entry.name == model), None)
+
+
+def own_properties_of(model_class: type) -> Path | None:
+    """The yaml file of a model class that is not RecBole's: among ours, or beside the class in its package.
+
+    For `TopTenStudent` that is toptenstudent.yaml or TopTenStudent.yaml in the folder of the file that defines the class,
+    or properties/TopTenStudent.yaml there or in a folder above it, up to the top of its package.
+    """
+    name, module = model_class.__name__, model_class.__module__
+    places = [properties_dir() / "model" / f"{name}.yaml"]
+    source = getattr(sys.modules.get(module), "__file__", None)
+    if source is not None:
+        home = Path(source).resolve().parent
+        places += [home / f"{name.lower()}.yaml", home / f"{name}.yaml"]
+        places += [folder / "properties" / f"{name}.yaml" for folder in [home, *home.parents][: module.count(".") + 1]]
+    return next((path for path in places if path.is_file()), None)
 
 
 def settings_of_any_model() -> set[str]:
-    """Names of all settings in all yaml files, ours and RecBole's."""
-    folders = (properties_dir(), Path(recbole.__file__).parent / "properties")
-    lines = [line for folder in folders for path in folder.rglob("*.yaml") for line in path.read_text("utf-8").splitlines()]
+    """Names of all settings in all yaml files: ours, RecBole's and those of other packages' models."""
+    files = [path for folder in (properties_dir(), RECBOLE / "properties") for path in folder.rglob("*.yaml")]
+    files += filter(None, (properties_of(entry.name) for entry in _plugins()))
+    lines = [line for path in files for line in path.read_text("utf-8").splitlines()]
     return {line.partition(":")[0].strip() for line in lines if ":" in line}
 
 

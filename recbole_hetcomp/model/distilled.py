@@ -6,7 +6,7 @@ What a model predicts, a ranking or a click, is a subclass's; `student.py` has t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from recbole.data.dataset import Dataset
@@ -16,8 +16,10 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_hetcomp.config.config import Config
-from recbole_hetcomp.config.errors import UserError, check_choices
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import backbone_class
+from recbole_hetcomp.config.settings import check_settings
+from recbole_hetcomp.config.strict import StrictConfig
 from recbole_hetcomp.data.transfer import sent
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
@@ -40,13 +42,11 @@ class Distilled(AbstractRecommender):
 
     input_type = InputType.PAIRWISE  # the Config puts the backbone's own in its place
     needs: Needs = Needs()
-    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # settings that are one of several words
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
-        for kind in type(self).__mro__:
-            check_choices(config, vars(kind).get("choices", {}))
-        self.config = config
+        check_settings(config)
+        self.config = StrictConfig(config)
         self.backbone = backbone_class(str(config["student"]))(config, dataset)
         self.base_loss_weight = float(config["base_loss_weight"])
         self.distillation_weight = float(config["distillation_weight"])

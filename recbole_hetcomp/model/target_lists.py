@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.config.errors import UserError, check_choices
-from recbole_hetcomp.knowledge import RELEVANCES, RULES, Curriculum, discrepancy
-from recbole_hetcomp.teachers.ensemble import IMPORTANCES, Ensemble
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.knowledge import Curriculum, discrepancy
+from recbole_hetcomp.teachers.ensemble import Ensemble
 from recbole_hetcomp.teachers.pool import TeacherPool
 
-CURRICULA = (*RULES, "none")
 RANKED = 50  # items of the student that a method sees after a validation
 
 
@@ -116,9 +115,7 @@ class TargetLists:
 
 
 def check_target_lists(config: Any, *, follow: bool) -> None:
-    """Raise a UserError for settings of the lists that are out of range."""
-    choices = {"curriculum_rule": CURRICULA, "importance": tuple(IMPORTANCES), "discrepancy": RELEVANCES}
-    check_choices(config, choices)
+    """Raise a UserError for settings of the lists that do not go together."""
     if config["discrepancy_k"] > RANKED:
         raise UserError(
             f"discrepancy_k: {config['discrepancy_k']} is more than the {RANKED} items that are looked at; lower it"

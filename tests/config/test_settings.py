@@ -3,73 +3,67 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
+from recbole_hetcomp.testing import wrong_values
 
 from recbole_hetcomp.commands.pipeline import check
 from recbole_hetcomp.config import Config
+from recbole_hetcomp.config.declarations import declarations_in
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import properties_dir
-from recbole_hetcomp.config.settings import RANGES, check_settings
+from recbole_hetcomp.config.settings import check_settings
 
-BAD = {
-    "consistency_window": 0,
-    "n_targets": 1.5,
-    "n_observed": True,
-    "embedding_size": 0,
-    "trajectory_depth": 0,
-    "importance_cutoff": -1,
-    "importance_temperature": "x",
-    "max_block_mb": "x",
-    "score_clamp": 0,
-    "teacher_weighting": None,
-    "base_loss_weight": "x",
-    "fine_weights": ["a", "b"],
-    "trajectory_fractions": 0.5,
-    "teacher_config": 3,
-    "split_seed": "x",
-}
+FILES = [path for path in sorted(properties_dir().rglob("*.yaml")) if path.parent.name != "presets"]
+SETTINGS = [(path, key) for path in FILES for key in declarations_in(path)]
 
 
-@pytest.mark.parametrize("key", BAD)
-def test_a_value_out_of_range_is_one_sentence_with_setting_and_value(key: str) -> None:
-    with pytest.raises(UserError, match=f"^{key}: .* must be ") as caught:
-        check_settings({key: BAD[key]})
-    assert repr(BAD[key]) in str(caught.value)
+def model_of(path: Path) -> str:
+    """A model that a yaml file holds for."""
+    return path.stem if path.parent.name in ("model", "teacher") else "HetCompStudent"
 
 
-KINDS = {"int": (-1, 1.5, "x", True), "float": (-0.5, "x", True), "bool": ("x", 1)}  # what none of the kind takes
+@pytest.mark.parametrize(("path", "key"), SETTINGS, ids=lambda part: part if isinstance(part, str) else part.stem)
+def test_every_setting_refuses_what_it_cannot_be_in_one_sentence(make_config, path: Path, key: str) -> None:
+    config = make_config(model_of(path))
+    for value in wrong_values(declarations_in(path)[key].kind):
+        config[key] = value
+        with pytest.raises(UserError) as caught:
+            check_settings(config, "somewhere: ")
+        assert str(caught.value).startswith(f"somewhere: {key}: {value!r} ")
+        assert "\n" not in str(caught.value)
 
 
-def numbers_of_methods() -> list[tuple[str, str, str]]:
-    """(method, setting, kind) of every whole number, number and truth value in the methods' own yaml files."""
-    found = []
-    for path in sorted(properties_dir().glob("model/*Student.yaml")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            read = re.match(r"(\w+): (\S+) +# \((int|float|bool)\)", line)
-            if read and read[2] != "~":
-                found.append((path.stem, read[1], read[3]))
-    return found
-
-
-@pytest.mark.parametrize(("method", "key", "kind"), numbers_of_methods())
-def test_every_methods_numbers_are_checked_before_any_work(method: str, key: str, kind: str) -> None:
-    for value in KINDS[kind]:
-        if key in ("label_shift", "eval_step") and (value == -1 or value == -0.5 or value is True):
-            continue  # may be negative; RecBole's own may be True
-        with pytest.raises(UserError, match=f"^{key}: {re.escape(repr(value))} must be "):
-            check_settings({"distillation_weight": 1.0, key: value})
-
-
-@pytest.mark.parametrize("method", sorted({method for method, _, _ in numbers_of_methods()}))
-def test_the_defaults_of_every_method_are_in_range(make_config, method: str) -> None:
-    check_settings(make_config(method))
-
-
-def test_the_defaults_are_in_range_and_every_row_speaks_of_real_settings(make_config) -> None:
-    config = make_config("HetCompStudent")
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_default_is_what_its_setting_may_be(path: Path) -> None:
+    config = Config(model_of(path), "toy", config_dict={"data_path": "."}, arguments=())
     check_settings(config)
-    assert {key for _, _, keys in RANGES for key in keys} <= set(config.final_config_dict)
+    for key, default in config.read_yaml(path).items():
+        declarations_in(path)[key].check(default)
+
+
+def test_a_name_that_means_something_else_to_another_model_is_not_held_to_a_methods_words(make_config) -> None:
+    with pytest.raises(UserError, match="guide: 'map' is none of student, teacher"):
+        check_settings(make_config("CDStudent", guide="map"))
+    with pytest.raises(UserError, match="distance: 'norm' is none of cosine, squared"):
+        check_settings(make_config("FreqDStudent", distance="norm"))
+    for model in ("BPR", "EmbedDistillStudent", "RRDStudent"):
+        check_settings(make_config(model, distance="norm"))
+
+
+def test_a_composite_holds_what_is_given_for_its_parts_to_their_declarations(make_config) -> None:
+    methods = {"methods": {"CD": 1.0, "RRD": 1.0}}
+    check_settings(make_config("CompositeStudent", **methods, guide="teacher", n_interesting=3))
+    for given in ({"guide": "map"}, {"n_interesting": 0}):
+        (key,) = given
+        with pytest.raises(UserError, match=f"^{key}: "):
+            check_settings(make_config("CompositeStudent", **methods, **given))
+
+
+def test_a_students_own_settings_are_checked_beside_the_methods(make_config) -> None:
+    with pytest.raises(UserError, match="^score_scale: 0 must be a number above 0"):
+        check_settings(make_config("RRDStudent", student="ML", score_scale=0))
 
 
 @pytest.mark.parametrize(

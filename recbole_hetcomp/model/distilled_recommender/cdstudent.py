@@ -6,8 +6,6 @@ https://arxiv.org/abs/1911.05276.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from recbole.data.dataset import Dataset
 from torch import Tensor
@@ -32,7 +30,6 @@ class CDStudent(DistilledRecommender):
     """
 
     needs = Needs(trajectories=True, scores=True)
-    choices: ClassVar = {"guide": ("student", "teacher")}
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)

@@ -8,7 +8,7 @@ WWW 2023, compare with it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from recbole.data.dataset import Dataset
@@ -32,7 +32,6 @@ class CLDRDStudent(DistilledRecommender):
     """
 
     needs = Needs(trajectories=True)
-    choices: ClassVar = {"stage_rule": ("fixed", "plateau")}
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)

@@ -15,6 +15,7 @@ import torch
 from recbole.data.dataset import Dataset
 from torch import Tensor
 
+from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, close_matches
 from recbole_hetcomp.config.registry import get_model, known_models, properties_of
 from recbole_hetcomp.model.batch import Batch
@@ -32,18 +33,19 @@ class CompositeStudent(DistilledRecommender):
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
         with torch.random.fork_rng():  # each builds a student, which the shared one replaces
-            self.parts = {name: self._part(name, dataset) for name in _checked(config["methods"])}
+            self.parts = {name: self._part(config, name, dataset) for name in _checked(config["methods"])}
         if len({part.sums_over_users for part in self.parts.values()}) > 1:
             raise UserError("loss_reduction: 'sum' does not go with methods that take means; set loss_reduction: mean")
         needs = [part.needs for part in self.parts.values()]
         self.needs = Needs(*(any(getattr(one, name) for one in needs) for name in Needs.__dataclass_fields__))
 
-    def _part(self, name: str, dataset: Dataset) -> DistilledRecommender:
+    def _part(self, config: Config, name: str, dataset: Dataset) -> DistilledRecommender:
         method: Any = get_model(f"{name}Student")
         path = properties_of(f"{name}Student")
-        own = copy.copy(self.config)
-        defaults = self.config.read_yaml(path) if path is not None else {}
-        own.final_config_dict = {**self.config.final_config_dict, **defaults, **self.config.external_config_dict}
+        own = copy.copy(config)
+        own.model, own.model_class = f"{name}Student", method
+        defaults = config.read_yaml(path) if path is not None else {}
+        own.final_config_dict = {**config.final_config_dict, **defaults, **config.external_config_dict}
         part = method(own, dataset)
         part.backbone, part.history, part.generator = self.backbone, self.history, self.generator
         return part

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +42,6 @@ class EmbedDistillStudent(EmbeddingStudent):
     """
 
     needs = Needs(trajectories=True, scores=True)
-    choices: ClassVar = {"side": ("asymmetric", "symmetric"), "distance": ("norm", "squared")}
 
     def learn_from(self, teachers: TeacherPool) -> None:
         self.asymmetric = self.config["side"] == "asymmetric"

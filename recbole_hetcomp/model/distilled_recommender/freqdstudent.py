@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +29,6 @@ class FreqDStudent(EmbeddingStudent):
     H = share A + (1 - share) 1, with A the normalised graph of the nearest neighbours by common interactions, anew thinned
     out in every batch; dist is 1 - cosine, or the squared distance. Where the share is 0 that is FitNet.
     """
-
-    choices: ClassVar = {"distance": ("cosine", "squared")}
 
     def learn_from(self, teachers: TeacherPool) -> None:
         super().learn_from(teachers)

@@ -7,7 +7,7 @@ https://arxiv.org/abs/2303.01130. Dynamic knowledge construction (DKC) lives in 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from recbole.data.dataset import Dataset
@@ -31,7 +31,6 @@ class HetCompStudent(DistilledRecommender):
     """
 
     needs = Needs(trajectories=True)
-    choices: ClassVar = {"transfer": ("adaptive", "overall", "fine"), "loss_reduction": ("mean", "sum")}
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)

@@ -7,8 +7,6 @@ In the authors' code the student's group prototypes are cut off from the gradien
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -26,8 +24,6 @@ class HTDStudent(ExpertStudent):
     items. An entity's group is its likeliest expert; users and items have groups of their own. The topologies are means
     over pairs; see losses/topology.py.
     """
-
-    choices: ClassVar = {"group_topology": ("entities", "groups")}
 
     def groups(self, side: Side) -> Tensor:
         """[n] int64: the group of each row; those of the items are counted on from those of the users."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar
 
 import torch
 from recbole.data.dataset import Dataset
@@ -36,7 +35,6 @@ class KDCEStudent(DistilledRecommender):
     """
 
     needs = Needs(trajectories=True, scores=True)
-    choices: ClassVar = {"guide": ("student", "teacher", "catalogue")}
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
@@ -45,8 +43,6 @@ class KDCEStudent(DistilledRecommender):
         self.soft = torch.zeros(0)  # [U, K] float32, or [U, K + 1] with the rest: the teacher's scores / temperature
         if self.guide == "student" and self.follows_curriculum:
             raise UserError("guide: 'student' learns no list of the teachers; set curriculum: False, or guide: teacher")
-        if config["rest_mass"] is not None and not 0 <= config["rest_mass"] < 1:
-            raise UserError(f"rest_mass: {config['rest_mass']!r} must be nothing or a number from 0 to below 1")
 
     def learn_from(self, teachers: TeacherPool) -> None:
         config = self.config

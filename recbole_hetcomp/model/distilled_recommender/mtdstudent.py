@@ -6,7 +6,7 @@ https://arxiv.org/abs/2303.01130, compare with. How its weights are learned is n
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from recbole.data.dataset import Dataset
@@ -32,7 +32,6 @@ class MTDStudent(DistilledRecommender):
     """
 
     needs = Needs(trajectories=True)
-    choices: ClassVar = {"list_weights": ("uniform", "global", "user")}
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)

@@ -7,7 +7,6 @@ https://arxiv.org/abs/2311.04549.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -31,7 +30,6 @@ class PCKDStudent(ExpertStudent):
     """
 
     needs = Needs(trajectories=True, scores=True)
-    choices: ClassVar = {"consistency_form": ("list", "pair")}
 
     def learn_from(self, teachers: TeacherPool) -> None:
         super().learn_from(teachers)
