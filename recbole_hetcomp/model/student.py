@@ -26,6 +26,7 @@ from recbole_hetcomp.losses.sampling import Sampled, draw, popularity_proposal
 from recbole_hetcomp.losses.streaming import Vectors
 from recbole_hetcomp.model.backbone import HasHistories, HasVectors
 from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.buffers import unchanged_buffers
 from recbole_hetcomp.model.target_lists import TargetLists, check_target_lists
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.ranking import full_scores, top_unobserved
@@ -44,6 +45,8 @@ class DistilledRecommender(GeneralRecommender):
     input_type = InputType.PAIRWISE  # the Config puts the backbone's own in its place
     needs = Needs()
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # settings that are one of several words
+    # Whether a user's part of the loss is the same in every batch; False: users are paired, or items, or draws, of a batch count
+    user_by_user: ClassVar[bool] = True
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
         super().__init__(config, dataset)
@@ -98,6 +101,11 @@ class DistilledRecommender(GeneralRecommender):
     def sums_over_users(self) -> bool:
         """Whether `distillation_loss` is a sum over the users of a batch instead; several processes add up their parts."""
         return False
+
+    @classmethod
+    def not_user_by_user(cls, config: Any) -> list[str]:
+        """The methods of a run of `config` whose loss over a batch is more than its users' parts: these cannot be split."""
+        return [] if cls.user_by_user else [cls.__name__]
 
     @property
     def settled(self) -> bool:
@@ -205,7 +213,7 @@ class DistilledRecommender(GeneralRecommender):
                 f"curriculum: True, and {type(self).__name__} learns no lists that could follow one; leave it out"
             )
         name = type(self.backbone).__name__
-        with torch.random.fork_rng(), torch.enable_grad():
+        with torch.random.fork_rng(), torch.enable_grad(), unchanged_buffers(self.backbone):
             scores = self.scores(self.history.active_users[:8])
             parameters = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
             gradients = torch.autograd.grad(scores.sum(), parameters, allow_unused=True) if scores.requires_grad else [None]

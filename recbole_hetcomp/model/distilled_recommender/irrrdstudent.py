@@ -53,6 +53,7 @@ class IRRRDStudent(RRDStudent):
     """
 
     needs = Needs(trajectories=True, scores=True)
+    user_by_user = False  # a mean over the batch's items as well
 
     def learn_from(self, teachers: TeacherPool) -> None:
         super().learn_from(teachers)
