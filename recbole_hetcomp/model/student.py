@@ -45,7 +45,7 @@ class DistilledRecommender(GeneralRecommender):
     input_type = InputType.PAIRWISE  # the Config puts the backbone's own in its place
     needs = Needs()
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # settings that are one of several words
-    # Whether a user's part of the loss is the same in every batch; False: users are paired, or items, or draws, of a batch count
+    # Whether a user's part of the loss is the same in every batch: users are not paired, nothing is drawn for the batch.
     user_by_user: ClassVar[bool] = True
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
