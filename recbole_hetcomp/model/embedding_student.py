@@ -37,6 +37,7 @@ class EmbeddingStudent(DistilledRecommender):
     """Takes vectors from one teacher, or spectral factors of several; a subclass says what is learnt of them."""
 
     needs = Needs(scores=True)
+    user_by_user = False  # the loss takes items too, which are drawn for the batch
 
     def learn_from(self, teachers: TeacherPool) -> None:
         teacher = SingleTeacher.from_config(teachers, self.history, self.config)

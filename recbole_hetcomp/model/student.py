@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from logging import getLogger
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from recbole.data.dataset import Dataset
@@ -26,6 +26,7 @@ from recbole_hetcomp.losses.sampling import Sampled, draw, popularity_proposal
 from recbole_hetcomp.losses.streaming import Vectors
 from recbole_hetcomp.model.backbone import HasHistories, HasVectors
 from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.buffers import unchanged_buffers
 from recbole_hetcomp.model.distilled import EVALUATION_CACHES, Distilled
 from recbole_hetcomp.model.target_lists import TargetLists, check_target_lists
 from recbole_hetcomp.teachers.pool import TeacherPool
@@ -38,6 +39,9 @@ class DistilledRecommender(Distilled, GeneralRecommender):
     Without a base loss it trains on batches of users, each once an epoch; with one (or with `user_batches: False`) on
     RecBole's batches of interactions, and the distillation loss is taken over their unique users and items.
     """
+
+    # Whether a user's part of the loss is the same in every batch: users are not paired, nothing is drawn for the batch.
+    user_by_user: ClassVar[bool] = True
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
@@ -68,6 +72,11 @@ class DistilledRecommender(Distilled, GeneralRecommender):
     def sums_over_users(self) -> bool:
         """Whether `distillation_loss` is a sum over the users of a batch instead; several processes add up their parts."""
         return False
+
+    @classmethod
+    def not_user_by_user(cls, config: Config) -> list[str]:
+        """The methods of a run of `config` whose loss over a batch is more than its users' parts: these cannot be split."""
+        return [] if cls.user_by_user else [cls.__name__]
 
     # ---- what every method has ----------------------------------------------------------------------------------------
 
@@ -187,7 +196,7 @@ class DistilledRecommender(Distilled, GeneralRecommender):
                 f"curriculum: True, and {type(self).__name__} learns no lists that could follow one; leave it out"
             )
         name = type(self.backbone).__name__
-        with torch.random.fork_rng(), torch.enable_grad():
+        with torch.random.fork_rng(), torch.enable_grad(), unchanged_buffers(self.backbone):
             scores = self.scores(self.history.active_users[:8])
             parameters = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
             gradients = torch.autograd.grad(scores.sum(), parameters, allow_unused=True) if scores.requires_grad else [None]

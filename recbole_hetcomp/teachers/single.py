@@ -21,10 +21,13 @@ CONSTANT = 16  # roundings of the mean: less spread is none
 class SingleTeacher:
     """A pool as one teacher.
 
-    One teacher is itself. Of several, a user's scores are standardised, teacher by teacher, and averaged with the teachers'
-    weights: their scales have nothing in common. Mean and deviation are those of the items that the user has not in
-    training, since a teacher may score the training items far above all others, and these are never recommended. A teacher
-    who scores all of them alike says nothing of the user, and the others' weights make up the whole.
+    What is divided by a temperature are standardised scores: of each teacher, user by user, then averaged with the teachers'
+    weights. Teachers' scales have nothing in common, so a temperature means the same for any teacher and any number of them.
+    Mean and deviation are those of the items that the user has not in training, since a teacher may score the training
+    items far above all others, and these are never recommended. A teacher who scores all of them alike says nothing of the
+    user, and the others' weights make up the whole.
+
+    Where order and inner products alone count, in item lists and vectors, one teacher's scores stay its own.
 
     Args:
         pool: teachers that are models, not lists alone
@@ -47,14 +50,24 @@ class SingleTeacher:
 
     @torch.no_grad()
     def scores(self, users: Tensor) -> Tensor:
-        """[B, n_items] float32 for `users` [B]; the padding item's column means nothing."""
+        """[B, n_items] float32 of `users` [B]: one teacher's own, several teachers' `standardised`; column 0 means nothing."""
+        if len(self.pool) > 1:
+            return self.standardised(users)
         with torch.random.fork_rng():  # a model that is built at first use draws numbers, in the midst of a training
+            return self.pool.teachers[0].scores(users).float()
+
+    @torch.no_grad()
+    def standardised(self, users: Tensor) -> Tensor:
+        """[B, n_items] float32: the teachers' mean score for `users` [B], each teacher's of mean 0 and deviation 1 over what
+        a user has not in training; column 0 means nothing.
+        """
+        with torch.random.fork_rng():
             rows = [teacher.scores(users).float() for teacher in self.pool.teachers]
             return self._together(rows, self._moments_of(users, rows))
 
     @torch.no_grad()
-    def scores_of(self, items: Tensor) -> Tensor:
-        """[U, n] float32 on the CPU: the scores of each user's `items` [U, n], a block of users at a time; 0 for id 0."""
+    def standardised_of(self, items: Tensor) -> Tensor:
+        """[U, n] float32 on the CPU: each user's `items` [U, n] `standardised`, a block of users at a time; 0 for id 0."""
         found = torch.zeros(items.shape)
         with torch.random.fork_rng():
             for users in self._blocks(items.size(0)):
@@ -63,9 +76,7 @@ class SingleTeacher:
         return found.masked_fill(items.cpu() == 0, 0.0)
 
     def _together(self, scores: Sequence[Tensor], of_users: Sequence[Tensor] | Tensor) -> Tensor:
-        """[B, n] float32: one teacher's scores as they are; several teachers' standardised by `moments` and averaged."""
-        if len(scores) == 1:
-            return scores[0]
+        """[B, n] float32: the teachers' scores standardised by `moments`, and averaged."""
         total, heard = torch.zeros_like(scores[0]), torch.zeros_like(scores[0][:, :1])
         for weight, of_teacher, (mean, deviation) in zip(self.weights.tolist(), scores, of_users):
             total.addcmul_(of_teacher - mean[:, None], (weight / deviation)[:, None])
@@ -76,18 +87,15 @@ class SingleTeacher:
     def _moments(self) -> Tensor:
         """[X, 2, U] float32 on the CPU: the `moments` of each teacher's scores, for when a few items are asked for."""
         found = torch.ones(len(self.pool), 2, self.pool.n_users)
-        if len(self.pool) > 1:
-            for users in self._blocks(self.pool.n_users):
-                known = users.clamp(min=1)
-                rows = (teacher.scores(known).float() for teacher in self.pool.teachers)
-                for of_teacher, of_users in zip(found, self._moments_of(known, rows)):
-                    of_teacher[:, users] = of_users.cpu()
+        for users in self._blocks(self.pool.n_users):
+            known = users.clamp(min=1)
+            rows = (teacher.scores(known).float() for teacher in self.pool.teachers)
+            for of_teacher, of_users in zip(found, self._moments_of(known, rows)):
+                of_teacher[:, users] = of_users.cpu()
         return found
 
     def _moments_of(self, users: Tensor, rows: Iterable[Tensor]) -> list[Tensor]:
-        """The `moments` of each teacher's `rows` [B, n_items] for `users` [B]; nothing of a teacher that is alone."""
-        if len(self.pool) == 1:
-            return []
+        """The `moments` of each teacher's `rows` [B, n_items] for `users` [B]."""
         observed = self.history.padded(users.cpu())
         return [moments(row, observed.to(row.device)) for row in rows]
 

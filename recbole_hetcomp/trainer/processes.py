@@ -71,6 +71,12 @@ class Processes:
                     f"{key}: {config[key]!r} trains on batches of interactions, which several processes cannot share; "
                     f"use --nproc=1, or --{key}={wanted}"
                 )
+        not_shared = config.model_class.not_user_by_user(config)
+        if not_shared:
+            raise UserError(
+                f"nproc: the loss of {' and '.join(not_shared)} over a batch is more than its users' parts, so several "
+                "processes would train another student than one; use --nproc=1"
+            )
         if config["device"].type == "cuda" and torch.cuda.device_count() < self.nproc:
             raise UserError(
                 f"gpu_id: {config['gpu_id']!r} gives {torch.cuda.device_count()} GPU(s) to {self.nproc} processes; name "

@@ -52,6 +52,33 @@ def from_scores(make_model, list_pool) -> Callable[..., tuple[Any, Tensor]]:
 
 
 @pytest.fixture
+def z_scores() -> Callable[[Any, int, Tensor], Tensor]:
+    """`z_scores(model, user, row)`: [n_items] float64, of mean 0 and deviation 1 over what the user has not in training."""
+
+    def standardise(model: Any, user: int, row: Tensor) -> Tensor:
+        trained = {0, *model.history.padded(torch.tensor([user]))[0].tolist()}
+        left = row.double()[[item for item in range(model.n_items) if item not in trained]]
+        return (row.double() - left.mean()) / left.std()
+
+    return standardise
+
+
+@pytest.fixture
+def standardise_own_scores(z_scores) -> Callable[[Any], None]:
+    """`standardise_own_scores(model)`: scales the user vectors of an MF such that its scores have deviation 1, as above."""
+
+    def scale(model: Any) -> None:
+        with torch.no_grad():
+            table = model.backbone.user_embedding.weight
+            rows = model.scores(torch.arange(model.n_users))
+            for user in model.history.active_users.tolist():
+                zs = z_scores(model, user, rows[user])
+                table[user] *= ((zs[1] - zs[2]) / (rows[user, 1] - rows[user, 2]).double()).float()
+
+    return scale
+
+
+@pytest.fixture
 def learnt(make_model, trained_pool) -> Callable[..., Any]:
     """`learnt(name, *teachers, **settings)`: a student of four numbers a vector that has learnt from teachers (BPR)."""
 

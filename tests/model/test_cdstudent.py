@@ -24,15 +24,15 @@ def student(from_scores):
 
 
 @pytest.mark.parametrize("guide", ["student", "teacher"])
-def test_the_loss_equals_a_loop(student, guide) -> None:
+def test_the_loss_equals_a_loop(student, z_scores, guide) -> None:
     model, table = student(guide=guide)
     users = model.history.active_users[:12]
     total = 0.0
     for user, scores in zip(users.tolist(), model.scores(users).double().tolist()):
-        items = model.items[user].tolist()
+        items, teacher = model.items[user].tolist(), z_scores(model, user, table[user])
         assert len({*items} - {0}) == 6
         for item in items:
-            label, found = (1 / (1 + math.exp(-x)) for x in ((float(table[user, item]) + 0.3) / 2.0, scores[item]))
+            label, found = (1 / (1 + math.exp(-x)) for x in ((float(teacher[item]) + 0.3) / 2.0, scores[item]))
             total -= label * math.log(found) + (1 - label) * math.log(1 - found)
     assert model.distillation_loss(Batch(users, None)).item() == pytest.approx(total / len(users), rel=1e-4)
 

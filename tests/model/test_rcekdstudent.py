@@ -31,7 +31,7 @@ def cross_entropy(soft: list[float], scores: list[float]) -> float:
     return -math.fsum(a * math.log(b) for a, b in zip(p, q))
 
 
-def test_the_loss_equals_a_loop(student) -> None:
+def test_the_loss_equals_a_loop(student, z_scores) -> None:
     model, table = student()
     users = model.history.active_users[:12]
     total = 0.0
@@ -44,7 +44,7 @@ def test_the_loss_equals_a_loop(student) -> None:
         union = [*drawn, *(item for item in listed if item not in drawn and item not in ranked[:K])]
         losses = []
         for items in (ranked[:K], union):
-            parts = ([float(row[item]) / TEMPERATURE for item in items] for row in (table[user].double(), own))
+            parts = ([float(row[item]) / TEMPERATURE for item in items] for row in (z_scores(model, user, table[user]), own))
             losses.append(cross_entropy(*parts))
         omega = math.exp(-3.0 * len({*listed} & {*drawn}) / K)
         total += (1 - omega) * losses[0] + omega * losses[1]
@@ -83,10 +83,15 @@ def test_items_above_many_of_the_teachers_are_drawn_rather() -> None:
     assert sampling_log_weights(many, many, 1.0)[0, [0, 50, 51, 99]].tolist() == [51.0, 51.0, 50.0, 2.0]
 
 
-def test_a_student_that_scores_as_its_teacher_up_to_a_constant_has_nothing_to_learn(student, score_table) -> None:
+def test_a_student_that_scores_as_its_teacher_up_to_scale_has_nothing_to_learn(
+    student, score_table, standardise_own_scores
+) -> None:
     model, _ = student()
+    standardise_own_scores(model)
     users = torch.arange(model.n_users)
-    model.teacher.pool.teachers[0].model = score_table(model.scores(users).detach() + torch.randn(len(users), 1))
+    factor, constant = torch.rand(2, len(users), 1) + 0.5
+    model.teacher.pool.teachers[0].model = score_table(factor * model.scores(users).detach() + constant)
+    vars(model.teacher).pop("_moments", None)
     model.on_epoch_start(1)
     model.distillation_loss(Batch(model.history.active_users, None)).backward()
     assert max(float(parameter.grad.abs().max()) for parameter in model.backbone.parameters()) < 1e-6

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from recbole.data.interaction import Interaction
@@ -106,6 +109,28 @@ def test_a_student_that_can_be_trained_is_not_refused__and_nothing_is_drawn(make
     state = torch.get_rng_state()
     model.check_trainable()
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_probing_a_student_moves_nothing(make_config, split, monkeypatch):
+    """Neither BatchNorm's running statistics, which a call in training mode moves, nor the mode, nor any random state."""
+    model = build(make_config, split, "MF")
+    model.backbone.norm = torch.nn.BatchNorm1d(model.n_items)
+    model.backbone.dropout = torch.nn.Dropout(0.5)
+    rank = type(model.backbone).full_sort_predict
+    monkeypatch.setattr(
+        type(model.backbone),
+        "full_sort_predict",
+        lambda own, users: own.dropout(own.norm(rank(own, users).view(-1, own.n_items))),
+    )
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    model.check_trainable()
+    assert model.training
+    assert "backbone.norm.running_mean" in before
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (np.random.get_state()[1] == states[1]).all()
+    assert random.getstate() == states[2]
 
 
 @pytest.mark.parametrize("student", ["GRU4Rec", "DeepFM", "HetCompStudent"])

@@ -32,7 +32,7 @@ def single(make_model, split):
 
 
 def by_hand(teacher: SingleTeacher) -> np.ndarray:
-    """[U, I] float64: z-scores, mean and deviation over the items outside the training items, weighted 2 to 1."""
+    """[U, I] float64: z-scores, mean and deviation over the items outside the training items; of two teachers, 2 to 1."""
     users = torch.arange(1, teacher.pool.n_users)
     total, heard = np.zeros((len(users), teacher.history.n_items)), np.zeros((len(users), 1))
     for part, weight in zip(teacher.pool.teachers, (2 / 3, 1 / 3)):
@@ -45,11 +45,33 @@ def by_hand(teacher: SingleTeacher) -> np.ndarray:
     return total / heard
 
 
-@pytest.mark.parametrize("names", [("BPR", "NeuMF"), ("LightGCN", "EASE"), ("NeuMF", "MultiVAE")])
-def test_scores_are_weighted_z_scores(single, names) -> None:
+@pytest.mark.parametrize("names", [("BPR",), ("NeuMF",), ("BPR", "NeuMF"), ("LightGCN", "EASE"), ("NeuMF", "MultiVAE")])
+def test_standardised_scores_are_weighted_z_scores__of_one_teacher_too(single, names) -> None:
     teacher = single(*names)
     users = torch.arange(1, teacher.pool.n_users)
-    np.testing.assert_allclose(teacher.scores(users).numpy(), by_hand(teacher), rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(teacher.standardised(users).numpy(), by_hand(teacher), rtol=2e-3, atol=2e-3)
+
+
+def test_a_temperature_means_the_same_for_a_teacher_and_for_its_copies(single) -> None:
+    """By the old rule one BPR's scores, of a deviation of some hundredths, met a temperature made for deviations of 1."""
+    one = single("BPR")
+    three = SingleTeacher(TeacherPool(one.pool.teachers * 3), one.history, weighting=1.0, max_block_mb=0.002, seed=1)
+    users, items = torch.arange(1, one.pool.n_users), torch.arange(1, 8).expand(one.pool.n_users, -1)
+    torch.testing.assert_close(one.standardised(users), three.standardised(users), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(one.standardised_of(items), three.standardised_of(items), rtol=1e-4, atol=1e-4)
+    left = ~one.history.contains(users[:, None], torch.arange(one.history.n_items))
+    left[:, 0] = False
+    spread = torch.stack([row[free].std() for row, free in zip(one.standardised(users), left)])
+    torch.testing.assert_close(spread, torch.ones(len(users)), rtol=1e-3, atol=1e-3)
+
+
+def test_one_teachers_scores_stay_its_own_where_order_and_products_count(single) -> None:
+    teacher = single("BPR")
+    users = torch.arange(1, teacher.pool.n_users)
+    assert torch.equal(teacher.scores(users), teacher.pool.teachers[0].scores(users))
+    of_users, of_items = teacher.embeddings(8)
+    assert torch.equal(of_users, teacher.pool.teachers[0].model.user_embedding.weight)
+    assert torch.equal(of_items, teacher.pool.teachers[0].model.item_embedding.weight)
 
 
 def test_what_a_teacher_says_of_training_items_changes_no_other_score() -> None:
@@ -98,9 +120,9 @@ def test_scores_of_a_few_items_are_those_of_the_whole_rows(single, names) -> Non
     teacher = single(*names)
     n_users, n_items = teacher.pool.n_users, teacher.scores(torch.arange(1, 2)).size(1)
     items = torch.randint(0, n_items, (n_users, 7), generator=torch.Generator().manual_seed(2)).int()
-    found = teacher.scores_of(items)
+    found = teacher.standardised_of(items)
     users = torch.arange(1, n_users)
-    expected = teacher.scores(users).gather(1, items[1:].long()).masked_fill(items[1:] == 0, 0.0)
+    expected = teacher.standardised(users).gather(1, items[1:].long()).masked_fill(items[1:] == 0, 0.0)
     torch.testing.assert_close(found[1:], expected, rtol=2e-3, atol=2e-3)  # untrained scores differ by little
     assert not found[items == 0].any()
 
@@ -110,14 +132,16 @@ def test_a_model_that_scores_pairs_is_asked_for_the_listed_ones_alone(single, mo
     model, asked = teacher.pool.teachers[0].model, []
     predict = model.predict
     monkeypatch.setattr(model, "predict", lambda pairs: asked.append(len(pairs)) or predict(pairs))
-    list(teacher._blocks(2))  # the number of items is known from a first row
+    teacher.standardised_of(
+        torch.ones(teacher.pool.n_users, 1, dtype=torch.int32)
+    )  # mean and deviation, of whole rows, once
     asked.clear()
-    teacher.scores_of(torch.ones(teacher.pool.n_users, 3, dtype=torch.int32))
+    teacher.standardised_of(torch.ones(teacher.pool.n_users, 3, dtype=torch.int32))
     assert sum(asked) == 3 * teacher.pool.n_users
 
 
 def test_the_random_state_is_left_as_it_was(single) -> None:
     teacher = single("BPR", "NeuMF")  # the models are built, with random numbers, at first use
     before = torch.get_rng_state()
-    teacher.scores_of(torch.ones(teacher.pool.n_users, 3, dtype=torch.int32))
+    teacher.standardised_of(torch.ones(teacher.pool.n_users, 3, dtype=torch.int32))
     assert torch.equal(torch.get_rng_state(), before)

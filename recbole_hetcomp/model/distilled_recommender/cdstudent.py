@@ -51,7 +51,7 @@ class CDStudent(DistilledRecommender):
         ranked = ranked.masked_fill(self.teacher.silent[:, None], 0)  # equal soft labels would level the student's order
         if not torch.equal(ranked, self.ranked):
             self.ranked = ranked.clone()  # lists change in place
-            self.soft = soft_labels(self.teacher.scores_of(ranked), config["label_temperature"], config["label_shift"])
+            self.soft = soft_labels(self.teacher.standardised_of(ranked), config["label_temperature"], config["label_shift"])
         drawn = [
             draw_places(block, config["n_drawn"], config["sampling_temperature"], self.generator)
             for block in self.ranked.split(USERS_PER_BLOCK)

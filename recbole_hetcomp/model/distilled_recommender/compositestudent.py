@@ -78,6 +78,11 @@ class CompositeStudent(DistilledRecommender):
     def sums_over_users(self) -> bool:
         return all(part.sums_over_users for part in self.parts.values())
 
+    @classmethod
+    def not_user_by_user(cls, config: Any) -> list[str]:
+        methods: list[Any] = [get_model(f"{name}Student") for name in _checked(config["methods"])]
+        return [name for method in methods for name in method.not_user_by_user(config)]
+
     def finish_training(self) -> None:
         super().finish_training()
         for part in self.parts.values():

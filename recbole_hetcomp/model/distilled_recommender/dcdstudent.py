@@ -68,6 +68,7 @@ class DCDStudent(DistilledRecommender):
     """
 
     needs = Needs(trajectories=True, scores=True)
+    user_by_user = False  # a mean over the batch's items as well, and what a user learns is drawn for the batch
 
     def learn_from(self, teachers: TeacherPool) -> None:
         self.lists = self.target_lists(teachers, self.config["list_depth"])

@@ -28,6 +28,7 @@ class IRRRDStudent(DistilledRecommender):
     """
 
     needs = Needs(trajectories=True, scores=True)
+    user_by_user = False  # a mean over the batch's items as well
 
     def learn_from(self, teachers: TeacherPool) -> None:
         self.lists = self.target_lists(teachers, self.config["list_depth"])

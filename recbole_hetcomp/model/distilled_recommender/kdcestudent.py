@@ -57,7 +57,7 @@ class KDCEStudent(DistilledRecommender):
         if torch.equal(items.to(self.device), self.items):
             return
         self.items = items.to(self.device, copy=True)  # lists change in place
-        soft = self.teacher.scores_of(items) / self.temperature
+        soft = self.teacher.standardised_of(items) / self.temperature
         if self.guide == "catalogue":
             soft = torch.cat([soft, self._rest(soft)[:, None]], 1)
         self.soft = soft.to(self.device)
@@ -83,7 +83,7 @@ class KDCEStudent(DistilledRecommender):
         rest = torch.zeros(len(soft))
         for users in self.history.active_users.split(users_per_block(self.n_items, self.config["max_block_mb"])):
             excluded = torch.cat([self.history.padded(users), self.items[users.to(self.device)].cpu()], 1)
-            scores = self.teacher.scores(users) / self.temperature
+            scores = self.teacher.standardised(users) / self.temperature
             rest[users] = log_mass(scores, excluded.to(scores.device)).cpu()
         return rest
 

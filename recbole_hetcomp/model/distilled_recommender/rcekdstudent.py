@@ -57,7 +57,7 @@ class RCEKDStudent(DistilledRecommender):
             parts.append((union_of_samples(drawn, listed, of_own), overlap_weights(drawn, listed, config["overlap_weight"])))
         union, omega = (torch.cat(tensors) for tensors in zip(*parts))
         items = torch.cat([first, union], 1).masked_fill(self.teacher.silent[:, None], 0)  # equal labels say nothing
-        self.soft = (self.teacher.scores_of(items) / config["temperature"]).to(self.device)
+        self.soft = (self.teacher.standardised_of(items) / config["temperature"]).to(self.device)
         self.items, self.omega = items.to(self.device), omega.to(self.device)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
