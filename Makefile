@@ -8,7 +8,7 @@ READY := .venv/.ready
 .PHONY: demo test lint check format bench clean
 
 demo: $(READY)
-	$(BIN)/python run_hetcomp.py --config_files=properties/presets/demo.yaml --show_progress=False
+	$(BIN)/python run_hetcomp.py --config_files=properties/presets/demo.yaml
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -45,6 +45,7 @@ setup(
         "safetensors>=0.4",
         "joblib>=1.3",
         "tabulate>=0.8.10",
+        "rich>=12",
         "setuptools<81",
     ],
     extras_require={

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.console import warnings_in_log
 from recbole_hetcomp.trainer.checkpoint import CheckpointError
 
 USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config_files="a.yaml b.yaml"] [--key=value ...]
@@ -50,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _in_one_sentence(work: Callable[[], object]) -> None:
     """Do `work`; whatever a person can mend is a UserError then."""
     try:
-        work()
+        with warnings_in_log():
+            work()
     except CheckpointError as error:
         raise UserError(str(error)) from error
     except OSError as error:

@@ -21,6 +21,7 @@ PURE = {"numpy", "scipy", "torch", "typing", "collections", "dataclasses", "func
 # Each package imports only those above it. `compat` stands beside: it repairs RecBole before anything else is imported.
 FLOORS = (
     ("config",),
+    ("console",),
     ("knowledge", "losses"),
     ("data",),
     ("teachers",),

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 from recbole.evaluator import smaller_metrics
-from recbole.utils import init_logger, set_color
-from tabulate import tabulate
 
-from recbole_hetcomp.commands.pipeline import check, run_on_split
+from recbole_hetcomp import console
+from recbole_hetcomp.commands.pipeline import check, run_on_split, say_data
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.console import Table
 from recbole_hetcomp.data.split import Split, dataset_class, fit_to_data, make_split, split_seed
 from recbole_hetcomp.evaluation.efficiency import n_parameters, ranking_milliseconds, serving_bytes
 from recbole_hetcomp.evaluation.significance import LEVEL, paired_p_values
@@ -59,36 +59,38 @@ def run_benchmark(
         raise UserError(f"models: {', '.join(models)} names one twice; name each once, and run variants of one apart")
     configs = {name: _configs(name, dataset, config_file_list, config_dict, seeds, arguments) for name in models}
     first = configs[models[0]][0]
-    init_logger(first)
+    console.open_log(first)
     _warn_of_unknown_keys([runs[0] for runs in configs.values()])
     for name, runs in configs.items():
         check(runs[0])
         if dataset_class(runs[0]) is not dataset_class(first):
             raise UserError(f"models: {name!r} needs another kind of dataset than {models[0]!r}; benchmark them apart")
     split = make_split(first)
+    say_data(first.dataset, split)
     rows, users = [], []
     for name, runs in configs.items():
         results = []
         for config in runs:
+            config["show_progress"] = first["show_progress"]
             fit_to_data(config, split)
-            results.append(_measured(config, split))
+            with console.about(f"{name}, seed {config['seed']}"):
+                results.append(_measured(config, split))
         rows.append(_row(name, runs, [record for record, _ in results]))
         users.append({metric: np.stack([of_seed[metric] for _, of_seed in results]) for metric in results[0][1]})
         for row, p_values in zip(rows[1:], paired_p_values(users[0], users[1:])):
             row["p_values"] = p_values
-        text = _save(rows, first.dataset, split, Path(first["checkpoint_dir"]))  # so that a crash loses one model, not all
-    seeds_text = "1 seed" if seeds == 1 else f"{seeds} seeds"
-    getLogger().info(set_color("benchmark", "yellow") + f" on {first.dataset}, {seeds_text}, test part:\n" + text)
+        _save(rows, first.dataset, split, Path(first["checkpoint_dir"]))  # so that a crash loses one model, not all
+    title = f"benchmark on {first.dataset}, {console.counted(seeds, 'seed')}, test part"
+    console.show_table(title, *_table_and_remark(rows))
+    console.show_lines([("table", str(Path(first["checkpoint_dir"]) / "benchmark.md")), *console.log_line()])
     return rows
 
 
-def _save(rows: Sequence[Mapping[str, Any]], dataset: str, split: Split, folder: Path) -> str:
-    """Write what there is so far; returns the table."""
-    text = benchmark_table(rows)
-    (folder / "benchmark.md").write_text(text + "\n", encoding="utf-8")
+def _save(rows: Sequence[Mapping[str, Any]], dataset: str, split: Split, folder: Path) -> None:
+    """Write what there is so far."""
+    (folder / "benchmark.md").write_text(benchmark_table(rows) + "\n", encoding="utf-8")
     content = {"dataset": dataset, "split": split.fingerprint, "rows": rows}
     (folder / "benchmark.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return text
 
 
 def _configs(
@@ -168,6 +170,12 @@ def _row(name: str, configs: Sequence[Config], records: Sequence[dict[str, Any]]
 def benchmark_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Mean ± standard deviation over the seeds, as a GitHub table; the best mean of each metric in bold, and a star where a
     metric differs from the first row's by more than chance."""
+    table, remark = _table_and_remark(rows)
+    return f"{table.github}\n\n{remark}" if remark else table.github
+
+
+def _table_and_remark(rows: Sequence[Mapping[str, Any]]) -> tuple[Table, str]:
+    """The table, and what its stars say, where it has any."""
     metrics = [key for key in rows[0] if key not in COLUMNS]
     best = {key: (min if _smaller_is_better(key) else max)(mean(row[key]) for row in rows) for key in metrics}
     headers = ["model", *metrics, "params", "MB", "ms / 1,000 users", "training s", "s / epoch"]
@@ -183,11 +191,10 @@ def benchmark_table(rows: Sequence[Mapping[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    alignment = ["left"] + ["right"] * (len(headers) - 1)
-    text = tabulate(cells, headers, tablefmt="github", disable_numparse=True, colalign=alignment)
+    table = Table(headers, cells, dispensable=["MB", "s / epoch", "ms / 1,000 users", "training s", *reversed(metrics[1:])])
     counted = "seeds counted, " if len(rows[0]["train_seconds"]) > 1 else ""
     star = f"\\* differs from {rows[0]['model']} (paired over users, {counted}p < {LEVEL} after Holm)"
-    return f"{text}\n\n{star}" if "*" in text.replace("**", "") else text
+    return table, star if "*" in table.github.replace("**", "") else ""
 
 
 def _smaller_is_better(metric: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
@@ -14,6 +15,8 @@ from recbole.data.transform import construct_transform
 from recbole.utils import get_environment, get_flops, init_seed, set_color
 from torch import nn
 
+from recbole_hetcomp import console
+from recbole_hetcomp.commands.result import show_result
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import backbone_class, is_distilled, properties_of
@@ -73,7 +76,25 @@ def run_hetcomp(
     split = make_split(config)
     parallel.agree(split.fingerprint, "data_path: the processes found different data; give all of them the same files")
     fit_to_data(config, split)
-    return run_on_split(config, split, saved, compare)
+    say_data(config.dataset, split)
+    with console.about(_title(config)):
+        result = run_on_split(config, split, saved, compare)
+    if compare:
+        show_result(config, split, result)
+    return result
+
+
+def say_data(dataset: str, split: Split) -> None:
+    """A line about the data."""
+    users, items = split.whole.user_num - 1, split.whole.item_num - 1  # without the padding
+    parts = ", ".join(f"{len(data):,} {part}" for part, data in zip(("training", "validation", "test"), split.parts))
+    with console.about(dataset):
+        console.say(f"{users:,} users, {items:,} items, {split.whole.inter_num:,} interactions ({parts})")
+
+
+def _title(config: Config) -> str:
+    """What the model is called on the screen."""
+    return f"{config.model} ({config['student']})" if is_distilled(config.model_class) else config.model
 
 
 def check(config: Config) -> None:
@@ -126,7 +147,7 @@ def _as_recbole_counts_it(model: Any) -> Any:
 
 def _trainer(config: Config, model: Any) -> Any:
     """The model's trainer, with a checkpoint of its own: RecBole names it by the second, and two runs may share one."""
-    trainer = get_trainer(config.model_class)(config, model)
+    trainer = console.shown(get_trainer(config.model_class))(config, model)
     path = Path(trainer.saved_model_file)
     trainer.saved_model_file = parallel.from_first(str(path.with_name(f"{path.stem}-{uuid4().hex[:6]}{path.suffix}")))
     return trainer
@@ -153,7 +174,8 @@ def _distil(
     result = _fit_and_test(trainer, config, loaders, saved)
     if parallel.is_first():
         if compare:
-            result["comparison"] = _compare(config, split, loaders, pool, model, result)
+            with console.stage("comparison with its teachers on the test part"):
+                result["comparison"] = _compare(config, split, loaders, pool, model, result)
         progress.unlink(missing_ok=True)
     parallel.wait()  # so that no process ends well where the comparison fails
     return result
@@ -162,8 +184,9 @@ def _distil(
 def _log_weights(pool: TeacherPool, exponent: float) -> None:
     """Say how much each teacher counts: what the lists that the student learns come from."""
     weights = zip(pool.teachers, teacher_weights(pool, exponent).tolist())
-    counts = ", ".join(f"{teacher.name} {weight:.2g}" for teacher, weight in weights)
-    getLogger().info(f"teachers count (validation score / best) ^ {exponent:g}, without a score as the best: {counts}")
+    counts = ", ".join(f"{teacher.name} {weight:.2f}" for teacher, weight in weights)
+    with console.about("teachers count"):
+        console.say(f"{counts}: (validation score / best) ^ {exponent:g}; one without a score counts as the best")
 
 
 def _compare(
@@ -193,10 +216,7 @@ def _compare(
             "the student is below the one without distillation: let it train longer (epochs, stopping_step; "
             "train_batch_size where an epoch has few steps), or change distillation_weight where it has a loss of its own"
         )
-    text = table(rows, config["valid_metric"])
-    getLogger().info(set_color("comparison", "yellow") + " on the test part:\n" + text)
     if result["checkpoint"]:
-        getLogger().info(f"the student is kept in {result['checkpoint']}")
         provenance = {
             "dataset": config.dataset,
             "split": split.fingerprint,
@@ -204,6 +224,7 @@ def _compare(
             "checkpoint": result["checkpoint"],
             "settings": settings_of(config),
         }
+        text = table(rows, config["valid_metric"]).github
         save_comparison(rows, text, provenance, Path(result["checkpoint"]).parent)
     return rows
 
@@ -227,7 +248,9 @@ def _fit_and_test(trainer: Any, config: Config, loaders: Loaders, saved: bool) -
         if is_nan(error):
             raise UserError(f"{config.model} cannot be trained: {error}; lower its learning_rate") from error
         raise
-    seconds = time() - started
+    seconds, n_epochs = time() - started, len(trainer.train_loss_dict)
+    score = f", best {config['valid_metric']} {best_score:.4f}" if math.isfinite(best_score) else ""
+    console.say(f"trained {console.counted(n_epochs, 'epoch')} in {seconds:.0f} s{score}")
     trainer.evaluator = UserEvaluator(config)
     test_result = trainer.evaluate(loaders.test, load_best_model=saved, show_progress=config["show_progress"])
     getLogger().info("The running environment of this training is as follows:\n" + get_environment(config).draw())
@@ -242,6 +265,6 @@ def _fit_and_test(trainer: Any, config: Config, loaders: Loaders, saved: bool) -
         "name": config.model,
         "model": trainer.model,
         "train_seconds": seconds,
-        "epochs": len(trainer.train_loss_dict),
+        "epochs": n_epochs,
         "test_users": trainer.evaluator.users,
     }

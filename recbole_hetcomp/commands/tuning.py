@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import io
 from collections.abc import Mapping, Sequence
 from functools import partial
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+from recbole_hetcomp import console
 from recbole_hetcomp.commands.pipeline import run_hetcomp
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
@@ -29,11 +31,17 @@ def objective_function(
 
     Teachers are trained in the first trial and found by the others, unless the trial changes a setting of theirs.
     """
-    for handler in getLogger().handlers[:]:  # else each trial would write into the first one's log file
-        getLogger().removeHandler(handler)
-    result = run_hetcomp(model, dataset, config_file_list, config_dict, saved, arguments, compare=False)
+    with console.muted():
+        result = run_hetcomp(model, dataset, config_file_list, config_dict, saved, arguments, compare=False)
+    with console.about(_text(config_dict or {}) or result["name"]):
+        console.say(f"valid score {result['best_valid_score']:.4f}, {console.counted(result['epochs'], 'epoch')}")
     keys = ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
     return {"model": result["name"], **{key: result[key] for key in keys}}
+
+
+def _text(settings: Mapping[str, Any]) -> str:
+    """`learning_rate 0.01, student MF`."""
+    return ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in settings.items())
 
 
 def tune(
@@ -58,14 +66,22 @@ def tune(
     if not max_evals.isdigit() or int(max_evals) < 1:
         raise UserError(f"max_evals: {max_evals!r} is no whole number of at least 1")
     try:
-        import hyperopt  # noqa: F401
+        import hyperopt
         from recbole.trainer import HyperTuning
     except ImportError as error:
         raise UserError(f"tune needs hyperopt ({error}); run `pip install hyperopt==0.2.5`") from error
     space = _search_space(Path(params_file), Config(model, dataset, config_files, arguments=arguments))
     trial = partial(objective_function, model=model, dataset=dataset, arguments=tuple(arguments))
     search = HyperTuning(trial, params_dict=space, fixed_config_file_list=config_files, algo=algo, max_evals=int(max_evals))
-    search.run()
+    with contextlib.redirect_stdout(io.StringIO()):  # HyperTuning prints what each trial says by a line of ours
+        hyperopt.fmin(
+            search.trial,
+            search.space,
+            algo=search.algo,
+            max_evals=search.max_evals,
+            early_stop_fn=search.early_stop_fn,
+            show_progressbar=False,
+        )
     search.export_result(output_file=output_file)
     print(f"best settings: {search.best_params}\nbest result: {search.params2result[search.params2str(search.best_params)]}")
     return search.best_params

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from recbole.trainer import Trainer
-from tabulate import tabulate
 
 from recbole_hetcomp.config import Config
+from recbole_hetcomp.console import Table
 from recbole_hetcomp.data.split import Loaders, Split
 from recbole_hetcomp.evaluation.efficiency import (
     SAMPLE,
@@ -110,8 +110,8 @@ def metric_names(row: Row) -> list[str]:
     return [name for name in row if name not in COLUMNS]
 
 
-def table(rows: Sequence[Row], valid_metric: str) -> str:
-    """The rows as a GitHub table; retention is that of the metric that models are selected by."""
+def table(rows: Sequence[Row], valid_metric: str) -> Table:
+    """The rows as a table; retention is that of the metric that models are selected by."""
     metrics = metric_names(rows[0])
     headers = [
         "role",
@@ -136,9 +136,9 @@ def table(rows: Sequence[Row], valid_metric: str) -> str:
         ]
         for row in rows
     ]
-    return tabulate(
-        cells, headers, tablefmt="github", disable_numparse=True, colalign=["left"] * 2 + ["right"] * (len(headers) - 2)
-    )
+    others = [name for name in reversed(metrics) if name != valid_metric.lower()]
+    dispensable = ["MB", "ms / 1,000 users", *others, "fidelity", "params", "role"]
+    return Table(headers, cells, n_left=2, dispensable=dispensable)
 
 
 def _text(value: float | None, form: str) -> str:

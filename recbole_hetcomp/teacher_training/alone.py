@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config, derive
 from recbole_hetcomp.config.registry import properties_of
 from recbole_hetcomp.config.settings import check_settings
@@ -33,9 +34,15 @@ def student_alone(config: Config, split: Split) -> Any:
     def train(folder: Path) -> Mapping[str, Any]:
         trainer = fit_recorded(alone, split, None)
         save_checkpoint(folder / "model.pth", trainer.best_state)
-        return {"best_epoch": trainer.best_epoch, "valid": float(trainer.best_valid_score)}
+        return {
+            "best_epoch": trainer.best_epoch,
+            "epochs_trained": trainer.epochs_trained,
+            "valid": float(trainer.best_valid_score),
+        }
 
-    return load_model(alone, split, kept(alone, split.fingerprint, {}, train) / "model.pth")
+    with console.about(f"{alone.model} without distillation"):
+        folder = kept(alone, split.fingerprint, {}, train)
+    return load_model(alone, split, folder / "model.pth")
 
 
 def alone_folder(config: Config, split: Split) -> Path:

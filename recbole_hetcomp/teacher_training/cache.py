@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 import os
 import shutil
 import socket
@@ -23,8 +24,8 @@ from typing import Any
 
 import psutil
 import recbole
-from recbole.utils import set_color
 
+from recbole_hetcomp import console
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.teacher_training import recorder
@@ -36,7 +37,7 @@ WITHOUT_EFFECT = {"checkpoint_dir", "config_files", "data_path", "dataloaders_sa
 WITHOUT_EFFECT |= {"eval_batch_size", "gpu_id", "id_fingerprint", "local_rank", "log_wandb", "loss_decimal_place"}
 WITHOUT_EFFECT |= {"max_block_mb", "metrics", "model_config", "save_dataloaders", "save_dataset", "show_progress"}
 WITHOUT_EFFECT |= {"single_spec", "split_seed", "state", "teacher_backend"}
-WITHOUT_EFFECT |= {"teacher_workers", "topk", "use_gpu", "wandb_project", "without_distillation"}
+WITHOUT_EFFECT |= {"teacher_workers", "topk", "use_gpu", "verbose", "wandb_project", "without_distillation"}
 WITHOUT_EFFECT |= {"without_distillation_config", "worker"}
 
 
@@ -60,13 +61,12 @@ def kept(
         UserError: `checkpoint_dir` cannot be written.
     """
     folder = folder_of(config, split_fingerprint, shaped_by, home)
-    name = set_color(config.model, "blue")
     if folder.is_dir():
-        getLogger().info(f"{name}: nothing that matters has changed since it was trained; found in {folder}")
+        console.say(f"found in {folder}; nothing that matters has changed since it was trained")
         return folder
     if not parallel.is_first():
         raise UserError(f"checkpoint_dir: process {parallel.rank()} does not see {str(folder)!r}; share the folder")
-    getLogger().info(f"{name}: training, to be kept in {folder}")
+    getLogger().info(f"{config.model}: training, to be kept in {folder}")
     remove_abandoned(folder.parent)
     work = working_folder(folder.parent, config.model)
     try:
@@ -80,7 +80,16 @@ def kept(
                 raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    if "best_epoch" in record:
+        console.say(f"{_outcome(config, record)}; kept in {folder}")
     return folder
+
+
+def _outcome(config: Config, record: Mapping[str, Any]) -> str:
+    """What a training came to, in a few words: epochs, seconds and the best validation score, where it was validated."""
+    score = record["valid"][-1] if isinstance(record["valid"], list) else record["valid"]
+    best = f", best {config['valid_metric']} {score:.4f} (epoch {record['best_epoch']})" if math.isfinite(score) else ""
+    return f"trained {console.counted(record['epochs_trained'], 'epoch')} in {record['seconds']:.0f} s{best}"
 
 
 def folder_of(config: Config, split_fingerprint: str, shaped_by: Mapping[str, Any], home: str = "trained") -> Path:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.split import Split
@@ -72,4 +73,7 @@ def _train_side_by_side(config: Config, split: Split, names: Sequence[str], and_
 
 
 def _from_file(path: Path, split: Split, stems: Mapping[str, int]) -> Teacher:
-    return Teacher(path.stem if stems[path.stem] == 1 else path.name, read_lists(path, split))
+    name = path.stem if stems[path.stem] == 1 else path.name
+    with console.about(f"teacher {name}"):
+        console.say(f"ranked lists of {path}")
+        return Teacher(name, read_lists(path, split))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from logging import LogRecord, getLogRecordFactory, setLogRecordFactory
+from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import torch
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
-from recbole.utils import init_logger
 
+from recbole_hetcomp import console
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.teacher_training.cache import working_folder
 
 
 def check_backend(name: str) -> None:
@@ -29,7 +32,8 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], Any]], workers:
     """Do the `jobs`, several at a time, in the order that they have; what they return is dropped.
 
     By joblib, whose backend `ray` spreads them over a Ray cluster (with a `checkpoint_dir` that all its machines see). Each
-    process has its share of the threads, and each message of its log begins with the job's name.
+    process has its share of the threads. This process shows and logs what they tell (in a file of `checkpoint_dir`); each
+    message in the log begins with the job's name.
 
     Args:
         config: of the run
@@ -41,16 +45,20 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], Any]], workers:
     """
     backend = config["teacher_backend"]
     threads = {"inner_max_num_threads": max(1, torch.get_num_threads() // workers)} if backend == "loky" else {}
-    with parallel_config(backend=backend, n_jobs=workers, **threads):
-        errors = Parallel()(delayed(_in_worker)(config, name, job) for name, job in jobs.items())
+    folder = working_folder(Path(config["checkpoint_dir"]) / "trained", "workers")
+    told = folder.resolve() / f"{(console.log_file() or Path('workers')).stem}.jsonl"
+    try:
+        with console.follow(told), parallel_config(backend=backend, n_jobs=workers, **threads):
+            errors = Parallel()(delayed(_in_worker)(told, name, job) for name, job in jobs.items())
+    finally:
+        rmtree(folder, ignore_errors=True)
     if backend == "loky":
         get_reusable_executor().shutdown()  # idle workers would hold on to their memory
     return {name: error for name, error in zip(jobs, errors) if error is not None}
 
 
-def _in_worker(config: Config, name: str, job: Callable[[], Any]) -> UserError | None:
+def _in_worker(told: Path, name: str, job: Callable[[], Any]) -> UserError | None:
     """Do one job in a process of its own; what makes it impossible is returned, lest others be cancelled."""
-    init_logger(config)
     plain = getLogRecordFactory()
 
     def begin_with_name(*values: Any, **more: Any) -> LogRecord:
@@ -60,7 +68,8 @@ def _in_worker(config: Config, name: str, job: Callable[[], Any]) -> UserError |
 
     setLogRecordFactory(begin_with_name)
     try:
-        job()
+        with console.relayed(told):
+            job()
     except UserError as error:
         return error
     finally:

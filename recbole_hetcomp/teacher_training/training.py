@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from recbole.utils import init_seed
 
+from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import get_model
@@ -39,7 +40,8 @@ def kept_teacher(config: Config, split: Split, name: str) -> Teacher:
     def train(folder: Path) -> Mapping[str, Any]:
         return _train_teacher(own, split, checkpoint_selection(config), config["trajectory_depth"], folder)
 
-    folder = kept(own, split.fingerprint, _shaped_by(config), train)
+    with console.about(f"teacher {name}"):
+        folder = kept(own, split.fingerprint, _shaped_by(config), train)
     try:
         trajectory = Trajectory.load(folder / "trajectory.safetensors")
     except UserError as error:
@@ -86,7 +88,7 @@ def fit_recorded(config: Config, split: Split, snapshots: Snapshots | None, dept
     loaders = split.loaders(config)
     model_class = get_model(config.model)
     model = model_class(config, loaders.train._dataset).to(config["device"])
-    trainer = recording_trainer(get_trainer(model_class))(config, model)
+    trainer = recording_trainer(console.shown(get_trainer(model_class)))(config, model)
 
     def lists() -> torch.Tensor:
         bar = "Snapshot" if config["show_progress"] else None
@@ -134,6 +136,7 @@ def _train_teacher(config: Config, split: Split, selection: Selection, depth: in
     snapshots.clear()
     return {
         "best_epoch": trainer.best_epoch,
+        "epochs_trained": trainer.epochs_trained,
         "epochs": trajectory.epochs.tolist(),
         "valid": trajectory.valid_scores.tolist(),
     }

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from recbole_hetcomp import console
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.model.target_lists import RANKED
@@ -161,6 +162,9 @@ class DistillationTrainer(Trainer):
         line = self.model.after_validation(float(score), epoch, lambda: self._ranking(show_progress))
         if line:
             self.logger.info(set_color("distillation", "green") + f" [{line}]")
+            console.note(line)
+        if still_moving and self.model.settled:
+            console.say(f"the curriculum is over after epoch {epoch}; early stopping counts from now on")
         if still_moving:
             self.cur_step = -1  # RecBole counts this validation next: patience begins with the first settled one
         return score, result

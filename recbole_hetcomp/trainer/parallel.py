@@ -22,10 +22,10 @@ import recbole.trainer.trainer
 import torch
 import torch.distributed as dist
 from recbole.data.interaction import Interaction
-from recbole.utils import init_logger
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from recbole_hetcomp import console
 from recbole_hetcomp.config.errors import UserError
 
 MEETING = timedelta(minutes=10)  # until all processes have to be there
@@ -146,9 +146,9 @@ def agree(value: Any, otherwise: str) -> None:
 
 
 def open_log(config: Any) -> None:
-    """RecBole's log on the first process; the others show errors alone, and nothing that RecBole writes by itself."""
+    """The log and the screen on the first process; the others show errors alone, and nothing of RecBole's own."""
     if is_first():
-        init_logger(config)
+        console.open_log(config)
         return
     logging.getLogger().setLevel(logging.ERROR)
     config["show_progress"] = config["log_wandb"] = False

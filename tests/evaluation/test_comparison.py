@@ -91,7 +91,7 @@ def test_lists_alone_are_measured_but_cost_nobody_knows_what(config, list_pool, 
         by_hand = metrics_by_hand(Ensemble.from_config(TeacherPool([teacher]), config).topk(200, alone), [5, 10])
         assert {name: row[name] for name in by_hand} == pytest.approx(by_hand, abs=1e-4)
     assert all(row[key] is None for row in (*teachers, ensemble) for key in COSTS)
-    assert "None" not in table([*teachers, ensemble], "Recall@10")
+    assert "None" not in table([*teachers, ensemble], "Recall@10").github
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ ROWS = [
 
 
 def test_table_shows_every_row_and_number_in_its_column() -> None:
-    lines = table(ROWS, "Recall@10").splitlines()
+    lines = table(ROWS, "Recall@10").github.splitlines()
     header, rule, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert header == [
         *("role", "model", "recall@10", "ndcg@10", "params", "MB", "ms / 1,000 users", "fidelity", "retention recall@10")
@@ -155,12 +155,12 @@ def test_table_shows_every_row_and_number_in_its_column() -> None:
 
 
 def test_table_shows_the_retention_of_the_metric_that_models_are_selected_by() -> None:
-    assert table(ROWS, "NDCG@10").splitlines()[-1].split("|")[-2].strip() == "0.800"
-    assert table(ROWS, "MRR").splitlines()[-1].split("|")[-2].strip() == ""
+    assert table(ROWS, "NDCG@10").github.splitlines()[-1].split("|")[-2].strip() == "0.800"
+    assert table(ROWS, "MRR").github.splitlines()[-1].split("|")[-2].strip() == ""
 
 
 def test_comparison_is_saved_for_people_and_for_programs(tmp_path) -> None:
-    text = table(ROWS, "Recall@10")
+    text = table(ROWS, "Recall@10").github
     save_comparison(ROWS, text, {"dataset": "toy", "split": "abc", "seed": 3}, tmp_path)
     assert (tmp_path / "comparison.md").read_text() == text + "\n"
     saved = json.loads((tmp_path / "comparison.json").read_text())

@@ -1,0 +1,102 @@
+"""The log file that RecBole writes, and what of it comes to the console."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from recbole.config import Config
+from recbole.utils import init_logger
+from rich.console import Console
+
+from recbole_hetcomp.console.events import display
+from recbole_hetcomp.console.screen import Bars, Lines, Screen
+
+OF_OTHERS = "py.warnings"  # the logger to which `warnings_in_log` gives other packages' warnings
+_opened: list[logging.Handler] = []  # by the last `open_log`
+
+
+class _Warnings(logging.Handler):
+    """Our warnings, for the screen."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        display.screen.warn(record.getMessage())
+
+
+def open_log(config: Config) -> None:
+    """Begin the log file of a run, as RecBole does, and choose the screen.
+
+    The console shows `say`'s lines, progress and warnings; with `verbose` it shows what the file gets instead, in RecBole's
+    way, and with a `state` of WARNING or above only that. RecBole's own progress bars are for `verbose` alone. The handlers
+    of an earlier run in this process are closed. Where others have set up logging, theirs is used and there is no file, as
+    RecBole has it.
+    """
+    root, level = logging.getLogger(), logging.getLogger().level
+    _close_log()
+    others = root.handlers[:]
+    init_logger(config)
+    root.setLevel(min(level, root.level))  # a handler of somebody else may want more than `state`
+    _opened.extend(handler for handler in root.handlers if handler not in others)
+    if config["verbose"]:
+        display.screen = Screen()
+        return
+    display.screen = _screen(config)
+    config["show_progress"] = False
+    for handler in _opened[:]:
+        if not isinstance(handler, logging.FileHandler):
+            if display.screen.watched:
+                handler = _instead_of(handler)
+            handler.addFilter(lambda record: record.name != OF_OTHERS)
+
+
+def _screen(config: Config) -> Screen:
+    """As `state` and `show_progress` ask for it; a `state` that is no level is INFO, as RecBole has it."""
+    level = logging.getLevelName(str(config["state"]).upper())
+    if isinstance(level, int) and level >= logging.WARNING:
+        return Screen()
+    console, progress = Console(stderr=True, force_jupyter=False, highlight=False), bool(config["show_progress"])
+    return Bars(console, progress) if sys.stderr.isatty() and not console.is_dumb_terminal else Lines(progress)
+
+
+def _instead_of(handler: logging.Handler) -> logging.Handler:
+    """Our handler in the place of RecBole's."""
+    ours = _Warnings(logging.WARNING)
+    logging.getLogger().addHandler(ours)
+    logging.getLogger().removeHandler(handler)
+    _opened[_opened.index(handler)] = ours
+    return ours
+
+
+def _close_log() -> None:
+    while _opened:
+        handler = _opened.pop()
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def log_file() -> Path | None:
+    """The file that the log goes to; None where others have set up logging."""
+    return next((Path(handler.baseFilename) for handler in _opened if isinstance(handler, logging.FileHandler)), None)
+
+
+def log_line() -> list[tuple[str, str]]:
+    """The line of `show_lines` that says where the log file is, if there is one."""
+    file = log_file()
+    return [] if file is None else [("log file", os.path.relpath(file))]
+
+
+@contextmanager
+def warnings_in_log() -> Iterator[None]:
+    """Warnings of other packages go to the log, unless PYTHONWARNINGS or -W says what to do with them."""
+    if sys.warnoptions:
+        yield
+        return
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
