@@ -36,6 +36,7 @@ RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
             "importance_cutoff",
             "n_observed",
             "n_targets",
+            "teacher_threads",
             "teacher_workers",
             "train_batch_size",
             "trajectory_depth",
@@ -44,6 +45,7 @@ RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
     ("a whole number of at least 0", lambda value: _whole(value, 0), ("stopping_step", "tail_samples")),
     ("a whole number", lambda value: isinstance(value, int), ("eval_step", "seed")),
     ("a whole number or nothing", lambda value: value is None or isinstance(value, int), ("split_seed",)),
+    ("a whole number of at least 1 or nothing", lambda value: value is None or _whole(value, 1), ("threads",)),
     (
         "a number above 0",
         lambda value: _number(value) and value > 0,

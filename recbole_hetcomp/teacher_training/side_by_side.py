@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from logging import LogRecord, getLogRecordFactory, setLogRecordFactory
 from typing import Any
 
-import torch
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 from recbole.utils import init_logger
@@ -33,7 +32,8 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], Any]], workers:
     """Do the `jobs`, several at a time, in the order that they have; what they return is dropped.
 
     By joblib, whose backend `ray` spreads them over a Ray cluster (with a `checkpoint_dir` that all its machines see). Each
-    process has its share of the threads, and each message of its log begins with the job's name.
+    message of a process's log begins with the job's name. A training sets its own number of threads, `teacher_threads`, so
+    that its result does not depend on how many run at once; what else a process does takes as many.
 
     Args:
         config: of the run
@@ -44,7 +44,7 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], Any]], workers:
         what the jobs that failed say, in the order of `jobs`
     """
     backend = config["teacher_backend"]
-    threads = {"inner_max_num_threads": max(1, torch.get_num_threads() // workers)} if backend == "loky" else {}
+    threads = {"inner_max_num_threads": config["teacher_threads"]} if backend == "loky" else {}
     with parallel_config(backend=backend, n_jobs=workers, **threads):
         errors = Parallel()(delayed(_in_worker)(config, name, job) for name, job in jobs.items())
     if backend == "loky":

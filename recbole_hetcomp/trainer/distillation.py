@@ -24,6 +24,7 @@ from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.checkpoint import load_checkpoint, plain_config, plain_state, save_checkpoint
 from recbole_hetcomp.trainer.entity_batches import EntityBatches
 from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
+from recbole_hetcomp.trainer.threads import ThreadChoice, computing_in, possible_threads
 
 PROGRESS_SECONDS = 1.0  # between two writes of progress: what a killed training loses at most, beside its last epoch
 
@@ -39,6 +40,7 @@ class DistillationTrainer(Trainer):
         super().__init__(config, model)
         self.progress_file: Path | None = None
         self.progress_written = -math.inf  # when, in seconds
+        self.thread_choice = ThreadChoice(possible_threads(config["threads"], self.device))
         self.user_batches: EntityBatches | None = None
         if model.training_entities is not None:
             field, users = model.training_entities
@@ -112,7 +114,8 @@ class DistillationTrainer(Trainer):
         loss = loss_func or parallel.loss_of_all(self.model)
         scaler = _gradient_scaler(self.enable_scaler)
         bar = tqdm(batches, ncols=100, desc=set_color(f"Train {epoch_idx:>5}", "pink"), disable=not show_progress)
-        losses = [self._step(loss, batch, scaler) for batch in bar]
+        with computing_in(self.thread_choice.chosen):
+            losses = [self._step(loss, batch, scaler) for batch in self.thread_choice.steps(bar)]
         return self._sums(losses)
 
     def _step(self, loss: Any, batch: Interaction, scaler: Any) -> tuple[Tensor, ...]:
@@ -156,12 +159,13 @@ class DistillationTrainer(Trainer):
         save_checkpoint(self.progress_file, state)
 
     def _valid_epoch(self, valid_data, show_progress=False):  # type: ignore[no-untyped-def]
-        score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
         epoch = self._epochs_trained()
         still_moving = not self.model.settled
         block, bar = self.config["max_block_mb"], "Curriculum" if show_progress else None
         users = parallel.share(self.model.history.active_users)
-        ranked = top_unobserved(self.model, self.model.history, RANKED, users=users, max_block_mb=block, progress=bar)
+        with computing_in(self.thread_choice.chosen):
+            score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
+            ranked = top_unobserved(self.model, self.model.history, RANKED, users=users, max_block_mb=block, progress=bar)
         line = self.model.on_validation(parallel.total(ranked), epoch)  # whoever is not in the share has a row of 0
         if line:
             self.logger.info(set_color("distillation", "green") + f" [{line}]")
@@ -199,7 +203,9 @@ class DistillationTrainer(Trainer):
             self.logger.info(f"Loading model structure and parameters from {path}")
         if not parallel.is_first():
             return parallel.from_first(None)
-        return parallel.from_first(super().evaluate(eval_data, load_best_model=False, show_progress=show_progress))
+        with computing_in(self.thread_choice.chosen):  # RecBole's batches of a few users are small operations, too
+            result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        return parallel.from_first(result)
 
 
 def _gradient_scaler(enabled: bool) -> Any:
