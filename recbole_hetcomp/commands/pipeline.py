@@ -37,6 +37,7 @@ from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE
 from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.choice import get_trainer
 from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
+from recbole_hetcomp.trainer.threads import computing_in
 
 
 def run_hetcomp(
@@ -174,7 +175,7 @@ def _distil(
     result = _fit_and_test(trainer, config, loaders, saved)
     if parallel.is_first():
         if compare:
-            with console.stage("comparison with its teachers on the test part"):
+            with console.stage("comparison with its teachers on the test part"), computing_in(trainer.thread_choice.chosen):
                 result["comparison"] = _compare(config, split, loaders, pool, model, result)
         progress.unlink(missing_ok=True)
     parallel.wait()  # so that no process ends well where the comparison fails

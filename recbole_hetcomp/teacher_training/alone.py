@@ -15,6 +15,7 @@ from recbole_hetcomp.teacher_training.cache import folder_of, kept
 from recbole_hetcomp.teacher_training.configs import training_settings
 from recbole_hetcomp.teacher_training.training import fit_recorded, load_model
 from recbole_hetcomp.trainer.checkpoint import save_checkpoint
+from recbole_hetcomp.trainer.threads import computing_in
 
 
 def check_student_alone(config: Config) -> None:
@@ -32,7 +33,8 @@ def student_alone(config: Config, split: Split) -> Any:
     alone = alone_config(config)
 
     def train(folder: Path) -> Mapping[str, Any]:
-        trainer = fit_recorded(alone, split, None)
+        with computing_in(config["teacher_threads"]):
+            trainer = fit_recorded(alone, split, None)
         save_checkpoint(folder / "model.pth", trainer.best_state)
         return {
             "best_epoch": trainer.best_epoch,
@@ -41,13 +43,17 @@ def student_alone(config: Config, split: Split) -> Any:
         }
 
     with console.about(f"{alone.model} without distillation"):
-        folder = kept(alone, split.fingerprint, {}, train)
+        folder = kept(alone, split.fingerprint, _shaped_by(config), train)
     return load_model(alone, split, folder / "model.pth")
 
 
 def alone_folder(config: Config, split: Split) -> Path:
     """Where the student without distillation is kept, be it there or not."""
-    return folder_of(alone_config(config), split.fingerprint, {})
+    return folder_of(alone_config(config), split.fingerprint, _shaped_by(config))
+
+
+def _shaped_by(config: Config) -> dict[str, Any]:
+    return {"teacher_threads": config["teacher_threads"]}
 
 
 def alone_config(config: Config) -> Config:

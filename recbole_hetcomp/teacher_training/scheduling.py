@@ -53,7 +53,7 @@ def _train_side_by_side(config: Config, split: Split, names: Sequence[str], and_
     """Train those of the teachers `names` that are not kept yet in `teacher_workers` processes, where that is above 1.
 
     The student without distillation, where it is asked for, counts as one more of them. A teacher is the same as one trained
-    alone with as many threads.
+    alone: both compute in `teacher_threads` threads.
 
     Raises:
         UserError: what the first of the teachers that failed says, when the others have been trained and kept.

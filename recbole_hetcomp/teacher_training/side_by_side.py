@@ -8,7 +8,6 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-import torch
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 
@@ -32,8 +31,8 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], Any]], workers:
     """Do the `jobs`, several at a time, in the order that they have; what they return is dropped.
 
     By joblib, whose backend `ray` spreads them over a Ray cluster (with a `checkpoint_dir` that all its machines see). Each
-    process has its share of the threads. This process shows and logs what they tell (in a file of `checkpoint_dir`); each
-    message in the log begins with the job's name.
+    process takes `teacher_threads` threads, so that a result does not depend on how many run at once. This process shows
+    and logs what they tell (in a file of `checkpoint_dir`); each message in the log begins with the job's name.
 
     Args:
         config: of the run
@@ -44,7 +43,7 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], Any]], workers:
         what the jobs that failed say, in the order of `jobs`
     """
     backend = config["teacher_backend"]
-    threads = {"inner_max_num_threads": max(1, torch.get_num_threads() // workers)} if backend == "loky" else {}
+    threads = {"inner_max_num_threads": config["teacher_threads"]} if backend == "loky" else {}
     folder = working_folder(Path(config["checkpoint_dir"]) / "trained", "workers")
     told = folder.resolve() / f"{(console.log_file() or Path('workers')).stem}.jsonl"
     try:

@@ -25,8 +25,9 @@ from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, ranked_history, top_
 from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH, Trajectory
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from recbole_hetcomp.trainer.choice import get_trainer
+from recbole_hetcomp.trainer.threads import computing_in
 
-TRAJECTORY_SETTINGS = ("trajectory_depth", "trajectory_rule", "trajectory_fractions", "consistency_window")
+SHAPING_SETTINGS = ("trajectory_depth", "trajectory_rule", "trajectory_fractions", "consistency_window", "teacher_threads")
 
 
 def kept_teacher(config: Config, split: Split, name: str) -> Teacher:
@@ -38,7 +39,8 @@ def kept_teacher(config: Config, split: Split, name: str) -> Teacher:
     own = teacher_config(config, name)
 
     def train(folder: Path) -> Mapping[str, Any]:
-        return _train_teacher(own, split, checkpoint_selection(config), config["trajectory_depth"], folder)
+        with computing_in(config["teacher_threads"]):
+            return _train_teacher(own, split, checkpoint_selection(config), config["trajectory_depth"], folder)
 
     with console.about(f"teacher {name}"):
         folder = kept(own, split.fingerprint, _shaped_by(config), train)
@@ -57,7 +59,7 @@ def kept_teacher(config: Config, split: Split, name: str) -> Teacher:
 
 
 def _shaped_by(config: Config) -> dict[str, Any]:
-    return {key: config[key] for key in TRAJECTORY_SETTINGS}
+    return {key: config[key] for key in SHAPING_SETTINGS}
 
 
 def teacher_folder(config: Config, split: Split, name: str) -> Path:

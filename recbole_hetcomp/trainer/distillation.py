@@ -25,6 +25,7 @@ from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.checkpoint import load_checkpoint, plain_config, plain_state, save_checkpoint
 from recbole_hetcomp.trainer.entity_batches import EntityBatches
 from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
+from recbole_hetcomp.trainer.threads import ThreadChoice, computing_in, possible_threads
 
 PROGRESS_SECONDS = 1.0  # between two writes of progress: what a killed training loses at most, beside its last epoch
 
@@ -40,6 +41,7 @@ class DistillationTrainer(Trainer):
         super().__init__(config, model)
         self.progress_file: Path | None = None
         self.progress_written = -math.inf  # when, in seconds
+        self.thread_choice = ThreadChoice(possible_threads(config["threads"], self.device))
         self.user_batches: EntityBatches | None = None
         if model.training_entities is not None:
             field, users = model.training_entities
@@ -106,13 +108,15 @@ class DistillationTrainer(Trainer):
                 self._save_progress(epoch_idx, batches)
                 self.progress_written = monotonic()
         parallel.align_generator(self.model.generator)
-        self.model.on_epoch_start(epoch_idx)
+        with computing_in(self.thread_choice.chosen):
+            self.model.on_epoch_start(epoch_idx)
         parallel.own_randomness(self.config["seed"], epoch_idx)
         self.model.train()
         loss = loss_func or parallel.loss_of_all(self.model)
         scaler = _gradient_scaler(self.enable_scaler)
         bar = tqdm(batches, ncols=100, desc=set_color(f"Train {epoch_idx:>5}", "pink"), disable=not show_progress)
-        losses = [self._step(loss, batch, scaler) for batch in bar]
+        with computing_in(self.thread_choice.chosen):
+            losses = [self._step(loss, batch, scaler) for batch in self.thread_choice.steps(bar)]
         return self._sums(losses)
 
     def _step(self, loss: Any, batch: Interaction, scaler: Any) -> tuple[Tensor, ...]:
@@ -156,10 +160,11 @@ class DistillationTrainer(Trainer):
         save_checkpoint(self.progress_file, state)
 
     def _valid_epoch(self, valid_data, show_progress=False):  # type: ignore[no-untyped-def]
-        score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
         epoch = self._epochs_trained()
         still_moving = not self.model.settled
-        line = self.model.after_validation(float(score), epoch, lambda: self._ranking(show_progress))
+        with computing_in(self.thread_choice.chosen):
+            score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
+            line = self.model.after_validation(float(score), epoch, lambda: self._ranking(show_progress))
         if line:
             self.logger.info(set_color("distillation", "green") + f" [{line}]")
             console.note(line)
@@ -208,7 +213,9 @@ class DistillationTrainer(Trainer):
             self.logger.info(f"Loading model structure and parameters from {path}")
         if not parallel.is_first():
             return parallel.from_first(None)
-        return parallel.from_first(super().evaluate(eval_data, load_best_model=False, show_progress=show_progress))
+        with computing_in(self.thread_choice.chosen):  # RecBole's batches of a few users are small operations, too
+            result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        return parallel.from_first(result)
 
 
 def _gradient_scaler(enabled: bool) -> Any:

@@ -1,0 +1,94 @@
+"""How many threads a training computes in: chosen by the time that its own steps take.
+
+A step of a small student is some hundred small operations, and each ends with its slowest thread. On a quiet machine several
+threads gain a little. Beside another busy process the scheduler takes threads away, and then they cost many times more than
+they gain. The parameters that come out do not depend on the choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from logging import getLogger
+from statistics import median
+from time import perf_counter
+from typing import TypeVar
+
+import torch
+
+TRIAL = 5  # steps with each number of threads
+GAIN = 1.1  # how much faster steps must be for more threads to be worth it
+SECONDS = 5.0  # between the end of a trial and the next one, at least
+SHARE = 0.05  # of the time: what trials may cost
+
+Batch = TypeVar("Batch")
+
+
+@contextmanager
+def computing_in(threads: int) -> Iterator[None]:
+    """Let torch compute in `threads` threads; afterwards in as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def possible_threads(asked: int | None, device: torch.device) -> list[int]:
+    """The numbers of threads to choose from, in rising order.
+
+    Args:
+        asked: the setting `threads`; None leaves the choice to us, up to the number that torch has
+        device: that of the model. Only on a CPU is there something to choose
+    """
+    if asked is not None:
+        return [asked]
+    most = torch.get_num_threads()
+    return sorted({1, most}) if device.type == "cpu" else [most]
+
+
+class ThreadChoice:
+    """Chooses among numbers of threads, and chooses anew while a training goes on, since other processes come and go.
+
+    A trial takes steps with each number in turn. The fewest threads win unless more are faster by GAIN, in the median.
+    The next trial comes after SECONDS, or later where this one has cost more than SHARE of the time until then.
+
+    Args:
+        possible: numbers of threads in rising order; with a single one nothing is measured
+        clock: the time in seconds
+    """
+
+    def __init__(self, possible: Sequence[int], clock: Callable[[], float] = perf_counter) -> None:
+        self.possible = list(possible)
+        self.chosen = self.possible[0]
+        self.clock = clock
+        self.next_trial = clock()
+        self.taken: list[float] = []  # seconds of the steps of the present trial
+
+    def steps(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The `batches`; whoever asks for the next one has done the step of the one before, in the threads that were due."""
+        for batch in batches:
+            on_trial = len(self.possible) > 1 and (bool(self.taken) or self.clock() >= self.next_trial)
+            torch.set_num_threads(self.possible[len(self.taken) % len(self.possible)] if on_trial else self.chosen)
+            started = self.clock()
+            yield batch
+            if on_trial:
+                self.taken.append(self.clock() - started)
+                if len(self.taken) == TRIAL * len(self.possible):
+                    self._choose()
+
+    def _choose(self) -> None:
+        """End the trial."""
+        count = len(self.possible)
+        seconds = {threads: median(self.taken[place::count]) for place, threads in enumerate(self.possible)}
+        before, self.chosen = self.chosen, self.possible[0]
+        for threads in self.possible[1:]:
+            if seconds[threads] * GAIN <= seconds[self.chosen]:
+                self.chosen = threads
+        if self.chosen != before:
+            times = ", ".join(f"{1000 * taken:.1f} ms in {threads}" for threads, taken in seconds.items())
+            getLogger().info(f"threads: {self.chosen} from now on, a training step takes {times}")
+        cost = sum(self.taken) - len(self.taken) * seconds[self.chosen]
+        self.next_trial = self.clock() + max(SECONDS, cost / SHARE)
+        self.taken = []

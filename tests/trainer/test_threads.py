@@ -1,0 +1,183 @@
+"""The number of threads is chosen by the time of the steps, changes no result, and is given back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from recbole.utils import init_seed
+
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.settings import check_settings
+from recbole_hetcomp.model.distilled_recommender.hetcompstudent import HetCompStudent
+from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.trainer.distillation import DistillationTrainer
+from recbole_hetcomp.trainer.threads import SECONDS, SHARE, TRIAL, ThreadChoice, computing_in, possible_threads
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    with computing_in(2):
+        yield
+
+
+class Machine:
+    """A clock that runs while steps are done: `seconds[n]` a step in n threads, which may change."""
+
+    def __init__(self, seconds: dict[int, float]) -> None:
+        self.now, self.seconds = 0.0, seconds
+        self.used: list[int] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def train(self, choice: ThreadChoice, steps: int) -> list[int]:
+        """The number of threads of each of so many steps."""
+        before = len(self.used)
+        for _ in choice.steps(range(steps)):
+            self.used.append(torch.get_num_threads())
+            self.now += self.seconds[self.used[-1]]
+        return self.used[before:]
+
+
+def machine_and_choice(*possible: int, **seconds: float) -> tuple[Machine, ThreadChoice]:
+    machine = Machine({1: seconds["one"], 2: seconds["two"]})
+    return machine, ThreadChoice(possible or (1, 2), machine.clock)
+
+
+@pytest.mark.parametrize(("two", "chosen"), [(0.26, 1), (0.012, 1), (0.0115, 1), (0.009, 2)])
+def test_two_threads_are_taken_where_they_are_clearly_faster(two: float, chosen: int) -> None:
+    machine, choice = machine_and_choice(one=0.012, two=two)
+    used = machine.train(choice, 50)
+    assert used[: 2 * TRIAL] == [1, 2] * TRIAL
+    assert set(used[2 * TRIAL :]) == {choice.chosen} == {chosen}
+
+
+def test_single_slow_steps_decide_nothing() -> None:
+    machine, choice = machine_and_choice(one=0.012, two=0.009)
+    for place, _ in enumerate(choice.steps(range(2 * TRIAL))):
+        machine.now += 1.0 if place in (0, 1, 3) else machine.seconds[torch.get_num_threads()]
+    assert choice.chosen == 2
+
+
+def test_it_chooses_anew_when_other_processes_come_and_go() -> None:
+    machine, choice = machine_and_choice(one=0.012, two=0.009)
+    machine.train(choice, 50)
+    assert choice.chosen == 2
+    machine.seconds[2] = 0.26
+    used = machine.train(choice, round(SECONDS / 0.009))
+    assert choice.chosen == 1
+    assert used[-1] == 1
+    machine.seconds[2] = 0.009
+    cost = TRIAL * (0.26 - 0.012)
+    machine.train(choice, round(cost / SHARE / 0.012) + 10 * TRIAL)
+    assert choice.chosen == 2
+
+
+@pytest.mark.parametrize("two", [0.009, 0.26, 5.0])
+def test_trials_cost_little_of_the_time(two: float) -> None:
+    machine, choice = machine_and_choice(one=0.012, two=two)
+    used = machine.train(choice, 40_000)
+    best = min(0.012, two)
+    assert machine.now <= (1 + SHARE) * best * len(used) + TRIAL * two
+
+
+def test_a_trial_goes_on_where_an_epoch_has_fewer_steps() -> None:
+    machine, choice = machine_and_choice(one=0.012, two=0.009)
+    used = [threads for _ in range(5) for threads in machine.train(choice, 3)]
+    assert used[: 2 * TRIAL] == [1, 2] * TRIAL
+    assert choice.chosen == 2
+
+
+def test_with_a_single_number_nothing_is_measured() -> None:
+    machine, choice = machine_and_choice(2, one=0.012, two=0.26)
+    assert set(machine.train(choice, 50)) == {2}
+    assert not choice.taken
+
+
+def test_what_there_is_to_choose_from() -> None:
+    assert possible_threads(None, CPU) == [1, 2]
+    assert possible_threads(5, CPU) == [5]
+    assert possible_threads(None, torch.device("cuda")) == [2]  # the work is elsewhere
+    with computing_in(1):  # as by OMP_NUM_THREADS=1
+        assert possible_threads(None, CPU) == [1]
+
+
+@pytest.mark.parametrize("key", ["threads", "teacher_threads"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "x"])
+def test_the_settings_are_whole_numbers_of_at_least_1(key: str, value: Any) -> None:
+    with pytest.raises(UserError, match=f"^{key}: .* must be a whole number of at least 1"):
+        check_settings({key: value})
+    check_settings({"threads": None, "teacher_threads": 3})
+
+
+# --- in a training ----------------------------------------------------------------------------------------------------
+
+
+def trained(make_config, split, list_pool, threads: int | None) -> tuple[dict[str, torch.Tensor], set[int]]:
+    """The student after three epochs, and the numbers of threads that its steps had."""
+    sizes = {"n_targets": 10, "n_observed": 3, "train_batch_size": 16, "eval_step": 2}
+    config = make_config("HetCompStudent", threads=threads, epochs=3, **sizes)
+    init_seed(config["seed"], True)
+    loaders = split.loaders(config)
+    model = HetCompStudent(config, loaders.train._dataset)
+    model.learn_from(list_pool(2))
+    trainer, used = DistillationTrainer(config, model), set()
+    loss = model.calculate_loss
+
+    def watched(batch):  # type: ignore[no-untyped-def]
+        used.add(torch.get_num_threads())
+        return loss(batch)
+
+    model.calculate_loss = watched
+    trainer.fit(loaders.train, loaders.valid, verbose=False, saved=False)
+    return model.state_dict(), used
+
+
+def test_the_student_is_the_same_and_the_number_is_given_back(make_config, split, list_pool) -> None:
+    one, used = trained(make_config, split, list_pool, 1)
+    assert used == {1}
+    for threads, tried in ((2, {2}), (None, {1, 2})):
+        other, used = trained(make_config, split, list_pool, threads)
+        assert used == tried
+        assert torch.get_num_threads() == 2
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_number_is_given_back_when_a_step_fails(make_config, split, list_pool, monkeypatch) -> None:
+    def fails(*_):  # type: ignore[no-untyped-def]
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(DistillationTrainer, "_step", fails)
+    with pytest.raises(ZeroDivisionError):
+        trained(make_config, split, list_pool, 1)
+    assert torch.get_num_threads() == 2
+
+
+def test_choosing_draws_no_random_number() -> None:
+    before = torch.get_rng_state()
+    machine, choice = machine_and_choice(one=0.012, two=0.26)
+    machine.train(choice, 50)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_kept_teacher_belongs_to_its_number_of_threads__the_student_to_none(settings, monkeypatch) -> None:
+    from recbole_hetcomp.teacher_training import training
+
+    used = []
+    train = training._train_teacher
+    monkeypatch.setattr(training, "_train_teacher", lambda *a: used.append(torch.get_num_threads()) or train(*a))
+
+    def run(**changes: Any) -> None:
+        few = {**settings, "teachers": ["BPR"], "without_distillation": False, **changes}
+        run_hetcomp("HetCompStudent", "toy", config_dict=few, arguments=(), compare=False)
+
+    run()
+    run(threads=1)
+    assert used == [1]
+    run(teacher_threads=2)
+    assert used == [1, 2]
