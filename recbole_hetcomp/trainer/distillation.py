@@ -25,6 +25,7 @@ from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.checkpoint import load_checkpoint, plain_config, plain_state, save_checkpoint
 from recbole_hetcomp.trainer.entity_batches import EntityBatches
 from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
+from recbole_hetcomp.trainer.shared_batches import loss_of_all
 from recbole_hetcomp.trainer.threads import ThreadChoice, computing_in, possible_threads
 
 PROGRESS_SECONDS = 1.0  # between two writes of progress: what a killed training loses at most, beside its last epoch
@@ -112,7 +113,7 @@ class DistillationTrainer(Trainer):
             self.model.on_epoch_start(epoch_idx)
         parallel.own_randomness(self.config["seed"], epoch_idx)
         self.model.train()
-        loss = loss_func or parallel.loss_of_all(self.model)
+        loss = loss_func or loss_of_all(self.model)
         scaler = _gradient_scaler(self.enable_scaler)
         bar = tqdm(batches, ncols=100, desc=set_color(f"Train {epoch_idx:>5}", "pink"), disable=not show_progress)
         with computing_in(self.thread_choice.chosen):

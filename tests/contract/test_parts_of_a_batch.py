@@ -12,8 +12,8 @@ from torch import Tensor
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import get_model, properties_dir
 from recbole_hetcomp.model.student import DistilledRecommender
-from recbole_hetcomp.trainer.parallel import part_of_loss
 from recbole_hetcomp.trainer.processes import Processes
+from recbole_hetcomp.trainer.shared_batches import part_of_loss
 
 METHODS = [
     path.stem

@@ -24,7 +24,7 @@ from recbole_hetcomp.commands.pipeline import run_hetcomp
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.teacher_training.cache import kept
 from recbole_hetcomp.teachers import Teacher, TeacherPool, Trajectory
-from recbole_hetcomp.trainer import parallel
+from recbole_hetcomp.trainer import parallel, shared_batches
 from recbole_hetcomp.trainer.processes import Processes, launch
 
 PATIENCE = 120.0  # seconds to wait for a point of a run
@@ -162,7 +162,7 @@ from pathlib import Path
 import torch
 
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.trainer import parallel
+from recbole_hetcomp.trainer import parallel, shared_batches
 
 
 def talk(folder):
@@ -302,7 +302,7 @@ def test_the_parts_add_up_to_the_loss_and_the_gradient_of_the_batch(student, set
     loss = model.calculate_loss(batch)
     gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
     whole = torch.cat([loss.detach().reshape(1), *(gradient.reshape(-1) for gradient in gradients)])
-    parts = [parallel.part_of_loss(model, batch, rank, world_size) for rank in range(world_size)]
+    parts = [shared_batches.part_of_loss(model, batch, rank, world_size) for rank in range(world_size)]
     assert whole.abs().max() > 1e-4
     torch.testing.assert_close(sum(parts), whole, rtol=1e-5, atol=1e-7)
     if n_users < world_size:
@@ -315,12 +315,12 @@ def test_the_summed_gradient_reaches_the_parameters(student, monkeypatch):
     model.calculate_loss(batch).backward()
     expected = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()
-    others = parallel.part_of_loss(model, batch, 0, 3) + parallel.part_of_loss(model, batch, 2, 3)
+    others = shared_batches.part_of_loss(model, batch, 0, 3) + parallel.part_of_loss(model, batch, 2, 3)
     monkeypatch.setattr(parallel, "_several", lambda: True)
     monkeypatch.setattr(parallel.dist, "get_rank", lambda: 1)
     monkeypatch.setattr(parallel.dist, "get_world_size", lambda: 3)
     monkeypatch.setattr(parallel.dist, "all_reduce", lambda tensor, group: tensor.add_(others))
-    loss = parallel.loss_of_all(model)(batch)
+    loss = shared_batches.loss_of_all(model)(batch)
     torch.testing.assert_close(loss.item(), model.calculate_loss(batch).item())
     (2 * loss).backward()  # as a gradient scaler does
     for parameter, gradient in zip(model.parameters(), expected):
@@ -335,7 +335,7 @@ def test_a_process_that_does_not_see_the_teachers_of_the_first_trains_none(make_
 
 def test_one_process_takes_the_models_own_loss(student):
     model = student()
-    assert parallel.loss_of_all(model) == model.calculate_loss
+    assert shared_batches.loss_of_all(model) == model.calculate_loss
     users = model.history.active_users
     assert torch.equal(parallel.share(users), users)
 
