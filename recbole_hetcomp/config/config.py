@@ -116,7 +116,7 @@ class Config(RecBoleConfig):
         own: list[Path | None] = [properties_dir() / "overall.yaml"]
         if is_distilled(model_class):
             distillation = properties_dir() / "distillation.yaml"
-            student = self.external_config_dict.get("student") or self.read_yaml(distillation)["student"]
+            student = self.external_config_dict.get("student") or declarations_in(distillation)["student"].value
             own += [properties_of(str(student)), properties_dir() / "teacher" / f"{student}.yaml", distillation]
         own.append(own_properties_of(model_class))
         return [path for path in own if path is not None and path.is_file()]
