@@ -26,7 +26,17 @@ from recbole_hetcomp.config.registry import (
 )
 
 # Keys that RecBole reads though none of its yaml files or argument lists names them.
-READ_BY_RECBOLE = {"config_files", "data_path", "dataset", "embedding_size", "group_offset", "ip", "local_rank", "loss_type"}
+READ_BY_RECBOLE = {
+    "config_files",
+    "data_path",
+    "dataset",
+    "embedding_size",
+    "encoding",
+    "group_offset",
+    "ip",
+    "local_rank",
+    "loss_type",
+}
 READ_BY_RECBOLE |= {"model", "nproc", "offset", "port", "reg_weight", "world_size"}
 
 
