@@ -26,7 +26,17 @@ from recbole_hetcomp.config.registry import (
 )
 
 # Keys that RecBole reads though none of its yaml files or argument lists names them.
-READ_BY_RECBOLE = {"config_files", "data_path", "dataset", "embedding_size", "group_offset", "ip", "local_rank", "loss_type"}
+READ_BY_RECBOLE = {
+    "config_files",
+    "data_path",
+    "dataset",
+    "embedding_size",
+    "encoding",
+    "group_offset",
+    "ip",
+    "local_rank",
+    "loss_type",
+}
 READ_BY_RECBOLE |= {"model", "nproc", "offset", "port", "reg_weight", "world_size"}
 
 
@@ -116,7 +126,7 @@ class Config(RecBoleConfig):
         own: list[Path | None] = [properties_dir() / "overall.yaml"]
         if is_distilled(model_class):
             distillation = properties_dir() / "distillation.yaml"
-            student = self.external_config_dict.get("student") or self.read_yaml(distillation)["student"]
+            student = self.external_config_dict.get("student") or declarations_in(distillation)["student"].value
             own += [properties_of(str(student)), properties_dir() / "teacher" / f"{student}.yaml", distillation]
         own.append(own_properties_of(model_class))
         return [path for path in own if path is not None and path.is_file()]

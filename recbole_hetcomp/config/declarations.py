@@ -20,8 +20,8 @@ import yaml
 
 from recbole_hetcomp.config.errors import UserError
 
-LINE = re.compile(r"(?P<key>\w+):(?P<value>.*?)\s*# \((?P<kind>[^()]*)\) (?P<meaning>\w.*)")
-KIND = re.compile(r"(list of )?(int|float|str|bool|dict|list)((?: .+?)?)(: .+?)?( or ~)?")
+LINE = re.compile(r"(?P<key>\w+):(?P<value>.*?)\s*# \((?P<kind>[^()]*)\) (?P<meaning>\S.*)")
+KIND = re.compile(r"(list of )?(int|float|str|bool|dict|list)((?: .+?)??)(: .+?)?( or ~)?")
 BOUND = re.compile(r"(>=|<=|>|<) (-?\d+(?:\.\d+)?)")
 RANGE = re.compile(r"(-?\d+(?:\.\d+)?)\.\.(-?\d+(?:\.\d+)?)")
 COMPARISONS: dict[str, tuple[Callable[[float, float], bool], str]] = {
@@ -58,7 +58,9 @@ class Kind:
     def read(cls, text: str) -> Kind:
         """The kind that a comment has in parentheses; raises a ValueError where it is none."""
         found = KIND.fullmatch(text)
-        many, base, bounds, words, nothing = found.groups() if found else ("", "", text, "", "")
+        if found is None:
+            raise ValueError(f"({text}) is no kind of setting")
+        many, base, bounds, words, nothing = found.groups()
         span = RANGE.fullmatch(bounds.strip())
         parts = [BOUND.fullmatch(part) for part in bounds.strip().split(" and ")] if bounds else []
         signs = [(">=", span[1]), ("<=", span[2])] if span else [(part[1], part[2]) for part in parts if part]

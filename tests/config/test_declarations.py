@@ -64,7 +64,7 @@ def test_a_kind_takes_what_it_says_and_nothing_else(kind, good, bad, sentence) -
 
 
 def test_words_and_lists_of_names_are_refused_with_what_could_stand_there() -> None:
-    with pytest.raises(UserError, match="^form: 'lst' is none of list, pair$"):
+    with pytest.raises(UserError, match=r"^form: 'lst' is none of list, pair$"):
         Declaration("form", "list", Kind.read("str: list | pair"), "its meaning").check("lst")
     names = Declaration("teachers", "['BPR', 'CML', 'DL']", Kind.read("list of str"), "whom to learn from")
     with pytest.raises(UserError) as caught:

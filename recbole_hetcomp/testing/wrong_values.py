@@ -1,0 +1,24 @@
+"""Values that a setting cannot have, made from what its yaml file says that it may be."""
+
+from __future__ import annotations
+
+from recbole_hetcomp.config.declarations import Kind
+
+NEVER: dict[str, list[object]] = {
+    "int": [1.5, "x", True],
+    "float": ["x", True, float("inf")],
+    "str": [3],
+    "bool": ["x", 1],
+    "dict": [3],
+    "list": [3],
+}
+OUTSIDE = {">=": -1, ">": 0, "<=": 1, "<": 0}  # what to add to a bound
+
+
+def wrong_values(kind: Kind) -> list[object]:
+    """Values that a setting of this kind cannot have: of other types, beyond each bound, or no word of its."""
+    wrong = [*NEVER[kind.base], *(int(float(bound)) + OUTSIDE[sign] for sign, bound in kind.bounds)]
+    wrong += ["no such word"] if kind.words else []
+    if kind.many:
+        wrong = [3, [], *([value] for value in wrong)]
+    return wrong if kind.optional else [*wrong, None]
