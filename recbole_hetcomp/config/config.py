@@ -19,6 +19,7 @@ from recbole_hetcomp.config.registry import (
     is_distilled,
     properties_dir,
     properties_of,
+    recommends_unseen,
     settings_of_any_model,
 )
 
@@ -106,6 +107,8 @@ class Config(RecBoleConfig):
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
         own: list[Path | None] = [properties_dir() / "overall.yaml"]
+        if recommends_unseen(model_class):
+            own.append(properties_dir() / "general.yaml")
         if is_distilled(model_class):
             distillation = properties_dir() / "distillation.yaml"
             student = self.external_config_dict.get("student") or self.read_yaml(distillation)["student"]

@@ -50,7 +50,7 @@ class SingleTeacher:
 
     @torch.no_grad()
     def scores(self, users: Tensor) -> Tensor:
-        """[B, n_items] float32 of `users` [B]: one teacher's own, several teachers' `standardised`; column 0 means nothing."""
+        """[B, n_items] float32 for `users` [B]: one teacher's own, several teachers' `standardised`."""
         if len(self.pool) > 1:
             return self.standardised(users)
         with torch.random.fork_rng():  # a model that is built at first use draws numbers, in the midst of a training
