@@ -36,6 +36,7 @@ from recbole_hetcomp.compat import faster, repairs
 from recbole_hetcomp.compat.lightgcn_rows import propagate_by_rows
 from recbole_hetcomp.compat.neumf_rows import scores_of_all_items
 from recbole_hetcomp.compat.repairs import Undo, pretrained_loading, replaced, wrapped
+from recbole_hetcomp.compat.repeats import removing_what_is_repeated
 
 __all__ = ["REPAIRS", "Repair", "install", "pretrained_loading", "report", "uninstall"]
 
@@ -132,6 +133,13 @@ REPAIRS = (
                 torch, distributed=repairs.Overlay(torch.distributed, barrier=repairs.barrier_if_distributed)
             ),
         ),
+    ),
+    Repair(
+        "repeats",
+        "not reported",
+        "any: rm_dup_inter sorts the rows by time, and so changes ids and split, though no interaction is repeated",
+        lambda: repairs.is_stock(dataset.Dataset._remove_duplication),
+        wrapped(dataset.Dataset, "_remove_duplication", removing_what_is_repeated),
     ),
     Repair(
         "collector",

@@ -22,6 +22,7 @@ from recbole_hetcomp.config.registry import (
     own_properties_of,
     properties_dir,
     properties_of,
+    recommends_unseen,
     settings_of_any_model,
 )
 
@@ -124,6 +125,8 @@ class Config(RecBoleConfig):
     def _files(self, model_class: type) -> list[Path]:
         """The yaml files that are read after RecBole's for this model, ours and a plug-in's; later wins."""
         own: list[Path | None] = [properties_dir() / "overall.yaml"]
+        if recommends_unseen(model_class):
+            own.append(properties_dir() / "general.yaml")
         if is_distilled(model_class):
             distillation = properties_dir() / "distillation.yaml"
             student = self.external_config_dict.get("student") or declarations_in(distillation)["student"].value

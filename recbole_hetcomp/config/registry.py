@@ -65,6 +65,11 @@ def is_distilled(model_class: type) -> bool:
     return hasattr(model_class, "learn_from")
 
 
+def recommends_unseen(model_class: type) -> bool:
+    """Whether models of that class recommend what is new to a user; to sequential and context-aware ones repeats are data."""
+    return getattr(model_class, "type", None) in (ModelType.GENERAL, ModelType.TRADITIONAL, ModelType.KNOWLEDGE)
+
+
 def backbone_class(name: str) -> Any:
     """The class of the student `name`.
 

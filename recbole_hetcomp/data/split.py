@@ -21,6 +21,7 @@ from recbole.utils import ModelType, init_seed
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.history import History, users_per_block
+from recbole_hetcomp.data.repeats import check_kept, evaluated_once
 
 
 class Loaders(NamedTuple):
@@ -94,6 +95,7 @@ def make_split(config: Config) -> Split:
     Raises:
         UserError: the dataset is missing or empty, or the split leaves nothing to train on.
     """
+    check_kept(config)
     _check_dataset_files(config)
     init_seed(split_seed(config), config["reproducibility"])
     try:
@@ -106,6 +108,7 @@ def make_split(config: Config) -> Split:
             f"dataset {config.dataset!r}: no training interaction is left after filtering and splitting; "
             "loosen user_inter_num_interval, item_inter_num_interval or eval_args"
         )
+    parts = evaluated_once(config, parts)
     for name, part in zip(("validation", "test"), parts[1:]):
         if not len(part):
             raise UserError(

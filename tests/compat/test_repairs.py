@@ -155,6 +155,7 @@ def patched():
         "fill_nan": vars(Dataset)["_fill_nan"],
         "load_feat": vars(Dataset)["_load_feat"],
         "dataset": dataset_module.torch,
+        "repeats": vars(Dataset)["_remove_duplication"],
         "collector": vars(Collector)["get_data_struct"],
         "dgcf": dgcf.sample_cor_samples,
         "amp": trainer_module.amp,
