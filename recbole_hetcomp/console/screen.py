@@ -76,6 +76,7 @@ class Bars(Screen):
         self.console, self.progress = console, progress
         self.bars: _Bars | None = None  # while something runs
         self.tasks: dict[str, TaskID] = {}
+        self.epochs: dict[str, int | None] = {}
 
     def say(self, subject: str, text: str) -> None:
         line = Text.assemble((subject, "bold"), ": ", text) if subject else Text(text)
@@ -90,12 +91,14 @@ class Bars(Screen):
         if self.bars is None:
             self.bars = _Bars(console=self.console, transient=True)
             self.bars.start()
-        of = "" if epochs is None else f"/{epochs}"
-        self.tasks[title] = self.bars.add_task(title, total=epochs, of=of, score="", note="")
+        self.epochs[title] = epochs
+        begun = "" if epochs is None else f"0/{epochs}"
+        self.tasks[title] = self.bars.add_task(title, total=epochs, epoch=begun, score="", note="")
 
     def advance(self, title: str, epoch: int, score: str, note: str) -> None:
         if self.bars is not None and title in self.tasks:
-            self.bars.update(self.tasks[title], completed=epoch, score=score, note=note)
+            done = f"{epoch}/{self.epochs[title]}"
+            self.bars.update(self.tasks[title], completed=epoch, epoch=done, score=score, note=note)
 
     def end(self, title: str) -> None:
         if self.bars is None or title not in self.tasks:
@@ -111,8 +114,8 @@ class _Bars(Progress):
 
     @classmethod
     def get_default_columns(cls):  # type: ignore[no-untyped-def]
-        title = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=32))
-        epoch, score = TextColumn("{task.completed:.0f}{task.fields[of]}"), TextColumn("{task.fields[score]}")
+        title = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+        epoch, score = TextColumn("{task.fields[epoch]}"), TextColumn("{task.fields[score]}")
         return SpinnerColumn(), title, BarColumn(bar_width=20), epoch, score, TimeElapsedColumn()
 
     def get_renderables(self) -> Iterable[RenderableType]:

@@ -9,7 +9,7 @@ from logging import getLogger
 
 import rich.table
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.measure import Measurement
 from rich.text import Text
 from tabulate import tabulate
@@ -53,7 +53,9 @@ class Table:
     def _drawn(self, columns: Sequence[int]) -> rich.table.Table:
         drawn = rich.table.Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
         for i in columns:
-            drawn.add_column(self.headers[i], justify="left" if i < self.n_left else "right", overflow="fold")
+            words = " ".join([self.headers[i], *(row[i].replace("**", "") for row in self.rows)]).split()
+            justify: JustifyMethod = "left" if i < self.n_left else "right"
+            drawn.add_column(self.headers[i], justify=justify, min_width=max(map(len, words)))
         for row in self.rows:
             drawn.add_row(*(_styled(row[i]) for i in columns))
         return drawn
@@ -75,7 +77,9 @@ def show_table(title: str, table: Table, remark: str = "") -> None:
         return
     console = Console(force_jupyter=False, highlight=False)
     drawn, left_out = table.fitted(console)
-    console.print(Text(f"\n{title}", style="bold"), drawn, Text(remark.replace("\\*", "*")))
+    console.print(Text(f"\n{title}", style="bold"), drawn, sep="\n")
+    if remark:
+        console.print(Text(remark.replace("\\*", "*")))
     if left_out:
         console.print(Text(f"not shown for lack of width: {', '.join(left_out)}", style="dim"))
 

@@ -37,6 +37,7 @@ def flags(settings: dict[str, Any], folder: Path) -> list[str]:
         "train_batch_size": 16,
         "without_distillation": False,
         "state": "INFO",
+        "verbose": True,
     }
     return ["--model=HetCompStudent", "--dataset=toy", *(f"--{key}={value}" for key, value in own.items())]
 

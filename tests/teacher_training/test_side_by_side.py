@@ -5,6 +5,7 @@ from __future__ import annotations
 from logging import getLogger
 
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.console import follow
 from recbole_hetcomp.teacher_training.side_by_side import _in_worker, side_by_side
 
 
@@ -14,8 +15,9 @@ def say_and_fail() -> None:
     raise UserError("its loss is NaN")
 
 
-def test_the_messages_of_a_job_begin_with_its_name_and_those_after_it_do_not(make_config, caplog) -> None:
-    error = _in_worker(make_config("HetCompStudent"), "50%s", say_and_fail)
+def test_the_messages_of_a_job_begin_with_its_name_and_those_after_it_do_not(tmp_path, caplog) -> None:
+    with follow(tmp_path / "told.jsonl"):
+        error = _in_worker(tmp_path / "told.jsonl", "50%s", say_and_fail)
     getLogger().warning("afterwards")
     assert caplog.messages[-3:] == ["[50%s] epoch 3", "[50%s] slow", "afterwards"]
     assert str(error) == "its loss is NaN"

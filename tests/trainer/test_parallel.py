@@ -38,6 +38,7 @@ COURSE = {
     "valid_metric": "Recall@81",
     "without_distillation": False,
     "state": "INFO",
+    "verbose": True,
 }
 
 
