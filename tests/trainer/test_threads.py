@@ -1,4 +1,4 @@
-"""A student is trained in the threads that its setting says, or in those in which its steps are faster; then all is as before."""
+"""A student is trained in the threads that its setting says, or in those in which its steps are faster."""
 
 from __future__ import annotations
 
