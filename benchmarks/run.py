@@ -10,6 +10,8 @@ import platform
 from pathlib import Path
 from time import perf_counter
 
+import busy
+import mass
 import memory
 import psutil
 import scale
@@ -49,8 +51,8 @@ def comparisons() -> list[Row]:
     lists = ranked_lists(generator)
     dataset = SyntheticDataset(N_USERS, N_ITEMS, generator)
     steps = speed.Steps(dataset, lists, generator)
-    rows = [speed.curriculum_row(lists), steps.row(), steps.epoch_row(), speed.log_mass_row(generator)]
-    rows += [speed.far_scores_row(generator)]
+    rows = [speed.curriculum_row(lists), steps.row(), steps.epoch_row(), mass.log_mass_row(generator)]
+    rows += [mass.far_scores_row(generator), busy.row(steps.ours)]
     rows += [serving.paper_row(dataset), serving.factors_row(dataset), speed.size_row(lists), memory.distillation_row(lists)]
     return rows
 

@@ -37,7 +37,7 @@ WITHOUT_EFFECT = {"checkpoint_dir", "config_files", "data_path", "dataloaders_sa
 WITHOUT_EFFECT |= {"eval_batch_size", "gpu_id", "id_fingerprint", "local_rank", "log_wandb", "loss_decimal_place"}
 WITHOUT_EFFECT |= {"max_block_mb", "metrics", "model_config", "save_dataloaders", "save_dataset", "show_progress"}
 WITHOUT_EFFECT |= {"single_spec", "split_seed", "state", "teacher_backend"}
-WITHOUT_EFFECT |= {"teacher_workers", "threads", "topk", "use_gpu", "verbose", "wandb_project", "without_distillation"}
+WITHOUT_EFFECT |= {"teacher_workers", "topk", "use_gpu", "verbose", "wandb_project", "without_distillation"}
 WITHOUT_EFFECT |= {"without_distillation_config", "worker"}
 
 

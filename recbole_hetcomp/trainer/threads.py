@@ -1,8 +1,12 @@
-"""How many threads a training computes in: chosen by the time that its own steps take.
+"""How many threads a training computes in.
 
 A step of a small student is some hundred small operations, and each ends with its slowest thread. On a quiet machine several
 threads gain a little. Beside another busy process the scheduler takes threads away, and then they cost many times more than
-they gain. The parameters that come out do not depend on the choice.
+they gain. One thread is never slow.
+
+Last digits depend on the number: a product that sums over many items, as in the gradient of the log-mass, and the sum of a
+large tensor are split among the threads. So a number that is chosen by time, here by `ThreadChoice`, gives up that the same
+seed gives the same student to the last bit; it is chosen only where the setting `threads` is ~.
 """
 
 from __future__ import annotations
@@ -39,13 +43,13 @@ def possible_threads(asked: int | None, device: torch.device) -> list[int]:
     """The numbers of threads to choose from, in rising order.
 
     Args:
-        asked: the setting `threads`; None leaves the choice to us, up to the number that torch has
-        device: that of the model. Only on a CPU is there something to choose
+        asked: the setting `threads`; None: 1 or torch's own number, which OMP_NUM_THREADS limits
+        device: of the model. Elsewhere than on a CPU torch's own number stays
     """
-    if asked is not None:
-        return [asked]
     most = torch.get_num_threads()
-    return sorted({1, most}) if device.type == "cpu" else [most]
+    if device.type != "cpu":
+        return [most]
+    return sorted({1, most}) if asked is None else [asked]
 
 
 class ThreadChoice:

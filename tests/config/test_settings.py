@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-from recbole_hetcomp.testing import wrong_values
 
 from recbole_hetcomp.commands.pipeline import check
 from recbole_hetcomp.config import Config
@@ -14,6 +13,7 @@ from recbole_hetcomp.config.declarations import declarations_in
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import properties_dir
 from recbole_hetcomp.config.settings import check_settings
+from recbole_hetcomp.testing import wrong_values
 
 FILES = [path for path in sorted(properties_dir().rglob("*.yaml")) if path.parent.name != "presets"]
 
