@@ -13,13 +13,15 @@ WIDTH, HEIGHT = 720, 390
 TOP, PLOT_HEIGHT = 96, 236  # of the panels
 METRIC = "recall@50"
 STYLE = """
-text { font: 12px system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #1f2328 }
+text { font: 12px system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #1f2328;
+  paint-order: stroke; stroke: #ffffff; stroke-width: 3px; stroke-linejoin: round }
 .title { font-weight: 600; font-size: 14px } .small { font-size: 11px; fill: #59636e } .paper { fill: #ffffff }
 .axis { stroke: #d1d9e0 } .ensemble { stroke: #8250df; stroke-width: 1.5; stroke-dasharray: 5 4 }
-.violet { fill: #8250df } .line { stroke: #0969da; stroke-width: 2; fill: none } .student { fill: #0969da }
+.violet { fill: #8250df; stroke: none } .line { stroke: #0969da; stroke-width: 2; fill: none } .student { fill: #0969da }
 .alone { fill: #ffffff; stroke: #bc4c00; stroke-width: 2 } .teacher { fill: #818b98 }
 @media (prefers-color-scheme: dark) {
-text { fill: #f0f6fc } .small { fill: #9198a1 } .paper { fill: #0d1117 } .axis { stroke: #3d444d } .violet { fill: #ab7df8 }
+text { fill: #f0f6fc; stroke: #0d1117 } .small { fill: #9198a1 } .paper { fill: #0d1117 } .axis { stroke: #3d444d }
+.violet { fill: #ab7df8 }
 .ensemble { stroke: #ab7df8 } .line { stroke: #4493f8 } .student { fill: #4493f8 }
 .alone { fill: #0d1117; stroke: #f0883e } .teacher { fill: #9198a1 }
 }"""
@@ -46,7 +48,7 @@ class Panel:
     teachers: list[Point]
     students: list[Point]
     alone: list[Point]
-    ensemble: str
+    ensemble: Point
     width: float = 285
 
     def x(self, size: float) -> float:
@@ -63,7 +65,7 @@ def picture() -> str:
     """The SVG, from the records in results/data."""
     body = [line for panel in (_movielens(), _citeulike()) for line in _drawn(panel)]
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}">',
         "<title>Recall@50 against number of parameters, as a share of the teachers' ensemble</title>",
         f"<style>{STYLE}</style>",
         f'<rect class="paper" width="{WIDTH}" height="{HEIGHT}"/>',
@@ -80,7 +82,7 @@ def _movielens() -> Panel:
     title, sizes = "MovieLens-100K", (8e3, 4e6)
     groups = [[_point(row, ensemble) for row in rows if row["role"] == role] for role in ("teacher", "student", ALONE)]
     teachers, students, alone = (sorted(group, key=lambda point: point.size) for group in groups)
-    return Panel(title, 55, 84, 4, sizes, teachers, students, alone, ensemble["model"])
+    return Panel(title, 55, 84, 4, sizes, teachers, students, alone, _point(ensemble, ensemble))
 
 
 def _citeulike() -> Panel:
@@ -91,7 +93,7 @@ def _citeulike() -> Panel:
     students = [Point(row["params"], 100 * row[f"{METRIC} of the ensemble's"], str(row["size"])) for row in shares]
     alone = next(row for row in read("citeulike-t/methods")["rows"] if row["model"] == "MF")
     point = Point(alone["params"], 100 * value(alone, METRIC) / value(ensemble, METRIC), "8")
-    return Panel("CiteULike", 410, 50, 10, (8e4, 4e7), teachers, students, [point], "ensemble")
+    return Panel("CiteULike", 410, 50, 10, (8e4, 4e7), teachers, students, [point], _point(ensemble, ensemble))
 
 
 ALONE = "student without distillation"
@@ -102,12 +104,12 @@ def _only(rows: list[Row], role: str) -> Row:
 
 
 def _point(row: Row, ensemble: Row) -> Point:
-    label = row["model"] if row["role"] == "teacher" else str(row["size"])
-    return Point(row["params"], 100 * value(row, METRIC) / value(ensemble, METRIC), label)
+    return Point(row["params"], 100 * value(row, METRIC) / value(ensemble, METRIC), str(row.get("size", row["model"])))
 
 
 def _drawn(panel: Panel) -> Iterator[str]:
     yield from _axes(panel)
+    yield _diamond(panel.x(panel.ensemble.size), panel.y(100))
     for point, height in _label_heights(panel):
         x, y = panel.x(point.size), panel.y(point.share)
         yield f'<rect class="teacher" x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"/>'
@@ -130,7 +132,7 @@ def _axes(panel: Panel) -> Iterator[str]:
         yield _text(panel.left - 7, y + 4, f"{share} %", "small", "end")
     for power in range(math.ceil(math.log10(panel.sizes[0])), math.floor(math.log10(panel.sizes[1])) + 1):
         yield _text(panel.x(10**power), bottom + 18, f"{10**power:,}", "small", "middle")
-    yield _text((panel.left + right) / 2, bottom + 38, "parameters", "small", "middle")
+    yield _text((panel.left + right) / 2, bottom + 38, "parameters (logarithmic)", "small", "middle")
 
 
 def _label_heights(panel: Panel) -> Iterator[tuple[Point, float]]:
@@ -151,11 +153,15 @@ def _legend() -> Iterator[str]:
         (20, '<circle class="student" cx="20" cy="46" r="5"/>', "student, distilled (embedding size)"),
         (258, '<circle class="alone" cx="258" cy="46" r="5"/>', "the same student alone"),
         (428, '<rect class="teacher" x="424" y="42" width="8" height="8"/>', "a teacher"),
-        (528, '<line class="ensemble" x1="508" y1="46" x2="530" y2="46"/>', "ensemble of all teachers"),
+        (524, _diamond(524, 46), "ensemble of all teachers"),
     )
     for x, mark, label in marks:
         yield mark
         yield _text(x + 11, 50, label)
+
+
+def _diamond(x: float, y: float) -> str:
+    return f'<path class="violet" d="M {x:.1f} {y - 7:.1f} l 7 7 l -7 7 l -7 -7 z"/>'
 
 
 def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:

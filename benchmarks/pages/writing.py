@@ -1,4 +1,4 @@
-"""Generated parts of pages: what stands between `<!-- generated: NAME -->` and `<!-- end -->` is made from records and classes."""
+"""The generated parts of pages: between `<!-- generated: NAME -->` and `<!-- end -->`, from records and classes."""
 
 from __future__ import annotations
 
