@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.10 python3.9 python3; do $$p -c '$
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check format bench clean
+.PHONY: demo test lint check format bench pages clean
 
 demo: $(READY)
 	$(BIN)/python run_hetcomp.py --config_files=properties/presets/demo.yaml
@@ -22,6 +22,9 @@ check: lint test
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
+
+pages: $(READY)
+	$(BIN)/python benchmarks/pages
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

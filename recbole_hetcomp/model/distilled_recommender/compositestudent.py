@@ -1,7 +1,7 @@
 """CompositeStudent: several distillation methods at once, each with its weight, on one student with one base loss.
 
-Source: DE and RRD were published together as DE-RRD (Kang et al., CIKM 2020, https://arxiv.org/abs/2012.04357); any others
-can be summed in the same way.
+Source: Kang, Hwang, Kweon, Yu, "DE-RRD: A Knowledge Distillation Framework for Recommender System", CIKM 2020,
+https://arxiv.org/abs/2012.04357, which sums DE and RRD; any others can be summed in the same way.
 """
 
 from __future__ import annotations
