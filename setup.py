@@ -38,9 +38,8 @@ setup(
     install_requires=[
         "recbole==1.2.1; python_version < '3.12'",
         "torch>=1.13",
-        "numpy>=1.22.4,<2; python_version < '3.12'",
-        "numpy>=1.26,<3; python_version >= '3.12'",
-        "pandas>=1.5,<3",
+        "numpy>=1.22.4,<3",
+        "pandas>=1.5,<4",
         "scipy>=1.7",
         "safetensors>=0.4",
         "joblib>=1.3",

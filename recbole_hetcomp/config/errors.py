@@ -11,7 +11,10 @@ class UserError(ValueError):
 
 
 def close_matches(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'BPR'?`, or the empty string where nothing known is near `name`, in whatever case."""
-    by_lower = {candidate.lower(): candidate for candidate in known}
+    """`; did you mean 'BPR'?`, or the empty string where nothing known is near `name`, in whatever case.
+
+    The known names may be numpy's strings, as a dataset's tokens are, whose `repr` in numpy 2 is no plain quotation.
+    """
+    by_lower = {str(candidate).lower(): str(candidate) for candidate in known}
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(repr(by_lower[match]) for match in near)}?" if near else ""

@@ -32,5 +32,7 @@ def log_sum_exp(scores: Tensor, dim: int = 1) -> Tensor:
     """`scores.logsumexp(dim)` of floats in any shape, with a gradient of 0 for those that add nothing to it."""
     if scores.device.type == "cpu" and scores.size(dim):
         lowest = scores.detach().amax(dim, keepdim=True) + exp_floor(scores.dtype)
-        scores = scores.clamp(min=lowest)
+        # Not `clamp`: where the best score is so large that `lowest` is rounded to it, the best keep their whole gradient;
+        # clamp halves it at its bound since torch 2.14 (pytorch#191142).
+        scores = torch.where(scores < lowest, lowest, scores)
     return scores.logsumexp(dim)

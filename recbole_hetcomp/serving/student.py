@@ -70,7 +70,7 @@ def recommend(model: Any, dataset: Dataset, users: Sequence[str], k: int = 10) -
     Args:
         model: a RecBole general recommender
         dataset: with the id maps and all known interactions
-        users: tokens
+        users: tokens, plain or numpy's strings
         k: items a user; fewer where the catalogue has no more
 
     Returns:
@@ -80,6 +80,7 @@ def recommend(model: Any, dataset: Dataset, users: Sequence[str], k: int = 10) -
         UserError: a user is not in the dataset, or the model scores items NaN.
     """
     known = dataset.field2token_id[dataset.uid_field]
+    users = [str(user) for user in users]
     for user in users:
         if user not in known or known[user] == 0:
             near = close_matches(user, known) or "; its users are those of the .inter file"

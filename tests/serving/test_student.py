@@ -77,6 +77,12 @@ def test_an_unknown_user_is_named(trained, user, hint):
         recommend(model, dataset, ["u0", user], 3)
 
 
+def test_tokens_come_back_as_plain_text_also_where_the_dataset_gave_them(trained):
+    _, model, dataset = load_student(trained[0])
+    found = recommend(model, dataset, dataset.field2id_token["user_id"][1:3], 3)
+    assert {type(token) for user, items in found.items() for token in (user, *(item for item, _ in items))} == {str}
+
+
 def test_lines_show_titles(trained):
     _, model, dataset = load_student(trained[0])
     assert titles(dataset)["i4"] == "The 4th Film"
