@@ -120,7 +120,9 @@ class Declaration:
         if kind.many and kind.base == "str":
             example = str(yaml.safe_load(self.value)[:2]).replace(" ", "")
             raise UserError(f'{where}{self.key}: {value!r} is no list of names; write --{self.key}="{example}"')
-        raise UserError(f"{where}{self.key}: {value!r} must be {kind.sentence}")
+        shown = self.value.startswith(("{", "[")) and len(self.value) > len("{}")
+        example = f", such as {self.value}" if shown else ""
+        raise UserError(f"{where}{self.key}: {value!r} must be {kind.sentence}{example}")
 
 
 @cache

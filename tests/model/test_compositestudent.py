@@ -43,7 +43,7 @@ def test_all_methods_teach_the_one_student_and_none_brings_another(make_model, l
     ("methods", "sentence"),
     [
         ({}, "not of the form"),
-        ("RRD", "not of the form"),
+        ("RRD", "must be a dict of settings, such as {'DE': 0.01, 'RRD': 0.1}"),
         ({"RRD": "much"}, "not of the form"),
         *(({"RRD": weight}, "weights of at least 0") for weight in (-0.1, float("nan"), float("inf"), True)),
         ({"RRX": 1.0}, "'RRX' is no single distillation method; did you mean"),
