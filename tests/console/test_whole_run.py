@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from recbole_hetcomp.cli import main
+from recbole_hetcomp.console import log
 from recbole_hetcomp.console.events import display
 from recbole_hetcomp.console.screen import Screen
 
@@ -18,14 +19,12 @@ FIVE_COLUMNS = r"\| student +\| HetCompStudent \(MF\) \|.*\|"
 
 
 @pytest.fixture(autouse=True)
-def _no_logging_of_others(monkeypatch):
-    """As in a process of its own: pytest's handlers would keep RecBole from opening a log file."""
+def _nothing_left_behind(monkeypatch):
     root = logging.getLogger()
-    level, root.handlers[:] = root.level, []
+    level = root.level
     monkeypatch.setattr(display, "screen", Screen())
     yield
-    for handler in root.handlers:
-        handler.close()
+    log._close_log()
     root.setLevel(level)
 
 
@@ -36,6 +35,9 @@ def flags(settings) -> list[str]:
 
 
 def seen(capsys, flags: list[str]) -> tuple[str, str]:
+    """Standard output and error of a command, without pytest's handlers, which keep RecBole from opening its log file."""
+    root = logging.getLogger()
+    root.handlers[:] = [handler for handler in root.handlers if not type(handler).__module__.startswith("_pytest")]
     assert main(flags) == 0
     return capsys.readouterr()
 
@@ -78,7 +80,7 @@ def test_the_log_file_holds_what_recbole_writes_and_what_was_seen(capsys, flags)
     (text,) = logged()
     assert "learning_rate" in text  # the dump of the settings
     assert text.count("training [time: ") == 2 + 2 + 4 + 2
-    assert text.count("evaluating [time: ") == 2 + 2 + 2
+    assert text.count("evaluating [time: ") == 2 + 2 + 4 + 1
     assert "teacher BPR: training, at most 2 epochs" in text
     assert re.search(FIVE_COLUMNS, text)
     assert re.search(r"^\w{3} \d\d \w{3} \d{4} \d\d:\d\d:\d\d INFO  ", text, re.MULTILINE)
@@ -110,7 +112,7 @@ def test_a_state_of_warning_shows_warnings_alone(capsys, flags):
     out, err = seen(capsys, [*flags, "--state=WARNING", "--topk=[5,500]", "--valid_metric=Recall@500"])
     assert out == ""
     assert "reaches beyond the 81 items" in err
-    assert "teacher" not in err.replace("its best teacher", "")
+    assert all("WARNING" in line for line in err.splitlines())
 
 
 def test_warnings_of_ours_are_seen_and_those_of_others_are_logged(capsys, flags, monkeypatch):
@@ -145,7 +147,7 @@ def test_a_benchmark_says_when_a_model_begins_and_ends(capsys, flags):
     out, err = seen(capsys, ["benchmark", "--models=BPR,EASE", "--seeds=2", *flags[1:]])
     assert len(re.findall(r"^(?:BPR|EASE), seed 1[12]: training", err, re.MULTILINE)) == 4
     assert len(re.findall(r"^(?:BPR|EASE), seed 1[12]: trained", err, re.MULTILINE)) == 4
-    assert len(err.splitlines()) == 9
+    assert len([line for line in err.splitlines() if not line.startswith("warning: unknown setting")]) == 9
     assert re.search(r"^\| BPR +\|", out, re.MULTILINE)
     assert "benchmark.md" in out
 
