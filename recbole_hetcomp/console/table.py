@@ -10,11 +10,12 @@ from logging import getLogger
 import rich.table
 from rich import box
 from rich.console import Console, JustifyMethod
-from rich.measure import Measurement
 from rich.text import Text
 from tabulate import tabulate
 
 from recbole_hetcomp.console.events import display
+
+GAP = 2  # between two columns on a terminal
 
 
 @dataclass(frozen=True)
@@ -39,26 +40,32 @@ class Table:
         alignment = ["left"] * self.n_left + ["right"] * (len(self.headers) - self.n_left)
         return tabulate(self.rows, self.headers, tablefmt="github", disable_numparse=True, colalign=alignment)
 
-    def fitted(self, console: Console) -> tuple[rich.table.Table, list[str]]:
-        """For a terminal, words wrapped where need be; and the headers of the columns for which it is too narrow."""
-        left_out: list[str] = []
-        for header in (*self.dispensable, None):
-            drawn = self._drawn([i for i, name in enumerate(self.headers) if name not in left_out])
-            fits = Measurement.get(console, console.options, drawn).minimum <= console.width
-            if fits or header is None:
-                break
-            left_out.append(header)
-        return drawn, left_out
-
-    def _drawn(self, columns: Sequence[int]) -> rich.table.Table:
-        drawn = rich.table.Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    def fitted(self, width: int) -> tuple[rich.table.Table, list[str]]:
+        """For a terminal of `width` columns, wrapped between words alone; and the headers of the columns left out for it."""
+        columns, may_go = list(range(len(self.headers))), list(self.dispensable)
+        while may_go and self._room(columns, width) < 0:
+            columns.remove(list(self.headers).index(may_go.pop(0)))
+        room = self._room(columns, width)
+        drawn = rich.table.Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
         for i in columns:
-            words = " ".join([self.headers[i], *(row[i].replace("**", "") for row in self.rows)]).split()
+            longest = max(map(len, self._texts(i)))
+            more = max(0, min(room, longest - self._widest_word(i)))
+            room -= more
             justify: JustifyMethod = "left" if i < self.n_left else "right"
-            drawn.add_column(self.headers[i], justify=justify, min_width=max(map(len, words)))
+            drawn.add_column(self.headers[i], justify=justify, width=self._widest_word(i) + more)
         for row in self.rows:
             drawn.add_row(*(_styled(row[i]) for i in columns))
-        return drawn
+        return drawn, [header for header in self.dispensable if header not in may_go]
+
+    def _room(self, columns: Sequence[int], width: int) -> int:
+        """How many characters are left when each of the columns is as narrow as its words allow."""
+        return width - sum(map(self._widest_word, columns)) - GAP * (len(columns) - 1)
+
+    def _texts(self, column: int) -> list[str]:
+        return [self.headers[column], *(row[column].replace("**", "") for row in self.rows)]
+
+    def _widest_word(self, column: int) -> int:
+        return max(len(word) for text in self._texts(column) for word in [*text.split(), ""])
 
 
 def _styled(text: str) -> Text:
@@ -76,7 +83,7 @@ def show_table(title: str, table: Table, remark: str = "") -> None:
         print(f"\n{title}:\n\n{table.github}{below}", flush=True)
         return
     console = Console(force_jupyter=False, highlight=False)
-    drawn, left_out = table.fitted(console)
+    drawn, left_out = table.fitted(console.width)
     console.print(Text(f"\n{title}", style="bold"), drawn, sep="\n")
     if remark:
         console.print(Text(remark.replace("\\*", "*")))

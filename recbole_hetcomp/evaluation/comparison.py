@@ -136,9 +136,14 @@ def table(rows: Sequence[Row], valid_metric: str) -> Table:
         ]
         for row in rows
     ]
-    others = [name for name in reversed(metrics) if name != valid_metric.lower()]
-    dispensable = ["MB", "ms / 1,000 users", *others, "fidelity", "params", "role"]
+    dispensable = ["MB", "ms / 1,000 users", *_less_telling(metrics, valid_metric.lower()), "fidelity", "params", "role"]
     return Table(headers, cells, n_left=2, dispensable=dispensable)
+
+
+def _less_telling(metrics: Sequence[str], selected_by: str) -> list[str]:
+    """The metrics beside `selected_by`: first those of its kind at other depths, last the first one of another kind."""
+    others = [name for name in reversed(metrics) if name != selected_by]
+    return sorted(others, key=lambda name: name.partition("@")[0] != selected_by.partition("@")[0])
 
 
 def _text(value: float | None, form: str) -> str:
