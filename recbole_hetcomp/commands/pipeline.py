@@ -141,7 +141,7 @@ def _distil(
     alone = compare and bool(config["without_distillation"])
     pool = parallel.in_turn(lambda: build_pool(config, split, alone, model.needs))
     pool.refuse_unless(model.needs, config.model)
-    _log_weights(pool, config["teacher_weighting"])
+    _log_weights(pool, config["teacher_weighting"], config["valid_metric_bigger"])
     model.learn_from(pool)
     trainer = _trainer(config, model)
     restore_random_state(at_start)  # so that the student does not depend on whether teachers were trained or found
@@ -159,11 +159,12 @@ def _distil(
     return result
 
 
-def _log_weights(pool: TeacherPool, exponent: float) -> None:
+def _log_weights(pool: TeacherPool, exponent: float, larger_is_better: bool) -> None:
     """Say how much each teacher counts: what the lists that the student learns come from."""
-    weights = zip(pool.teachers, teacher_weights(pool, exponent).tolist())
+    weights = zip(pool.teachers, teacher_weights(pool, exponent, larger_is_better=larger_is_better).tolist())
     counts = ", ".join(f"{teacher.name} {weight:.2g}" for teacher, weight in weights)
-    getLogger().info(f"teachers count (validation score / best) ^ {exponent:g}, without a score as the best: {counts}")
+    share = "validation score / best" if larger_is_better else "best / validation score"
+    getLogger().info(f"teachers count ({share}) ^ {exponent:g}, without a score as the best: {counts}")
 
 
 def _compare(

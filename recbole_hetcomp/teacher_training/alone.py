@@ -12,7 +12,7 @@ from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teacher_training.cache import folder_of, kept
 from recbole_hetcomp.teacher_training.configs import training_settings
-from recbole_hetcomp.teacher_training.training import fit_recorded, load_model
+from recbole_hetcomp.teacher_training.training import fit_recorded, load_model, recording_source
 from recbole_hetcomp.trainer.checkpoint import save_checkpoint
 
 
@@ -35,12 +35,12 @@ def student_alone(config: Config, split: Split) -> Any:
         save_checkpoint(folder / "model.pth", trainer.best_state)
         return {"best_epoch": trainer.best_epoch, "valid": float(trainer.best_valid_score)}
 
-    return load_model(alone, split, kept(alone, split.fingerprint, {}, train) / "model.pth")
+    return load_model(alone, split, kept(alone, split.fingerprint, recording_source(), train) / "model.pth")
 
 
 def alone_folder(config: Config, split: Split) -> Path:
     """Where the student without distillation is kept, be it there or not."""
-    return folder_of(alone_config(config), split.fingerprint, {})
+    return folder_of(alone_config(config), split.fingerprint, recording_source())
 
 
 def alone_config(config: Config) -> Config:
