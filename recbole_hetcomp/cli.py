@@ -80,7 +80,7 @@ def _parsed(arguments: Sequence[str], **options: Any) -> tuple[argparse.Namespac
 
 
 def _check_flags(settings: Sequence[str], flags: Sequence[str]) -> None:
-    """Raise a UserError for the first of `settings` that is a misspelt flag; misspelt settings are the Config's to refuse."""
+    """Raise a UserError for the first of `settings` that is a misspelt flag. A Config refuses misspelt settings."""
     from recbole.utils import argument_list
 
     from recbole_hetcomp.config.config import READ_BY_RECBOLE
