@@ -43,7 +43,7 @@ def busy_process() -> Iterator[None]:
 
 
 def row(training: Training) -> Row:
-    """Epochs as `DistillationTrainer` runs them with `threads: ~`, trials among them, and in one thread, which is its default."""
+    """Epochs as `DistillationTrainer` runs them with `threads: ~`, trials among them, and in one thread, its default."""
     with computing_in(CORES):
         choice = ThreadChoice(possible_threads(None, torch.device("cpu")))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import re
 import sys
@@ -74,9 +75,25 @@ def _parsed(arguments: Sequence[str], **options: Any) -> tuple[argparse.Namespac
     for flag, default in options.items():
         parser.add_argument(f"--{flag}", default=default)
     parsed, settings = parser.parse_known_args(list(arguments))
+    _check_flags(settings, list(vars(parsed)))
     parsed.config_files = parsed.config_files.split() if parsed.config_files else None
     parsed.dataset = parsed.dataset or (None if _names_dataset(parsed.config_files) else "ml-100k")
     return parsed, settings
+
+
+def _check_flags(settings: Sequence[str], flags: Sequence[str]) -> None:
+    """Raise a UserError for the first of `settings` that is a misspelt flag. A Config refuses misspelt settings."""
+    from recbole.utils import argument_list
+
+    from recbole_hetcomp.config.config import READ_BY_RECBOLE
+    from recbole_hetcomp.config.registry import settings_of_any_model
+
+    known = {*settings_of_any_model(), *READ_BY_RECBOLE}
+    common = {*argument_list.general_arguments, *argument_list.training_arguments} & known  # which may be meant as well
+    for name in (argument[2:].partition("=")[0] for argument in settings if argument.startswith("--")):
+        near = difflib.get_close_matches(name.lower(), [*flags, *common], n=1)
+        if name not in known and near and near[0] in flags:
+            raise UserError(f"--{name}: there is no such flag or setting; did you mean --{near[0]}?")
 
 
 def _names_dataset(config_files: Sequence[str] | None) -> bool:

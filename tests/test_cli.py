@@ -286,6 +286,35 @@ def test_a_command_says_what_it_lacks(capsys, arguments, sentence):
     assert sentence in refused(capsys, arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--modle=HetCompStudent"], "--modle: there is no such flag or setting; did you mean --model?"),
+        (["--modle", "HetCompStudent"], "did you mean --model?"),
+        (["--model=MF", "--datset=toy"], "--datset: there is no such flag or setting; did you mean --dataset?"),
+        (["--model=MF", "--config_file=a.yaml"], "did you mean --config_files?"),
+        (["--model=HetCompStudent", "--nprocs=2"], "did you mean --nproc?"),
+        (["--model=MF", "--seeds=3"], "seeds: nothing reads a setting of this name; did you mean 'seed'"),
+        (["benchmark", "--modles=BPR"], "did you mean --models?"),
+        (["benchmark", "--models=BPR", "--epoch=3"], "did you mean 'epochs'"),
+        (["recommend", "--chekpoint=a.pth", "--users=u1"], "did you mean --checkpoint?"),
+        (["recommend", "--checkpoint=a.pth", "--user=u1"], "did you mean --users?"),
+        (["tune", "--param_file=a.txt"], "did you mean --params_file?"),
+    ],
+)
+def test_a_misspelt_flag_is_refused_with_the_nearest_one(capsys, monkeypatch, arguments, sentence):
+    from recbole_hetcomp.commands import benchmark, pipeline
+
+    for module in (benchmark, pipeline):
+        monkeypatch.setattr(module, "make_split", lambda *_: pytest.fail("work has begun"))
+    assert sentence in refused(capsys, arguments)
+
+
+@pytest.mark.parametrize("setting", ["mode=1", "seed=3", "topk=[5]", "n_layers=2", "state=INFO"])
+def test_a_setting_near_a_flag_is_no_misspelt_one(setting):
+    assert cli._parsed([f"--{setting}"], models=None, seeds="3", k="10")[1] == [f"--{setting}"]
+
+
 @pytest.mark.parametrize("argument", ["-model=MF", "-model", "-learning-rate=1", "-nproc=2"])
 def test_a_name_with_one_dash_is_refused(capsys, flags, argument):
     assert f"write -{argument}" in refused(capsys, [*flags, argument])

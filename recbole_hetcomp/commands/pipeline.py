@@ -163,7 +163,7 @@ def _distil(
     alone = compare and bool(config["without_distillation"])
     pool = parallel.in_turn(lambda: build_pool(config, split, alone, model.needs))
     pool.refuse_unless(model.needs, config.model)
-    _log_weights(pool, config["teacher_weighting"])
+    _log_weights(pool, config["teacher_weighting"], config["valid_metric_bigger"])
     model.learn_from(pool)
     trainer = _trainer(config, model)
     restore_random_state(at_start)  # so that the student does not depend on whether teachers were trained or found
@@ -182,12 +182,13 @@ def _distil(
     return result
 
 
-def _log_weights(pool: TeacherPool, exponent: float) -> None:
+def _log_weights(pool: TeacherPool, exponent: float, larger_is_better: bool) -> None:
     """Say how much each teacher counts: what the lists that the student learns come from."""
-    weights = zip(pool.teachers, teacher_weights(pool, exponent).tolist())
+    weights = zip(pool.teachers, teacher_weights(pool, exponent, larger_is_better=larger_is_better).tolist())
     counts = ", ".join(f"{teacher.name} {weight:.2f}" for teacher, weight in weights)
+    share = "validation score / best" if larger_is_better else "best / validation score"
     with console.about("teachers count"):
-        console.say(f"{counts}: (validation score / best) ^ {exponent:g}; one without a score counts as the best")
+        console.say(f"{counts}: ({share}) ^ {exponent:g}; one without a score counts as the best")
 
 
 def _compare(

@@ -70,7 +70,9 @@ def tune(
         from recbole.trainer import HyperTuning
     except ImportError as error:
         raise UserError(f"tune needs hyperopt ({error}); run `pip install hyperopt==0.2.5`") from error
-    space = _search_space(Path(params_file), Config(model, dataset, config_files, arguments=arguments))
+    config = Config(model, dataset, config_files, arguments=arguments)
+    config.warn_of_unknown_keys()
+    space = _search_space(Path(params_file), config)
     trial = partial(objective_function, model=model, dataset=dataset, arguments=tuple(arguments))
     search = HyperTuning(trial, params_dict=space, fixed_config_file_list=config_files, algo=algo, max_evals=int(max_evals))
     with contextlib.redirect_stdout(io.StringIO()):  # HyperTuning prints what each trial says by a line of ours

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from recbole.evaluator import smaller_metrics
 from recbole.trainer import Trainer
 
 from recbole_hetcomp.config import Config
@@ -94,15 +95,25 @@ def add_fidelity(row: Row, model: Any, pool: TeacherPool, ensemble: Row, config:
     """Add to a student's row how near it comes to the ensemble.
 
     `fidelity` is 1 - D@50, graded by both ranks, between the two top-50 lists outside the training items, a mean over
-    users; `retention` holds each metric divided by the ensemble's.
+    users; `retention` holds the `retention` of each metric.
     """
     users = split.history.active_users
     last = torch.full((len(pool), len(users)), pool.n_stages - 1)
     theirs = Ensemble.from_config(pool, config).topk(FIDELITY_K, last, users)
     ours = top_unobserved(model, split.history, FIDELITY_K, max_block_mb=config["max_block_mb"])[users]
     row["fidelity"] = 1 - float(discrepancy(ours, theirs, k=FIDELITY_K, relevance="graded").mean())
-    metrics = metric_names(ensemble)
-    row["retention"] = {name: row[name] / ensemble[name] if ensemble[name] else None for name in metrics}
+    row["retention"] = {name: retention(name, row[name], ensemble[name]) for name in metric_names(ensemble)}
+
+
+def retention(metric: str, student: float, ensemble: float) -> float | None:
+    """What share of the ensemble's quality a student has by a metric; None where it is divided by 0."""
+    share, whole = (ensemble, student) if smaller_is_better(metric) else (student, ensemble)
+    return share / whole if whole else None
+
+
+def smaller_is_better(metric: str) -> bool:
+    """Whether RecBole's metric, such as `logloss` or `averagepopularity@10`, is the better the smaller it is."""
+    return metric.partition("@")[0].lower() in smaller_metrics
 
 
 def metric_names(row: Row) -> list[str]:

@@ -13,7 +13,7 @@ from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teacher_training.cache import folder_of, kept
 from recbole_hetcomp.teacher_training.configs import training_settings
-from recbole_hetcomp.teacher_training.training import fit_recorded, load_model
+from recbole_hetcomp.teacher_training.training import fit_recorded, load_model, recording_source
 from recbole_hetcomp.trainer.checkpoint import save_checkpoint
 from recbole_hetcomp.trainer.threads import computing_in
 
@@ -53,7 +53,7 @@ def alone_folder(config: Config, split: Split) -> Path:
 
 
 def _shaped_by(config: Config) -> dict[str, Any]:
-    return {"teacher_threads": config["teacher_threads"]}
+    return {"teacher_threads": config["teacher_threads"], **recording_source()}
 
 
 def alone_config(config: Config) -> Config:

@@ -7,16 +7,13 @@ what an interrupted training leaves behind is never mistaken for a model.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import math
 import os
 import shutil
 import socket
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from functools import cache
 from logging import getLogger
 from pathlib import Path
 from time import time
@@ -28,9 +25,11 @@ import recbole
 from recbole_hetcomp import console
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.teacher_training import recorder
-from recbole_hetcomp.teachers import ranking
+from recbole_hetcomp.config.registry import backbone_class, get_model, is_distilled
+from recbole_hetcomp.teacher_training.source import source_fingerprint
+from recbole_hetcomp.teachers.lists import is_list_file
 from recbole_hetcomp.trainer import parallel
+from recbole_hetcomp.trainer.choice import get_trainer
 
 # Settings that change where a training runs or what is reported of it, but not what comes out.
 WITHOUT_EFFECT = {"checkpoint_dir", "config_files", "data_path", "dataloaders_save_path", "dataset_save_path", "device"}
@@ -39,6 +38,9 @@ WITHOUT_EFFECT |= {"max_block_mb", "metrics", "model_config", "save_dataloaders"
 WITHOUT_EFFECT |= {"single_spec", "split_seed", "state", "teacher_backend"}
 WITHOUT_EFFECT |= {"teacher_workers", "topk", "use_gpu", "verbose", "wandb_project", "without_distillation"}
 WITHOUT_EFFECT |= {"without_distillation_config", "worker"}
+# Whatever is trained: RecBole as it is repaired, which no other module need import, and the loaders.
+ALWAYS = ("recbole_hetcomp.compat", "recbole_hetcomp.data.split")
+READING_LISTS = "recbole_hetcomp.teachers.lists"
 
 
 def kept(
@@ -134,20 +136,32 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 
 def fingerprint(config: Config, shaped_by: Mapping[str, Any]) -> str:
-    """sha256 of all that shapes a training beside the data: settings, the code of the model and of what it is derived from
-    in this package, and that of the recording and of its lists.
+    """sha256 of all that shapes a training beside the data: settings, `shaped_by`, RecBole's version, the source it runs.
+
+    Raises:
+        UserError: the model's class has no source file.
     """
-    ours = {cls.__module__ for cls in config.model_class.__mro__ if cls.__module__.startswith("recbole_hetcomp.")}
-    modules = sorted({config.model_class.__module__, *ours})
-    source = "\n".join(inspect.getsource(sys.modules[name]) for name in modules)
-    code = {"recbole": recbole.__version__, "model": source}
-    code |= {"recorder": inspect.getsource(recorder), "ranking": inspect.getsource(ranking)}
+    try:
+        source = source_fingerprint(training_modules(config))
+    except LookupError as error:
+        raise UserError(f"model: {config.model} cannot be kept, since {error}; put the class into a file") from error
+    code = {"recbole": recbole.__version__, "source": source}
     shaping = {"settings": settings_of(config), "shaped_by": dict(shaped_by), "code": code}
     return hashlib.sha256(json.dumps(shaping, default=str, sort_keys=True).encode()).hexdigest()
 
 
-@cache
-def code_fingerprint() -> str:
-    """sha256 of this package's source: what has been measured with other code is measured again."""
-    files = sorted(Path(__file__).parents[1].rglob("*.py"))
-    return hashlib.sha256(b"\n".join(file.read_bytes() for file in files)).hexdigest()
+def training_modules(config: Config) -> list[str]:
+    """The modules whose source, and that of what they import, trains the model of `config`.
+
+    They are those of its class, of its trainer, and of the classes that settings name: a student's backbone, a composite's
+    methods. No other method is among them, nor is the command line.
+    """
+    classes, modules = [config.model_class, get_trainer(config.model_class)], list(ALWAYS)
+    if is_distilled(config.model_class):
+        classes.append(backbone_class(str(config["student"])))
+        methods = config["methods"] if isinstance(config["methods"], Mapping) else {}
+        classes += [get_model(f"{name}Student", "methods") for name in methods]
+        if any(is_list_file(str(teacher)) for teacher in config["teachers"]):
+            modules.append(READING_LISTS)
+    names = dict.fromkeys([*modules, *(kind.__module__ for kind in classes)])
+    return [name for name in names if name.partition(".")[0] != "recbole"]

@@ -67,4 +67,4 @@ def checkpoint_selection(config: Config) -> Selection:
     rule, fractions = config["trajectory_rule"], config["trajectory_fractions"]
     if sorted(fractions) != list(fractions) or fractions[-1] != 1 or fractions[0] <= 0:
         raise UserError(f"trajectory_fractions: {fractions!r} must rise from above 0 to 1, such as [0.25, 0.5, 0.75, 1.0]")
-    return Selection(rule, tuple(fractions), int(config["consistency_window"]))
+    return Selection(rule, tuple(fractions), int(config["consistency_window"]), config["valid_metric_bigger"])

@@ -63,11 +63,20 @@ def score_fractions(epochs: Sequence[int], scores: Sequence[float], fractions: S
     """Indices of the first snapshots whose validation score reaches the given fractions of the last one's.
 
     The last snapshot is the best, so a fraction of 1 gives the last; so does any where the score is NaN, that of a
-    training without validation. Serves metrics where larger is better.
+    training without validation. Scores must rise; `gains` makes those that are to fall rise.
     """
     last = len(epochs) - 1
     reached = [next((i for i, score in enumerate(scores) if score >= part * scores[-1]), last) for part in fractions]
     return [last if part >= 1 else i for i, part in zip(reached, fractions)]
+
+
+def gains(scores: Sequence[float]) -> list[float]:
+    """How far scores that are the better the smaller they are, such as LogLoss, have fallen since the first one.
+
+    A score that is to rise starts near 0, that of a model which knows nothing; a loss starts at the loss of such a model.
+    So a fraction of the last gain is the share of the way from the first score to the last.
+    """
+    return [scores[0] - score for score in scores]
 
 
 CHECKPOINT_RULES: dict[str, Callable[[Sequence[int], Sequence[float], Sequence[float]], list[int]]] = {
@@ -84,11 +93,13 @@ class Selection:
         rule: a key of CHECKPOINT_RULES: fractions of the best epoch, or of the best validation score
         fractions: one a checkpoint, increasing, the last one 1
         window: over how many snapshots a rank's deviation is taken
+        larger_is_better: of the validation scores; RecBole's `valid_metric_bigger`
     """
 
     rule: str
     fractions: tuple[float, ...]
     window: int
+    larger_is_better: bool = True
 
     def choose(self, snapshots: Snapshots, best_epoch: int) -> tuple[Tensor, Tensor, list[int]]:
         """The checkpoints up to the best epoch: items [E, U, L] int32, rank_std [E, U, L] float16, snapshot indices.
@@ -97,7 +108,9 @@ class Selection:
         that of the next.
         """
         last = snapshots.epochs.index(best_epoch)
-        chosen = CHECKPOINT_RULES[self.rule](snapshots.epochs[: last + 1], snapshots.scores[: last + 1], self.fractions)
+        epochs, scores = snapshots.epochs[: last + 1], snapshots.scores[: last + 1]
+        rising = scores if self.larger_is_better else gains(scores)
+        chosen = CHECKPOINT_RULES[self.rule](epochs, rising, self.fractions)
         final = snapshots.rows(best_epoch)
         items = torch.empty(len(chosen), *final.shape, dtype=torch.int32)
         rank_std = torch.empty(items.shape, dtype=torch.float16)

@@ -20,6 +20,7 @@ from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teacher_training.cache import fingerprint, folder_of, kept
 from recbole_hetcomp.teacher_training.configs import checkpoint_selection, teacher_config
 from recbole_hetcomp.teacher_training.recorder import Recorder, Selection, Snapshots, recording_trainer
+from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teachers.pool import Teacher
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, ranked_history, top_unobserved
 from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH, Trajectory
@@ -28,6 +29,9 @@ from recbole_hetcomp.trainer.choice import get_trainer
 from recbole_hetcomp.trainer.threads import computing_in
 
 SHAPING_SETTINGS = ("trajectory_depth", "trajectory_rule", "trajectory_fractions", "consistency_window", "teacher_threads")
+# What a recorded training runs beside its model and trainer. This module imports more than it needs for that (it chooses
+# among trainers, and through them reaches every student), so it counts without its imports.
+RECORDING = ("recbole_hetcomp.teacher_training.recorder", "recbole_hetcomp.teachers.ranking")
 
 
 def kept_teacher(config: Config, split: Split, name: str) -> Teacher:
@@ -58,8 +62,13 @@ def kept_teacher(config: Config, split: Split, name: str) -> Teacher:
     return Teacher(name, trajectory, load=lambda: load_model(own, split, folder / "model.pth"))
 
 
+def recording_source() -> dict[str, str]:
+    """What shapes a recorded training beside its settings and the source of its model."""
+    return {"recording": source_fingerprint(RECORDING, alone=[__name__])}
+
+
 def _shaped_by(config: Config) -> dict[str, Any]:
-    return {key: config[key] for key in SHAPING_SETTINGS}
+    return {**{key: config[key] for key in SHAPING_SETTINGS}, **recording_source()}
 
 
 def teacher_folder(config: Config, split: Split, name: str) -> Path:
@@ -131,7 +140,7 @@ def _train_teacher(config: Config, split: Split, selection: Selection, depth: in
         valid_scores=torch.tensor([snapshots.scores[i] for i in chosen], dtype=torch.float32),
         teacher=config.model,
         dataset_fingerprint=split.fingerprint,
-        config_fingerprint=fingerprint(config, {}),
+        config_fingerprint=fingerprint(config, recording_source()),
     )
     trajectory.save(folder / "trajectory.safetensors")
     save_checkpoint(folder / "model.pth", trainer.best_state)

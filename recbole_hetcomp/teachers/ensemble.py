@@ -46,8 +46,8 @@ class Ensemble:
         pool: the teachers
         importance: (ranks, rank_std) -> importance, all of one shape
         depth: items a list that are looked at; those beyond count for nothing
-        weighting: a teacher's importances are multiplied by (its validation score / the best one's) ** weighting; 0 is
-            the plain sum. Teachers without a score, such as files, count as the best.
+        weighting: a teacher's importances are multiplied by `teacher_weights` with this exponent; 0 is the plain sum
+        larger_is_better: of the validation scores; RecBole's `valid_metric_bigger`
         device: where the lists are merged; they lie on the CPU, and on another device only those of a block of users
 
     Attributes:
@@ -61,9 +61,11 @@ class Ensemble:
         depth: int,
         weighting: float = 0.0,
         device: torch.device | str = "cpu",
+        *,
+        larger_is_better: bool = True,
     ) -> None:
         self.pool, self.device = pool, device
-        self.weights = teacher_weights(pool, weighting)
+        self.weights = teacher_weights(pool, weighting, larger_is_better=larger_is_better)
         self.importance = importance
         self.items, self.rank_std = pool.lists(depth)
 
@@ -72,8 +74,14 @@ class Ensemble:
         """The ensemble that `config` asks for; the lists are read up to the importance's cut-off, or to `max_depth`."""
         of_rank = IMPORTANCES[config["importance"]]
         depth = max_depth or config["importance_cutoff"]
-        weighting = config["teacher_weighting"]
-        return cls(pool, lambda ranks, rank_std: of_rank(ranks, rank_std, config), depth, weighting, config["device"])
+        return cls(
+            pool,
+            lambda ranks, rank_std: of_rank(ranks, rank_std, config),
+            depth,
+            config["teacher_weighting"],
+            config["device"],
+            larger_is_better=config["valid_metric_bigger"],
+        )
 
     def candidates(self, stage: Tensor, users: Tensor) -> tuple[Tensor, Tensor]:
         """(items [X, B, L], importance [X, B, L] or [X, 1, L]) at the checkpoints `stage` [X, B] for `users` [B]."""
@@ -114,12 +122,16 @@ class Ensemble:
         return observed_ranking(ranked, k, temperature=temperature).int()
 
 
-def teacher_weights(pool: TeacherPool, exponent: float) -> Tensor:
-    """[X] float32: (final validation score / the best) ** exponent, 1 where there is no score."""
+def teacher_weights(pool: TeacherPool, exponent: float, *, larger_is_better: bool = True) -> Tensor:
+    """[X] float32: (final validation score / the best) ** exponent; of a score that is the better the smaller it is, such as
+    LogLoss, (the best / score) ** exponent. Teachers without a score, such as files, count as the best: 1.
+    """
     scores = torch.stack([teacher.trajectory.valid_scores[-1] for teacher in pool.teachers])
     known = scores.isfinite() & (scores > 0)
-    best = scores[known].max() if known.any() else torch.tensor(1.0)
-    return torch.where(known, scores / best, torch.ones_like(scores)) ** exponent
+    if not known.any():
+        return torch.ones_like(scores)
+    shares = scores / scores[known].max() if larger_is_better else scores[known].min() / scores
+    return torch.where(known, shares, torch.ones_like(scores)) ** exponent
 
 
 def _by_popularity(history: History, k: int) -> Tensor:

@@ -32,21 +32,37 @@ class SingleTeacher:
     Args:
         pool: teachers that are models, not lists alone
         history: the training items
-        weighting: a teacher counts by (its validation score / the best one's) ** weighting
+        weighting: the exponent of `teacher_weights`
         max_block_mb: MiB of one teacher's scores held at once; some copies of as much are needed beside them
         seed: of the random start of the factors
+        larger_is_better: of the validation scores; RecBole's `valid_metric_bigger`
     """
 
-    def __init__(self, pool: TeacherPool, history: History, *, weighting: float, max_block_mb: float, seed: int) -> None:
+    def __init__(
+        self,
+        pool: TeacherPool,
+        history: History,
+        *,
+        weighting: float,
+        max_block_mb: float,
+        seed: int,
+        larger_is_better: bool = True,
+    ) -> None:
         self.pool, self.history, self.max_block_mb, self.seed = pool, history, max_block_mb, seed
-        weights = teacher_weights(pool, weighting)
+        weights = teacher_weights(pool, weighting, larger_is_better=larger_is_better)
         self.weights = weights / weights.sum()
 
     @classmethod
     def from_config(cls, pool: TeacherPool, history: History, config: Any) -> SingleTeacher:
         """The pool as one teacher, weighted as `config` asks for."""
-        weighting, max_block_mb, seed = (config[key] for key in ("teacher_weighting", "max_block_mb", "seed"))
-        return cls(pool, history, weighting=weighting, max_block_mb=max_block_mb, seed=seed)
+        return cls(
+            pool,
+            history,
+            weighting=config["teacher_weighting"],
+            max_block_mb=config["max_block_mb"],
+            seed=config["seed"],
+            larger_is_better=config["valid_metric_bigger"],
+        )
 
     @torch.no_grad()
     def scores(self, users: Tensor) -> Tensor:

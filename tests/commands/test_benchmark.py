@@ -13,6 +13,7 @@ from recbole_hetcomp.commands import benchmark
 from recbole_hetcomp.commands.benchmark import benchmark_table, run_benchmark
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.teacher_training import source
 from recbole_hetcomp.teacher_training.configs import training_settings
 
 
@@ -121,9 +122,32 @@ def test_other_code_or_another_teachers_file_is_measured_anew(settings, watched,
     run_benchmark(["RRDStudent"], "toy", config_dict=ours, seeds=1)
     file.write_text("user,item,rank\nu1,i3,1\nu2,i2,1\n")
     run_benchmark(["RRDStudent"], "toy", config_dict=ours, seeds=1)
-    monkeypatch.setattr(benchmark, "code_fingerprint", lambda: "other")
+    for module, text, times in (
+        ("recbole_hetcomp.cli", "added = 1", 2),
+        ("recbole_hetcomp.evaluation.significance", "# a remark", 2),
+        ("recbole_hetcomp.evaluation.significance", "added = 1", 3),
+        ("recbole_hetcomp.losses.plackett_luce", "added = 1", 4),
+    ):
+        with monkeypatch.context() as patch:
+            edit(patch, module, text)
+            run_benchmark(["RRDStudent"], "toy", config_dict=ours, seeds=1)
+        assert len(watched) == times
+
+
+def edit(patch, module: str, text: str) -> None:
+    """From now on the source of `module` ends in a line `text`."""
+    real = source.source_of
+    edited = {module: real(module)._replace(text=f"{real(module).text}\n{text}\n")}
+    patch.setattr(source, "source_of", lambda name: edited.get(name) or real(name))
+
+
+def test_another_source_of_a_trained_teacher_is_measured_anew(settings, watched, monkeypatch):
+    ours = {**settings, "teachers": ["ItemVAE"], "without_distillation": False}
     run_benchmark(["RRDStudent"], "toy", config_dict=ours, seeds=1)
-    assert len(watched) == 3
+    edit(monkeypatch, "recbole_hetcomp.model.general_recommender.itemvae", "added = 1")
+    run_benchmark(["RRDStudent"], "toy", config_dict=ours, seeds=1)
+    assert len(watched) == 2
+    assert trained(settings) == ["ItemVAE", "ItemVAE"]
 
 
 def test_table_marks_the_best_mean_and_shows_no_spread_of_one_seed():
@@ -180,7 +204,38 @@ def test_command_line_runs_it(settings, watched):
     assert [name for name, *_ in watched] == ["BPR", "MF"]
 
 
-def test_kinds_of_models_that_need_other_datasets_are_refused(settings):
-    own = {"model_config": {"SASRec": {"train_neg_sample_args": None}}}
-    with pytest.raises(UserError, match="'SASRec' needs another kind of dataset than 'BPR'"):
-        run_benchmark(["BPR", "SASRec"], "toy", config_dict={**settings, **own}, seeds=1)
+@pytest.mark.parametrize("name", ["SASRec", "FM", "CKE"])
+def test_models_that_are_no_general_recommenders_are_refused_before_any_training(settings, watched, name):
+    with pytest.raises(UserError, match=f"^models: '{name}' is a .* model; a benchmark compares general recommenders"):
+        run_benchmark(["BPR", name], "toy", config_dict=settings, seeds=1)
+    assert watched == []
+
+
+def test_what_is_said_for_one_model_wins_wherever_it_is_said(settings, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(benchmark, "run_on_split", lambda config, *_, **__: seen.update({config.model: config}) or 1 / 0)
+    plain = {key: value for key, value in settings.items() if key != "epochs"}
+    own = "{'BPR': {'epochs': 3, 'seed': 7}}"
+    for arguments in ([f"--model_config={own}", "--epochs=40", "--seed=5"], ["--epochs=40", "--seed=5"]):
+        given = plain if len(arguments) == 3 else {**plain, "model_config": {"BPR": {"epochs": 3, "seed": 7}}}
+        for name in ("BPR", "Pop"):
+            with pytest.raises(ZeroDivisionError):
+                run_benchmark([name], "toy", config_dict=given, seeds=1, arguments=arguments)
+        assert (seen["BPR"]["epochs"], seen["BPR"]["seed"]) == (3, 7)
+        assert (seen["Pop"]["epochs"], seen["Pop"]["seed"]) == (40, 5)
+
+
+@pytest.mark.parametrize(
+    ("more", "arguments", "sentence"),
+    [
+        ({"model_config": {"BRP": {"epochs": 3}}}, [], "^model_config: there is no model named 'BRP'; did you mean 'BPR'"),
+        ({"model_config": {"BPR": {"epoch": 3}}}, [], "^model_config of BPR: epoch: nothing reads .* did you mean 'epochs'"),
+        ({"model_config": {"BPR": 3}}, [], "^model_config: .* is not of the form"),
+        ({}, ["--epoch=3"], "^epoch: nothing reads a setting of this name; did you mean 'epochs'"),
+        ({}, ["--seed=x"], "^seed: 'x' must be a whole number"),
+    ],
+)
+def test_a_misspelt_setting_is_refused_before_any_training(settings, watched, more, arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        run_benchmark(["BPR", "Pop"], "toy", config_dict={**settings, **more}, seeds=1, arguments=arguments)
+    assert watched == []

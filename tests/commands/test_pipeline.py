@@ -200,3 +200,20 @@ def test_two_runs_begun_in_the_same_second_keep_their_own_checkpoints(settings, 
     first, second = (result["checkpoint"] for result in results)
     assert first != second
     assert Path(first).is_file()
+
+
+def test_a_valid_metric_that_is_to_be_small_is_followed_downwards(settings):
+    """The less popular the better, all the way: early stopping, checkpoints, the teachers' weights, retention."""
+    falling = {
+        "metrics": ["Recall", "AveragePopularity"],
+        "valid_metric": "AveragePopularity@10",
+        "trajectory_rule": "score",
+    }
+    result = run_hetcomp("HetCompStudent", "toy", config_dict={**settings, **falling, "epochs": 2}, arguments=())
+    assert result["valid_score_bigger"] is False
+    rows = {row["role"]: row for row in result["comparison"]}
+    metric = "averagepopularity@10"
+    assert rows["student"]["retention"][metric] == pytest.approx(rows["ensemble"][metric] / rows["student"][metric])
+    for path in (Path(settings["checkpoint_dir"]) / "trained").glob("*/trajectory.safetensors"):
+        scores = Trajectory.load(path).valid_scores
+        assert scores[-1] == scores.min()

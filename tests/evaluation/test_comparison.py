@@ -12,6 +12,7 @@ from recbole_hetcomp.evaluation.comparison import (
     add_fidelity,
     metrics_of,
     model_row,
+    retention,
     save_comparison,
     table,
     teacher_rows,
@@ -165,3 +166,11 @@ def test_comparison_is_saved_for_people_and_for_programs(tmp_path) -> None:
     assert (tmp_path / "comparison.md").read_text() == text + "\n"
     saved = json.loads((tmp_path / "comparison.json").read_text())
     assert saved == {"dataset": "toy", "split": "abc", "seed": 3, "rows": ROWS}
+
+
+def test_retention_is_the_share_of_the_ensembles_quality() -> None:
+    assert retention("recall@10", 0.2, 0.4) == 0.5
+    assert retention("averagepopularity@10", 20.0, 10.0) == 0.5  # twice as large a value, where smaller is better
+    assert retention("logloss", 0.4, 0.6) == pytest.approx(1.5)
+    assert retention("recall@10", 0.2, 0.0) is None
+    assert retention("giniindex@10", 0.0, 0.2) is None

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.distilled_recommender import compositestudent
+from recbole_hetcomp.model.distilled_recommender.compositestudent import CompositeStudent
 
 SMALL = {"list_depth": 20, "n_interesting": 6, "n_uninteresting": 9, "sampled": False, "n_targets": 10, "n_observed": 3}
 
@@ -65,3 +68,38 @@ def test_a_sum_over_users_is_not_added_to_means(make_model) -> None:
 def test_the_settings_of_its_methods_are_known(make_config) -> None:
     given = {"methods": {"RRD": 1.0, "DE": 0.1}, "n_experts": 3, "list_depth": 9, "n_soft_labels": 5}
     assert set(make_config("CompositeStudent", **given).unknown_keys(given)) == {"n_soft_labels"}
+
+
+def test_a_part_is_trained_as_the_composite_is(make_model) -> None:
+    """HetComp's yaml says eval_step: 10, base_loss_weight: 0 and user_batches: True, none of which is in force here."""
+    methods = {"methods": {"HetComp": 1.0, "RRD": 1.0}, "curriculum_period": 5, "eval_step": 5}
+    composite = make_model("CompositeStudent", **methods)
+    for part in composite.parts.values():
+        for key in (*composite.config.parameters["Training"], "base_loss_weight", "user_batches"):
+            assert part.config[key] == composite.config[key], key
+    assert composite.parts["HetComp"].config["n_targets"] == 100  # its own
+    assert composite.parts["HetComp"].config["curriculum"] is True
+    assert composite.parts["RRD"].config["curriculum"] is False
+
+
+def test_a_period_is_held_against_the_eval_step_in_force(make_config, split) -> None:
+    settings = {"data_path": make_config("BPR")["data_path"].removesuffix("/toy"), "checkpoint_dir": "saved", "seed": 11}
+    methods = {"methods": {"HetComp": 1.0}, "use_gpu": False}
+
+    def composite(**more) -> CompositeStudent:
+        given = {**settings, **methods, **more}
+        return CompositeStudent(Config("CompositeStudent", "toy", config_dict=given, arguments=()), split.train)
+
+    assert composite(curriculum_period=4).parts["HetComp"].config["eval_step"] == 2  # MF's; its own is 10
+    with pytest.raises(UserError, match=r"^curriculum_period: 5 is no multiple of eval_step \(2\)"):
+        composite(curriculum_period=5)
+
+
+def test_what_the_composites_own_file_sets_wins_over_its_methods_files(make_model, tmp_path, monkeypatch) -> None:
+    (tmp_path / "own.yaml").write_text("methods: {'RRD': 1.0}\nlist_depth: 7\n")
+    find = compositestudent.properties_of
+    own = {"CompositeStudent": tmp_path / "own.yaml"}
+    monkeypatch.setattr(compositestudent, "properties_of", lambda name: own.get(name) or find(name))
+    part = make_model("CompositeStudent", methods={"RRD": 1.0}).parts["RRD"]
+    assert part.config["n_interesting"] == 40
+    assert "list_depth" not in make_model("CompositeStudent", methods={"RRD": 1.0})._settings_of("RRD")

@@ -8,6 +8,7 @@ from recbole.utils import init_seed
 
 from recbole_hetcomp.config.registry import get_model
 from recbole_hetcomp.teacher_training import recorder
+from recbole_hetcomp.teacher_training.configs import checkpoint_selection
 from recbole_hetcomp.teacher_training.recorder import (
     Selection,
     Snapshots,
@@ -145,6 +146,28 @@ def test_epoch_rule_takes_the_snapshots_nearest_to_the_fractions(epochs, fractio
 )
 def test_score_rule_takes_the_first_snapshots_to_reach_the_fractions(scores, fractions, chosen) -> None:
     assert score_fractions(range(len(scores)), scores, fractions) == chosen
+
+
+@pytest.mark.parametrize(
+    ("scores", "fractions", "chosen"),
+    [
+        ([0.7, 0.6, 0.5, 0.45, 0.4], (0.25, 0.5, 0.75, 1.0), [1, 2, 3, 4]),  # of the way from .7 to .4
+        ([0.7, 0.5, 0.65, 0.4], (0.5, 0.9, 1.0), [1, 3, 3]),
+        ([0.4], (0.5, 1.0), [0, 0]),
+        ([float("nan")], (0.5, 1.0), [0, 0]),
+    ],
+)
+def test_score_rule_takes_losses_by_how_far_they_have_fallen(snapshots, scores, fractions, chosen) -> None:
+    for epoch, score in enumerate(scores, 1):
+        snapshots.take(epoch, score, torch.tensor([[0, 0], [1, 2]], dtype=torch.int32))
+    assert Selection("score", fractions, 1, larger_is_better=False).choose(snapshots, len(scores))[2] == chosen
+
+
+def test_whether_larger_scores_are_better_is_the_valid_metrics(make_config) -> None:
+    metrics = {"metrics": ["Recall", "AveragePopularity"]}
+    assert checkpoint_selection(make_config("HetCompStudent", **metrics)).larger_is_better
+    popular = make_config("HetCompStudent", **metrics, valid_metric="AveragePopularity@10")
+    assert not checkpoint_selection(popular).larger_is_better
 
 
 @pytest.fixture

@@ -22,12 +22,16 @@ from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
+# Of the batches, and of what the composite adds to the sum of its methods, not of any of them.
+SHARED = ("base_loss_weight", "distillation_weight", "user_batches")
+
 
 class CompositeStudent(DistilledRecommender):
     """L = L_base + sum over methods of weight * L_method, all on the same student.
 
-    `methods` names them without "Student": {'DE': 0.01, 'RRD': 0.1}. A method's settings are those of its own yaml file,
-    unless the user gives others. `distillation_weight` multiplies the whole sum.
+    `methods` names them without "Student": {'DE': 0.01, 'RRD': 0.1}. A method's own settings are those of its yaml file,
+    unless the user gives others. How the student is trained is the composite's to say: RecBole's training settings in a
+    method's yaml file do not hold here. `distillation_weight` multiplies the whole sum.
     """
 
     def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
@@ -41,14 +45,19 @@ class CompositeStudent(DistilledRecommender):
 
     def _part(self, config: Config, name: str, dataset: Dataset) -> DistilledRecommender:
         method: Any = get_model(f"{name}Student")
-        path = properties_of(f"{name}Student")
         own = copy.copy(config)
         own.model, own.model_class = f"{name}Student", method
-        defaults = config.read_yaml(path) if path is not None else {}
-        own.final_config_dict = {**config.final_config_dict, **defaults, **config.external_config_dict}
+        own.final_config_dict = {**config.final_config_dict, **self._settings_of(name)}
         part = method(own, dataset)
         part.backbone, part.history, part.generator = self.backbone, self.history, self.generator
         return part
+
+    def _settings_of(self, name: str) -> dict[str, Any]:
+        """A method's own settings from its yaml file, but those that the user or the composite's file sets."""
+        theirs, ours = (properties_of(model) for model in (f"{name}Student", self.config.model))
+        defaults, set_here = (self.config.read_yaml(path) if path is not None else {} for path in (theirs, ours))
+        of_the_run = {*self.config.parameters["Training"], *SHARED, *set_here}
+        return {key: value for key, value in defaults.items() if key not in of_the_run and not self.config.given(key)}
 
     def learn_from(self, teachers: TeacherPool) -> None:
         for name, part in self.parts.items():
