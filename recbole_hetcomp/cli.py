@@ -106,7 +106,8 @@ def _names_dataset(config_files: Sequence[str] | None) -> bool:
 
 
 def _run(arguments: Sequence[str]) -> None:
-    from recbole_hetcomp.commands.pipeline import check, run_hetcomp
+    from recbole_hetcomp.commands.checks import check
+    from recbole_hetcomp.commands.pipeline import run_hetcomp
     from recbole_hetcomp.config import Config
     from recbole_hetcomp.trainer.processes import Processes, launch
 

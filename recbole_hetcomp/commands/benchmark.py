@@ -6,33 +6,26 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from logging import getLogger
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
-from recbole.utils import ModelType
 
 from recbole_hetcomp import console
-from recbole_hetcomp.commands.pipeline import check, run_on_split, say_data
+from recbole_hetcomp.commands.benchmark_configs import check_models, configs_of, warn_of_unknown_keys
+from recbole_hetcomp.commands.checks import check
+from recbole_hetcomp.commands.pipeline import run_on_split, say_data
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.config.registry import get_model, is_distilled, settings_of_any_model
-from recbole_hetcomp.config.settings import check_settings
-from recbole_hetcomp.console import Table
-from recbole_hetcomp.data.split import Split, fit_to_data, make_split, split_seed
-from recbole_hetcomp.evaluation.comparison import smaller_is_better
+from recbole_hetcomp.config.registry import is_distilled
+from recbole_hetcomp.data.split import Split, fit_to_data, make_split
+from recbole_hetcomp.evaluation.benchmark_table import benchmark_table, table_and_remark
 from recbole_hetcomp.evaluation.efficiency import n_parameters, ranking_milliseconds, serving_bytes
-from recbole_hetcomp.evaluation.significance import LEVEL, paired_p_values
+from recbole_hetcomp.evaluation.significance import paired_p_values
 from recbole_hetcomp.teacher_training.cache import kept
-from recbole_hetcomp.teacher_training.configs import training_settings
 from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.training import teacher_folder
 from recbole_hetcomp.teachers.lists import is_list_file
 
-COSTS = ("params", "size_mb", "ms_per_1000_users", "train_seconds", "epochs")
-COLUMNS = ("model", "seeds", "p_values", *COSTS)  # all else is a metric
 # What measures, beside what trains. The pipeline puts all parts together, so it counts without its imports.
 MEASURING = ("recbole_hetcomp.evaluation.efficiency", "recbole_hetcomp.evaluation.significance")
 PIPELINE = "recbole_hetcomp.commands.pipeline"
@@ -65,11 +58,11 @@ def run_benchmark(
     Raises:
         UserError: bad input, for whichever model, before any training.
     """
-    _check_models(models)
-    configs = {name: _configs(name, dataset, config_file_list, config_dict, seeds, arguments) for name in models}
+    check_models(models)
+    configs = {name: configs_of(name, dataset, config_file_list, config_dict, seeds, arguments) for name in models}
     first = configs[models[0]][0]
     console.open_log(first)
-    _warn_of_unknown_keys([runs[0] for runs in configs.values()])
+    warn_of_unknown_keys([runs[0] for runs in configs.values()])
     for runs in configs.values():
         check(runs[0])
     split = make_split(first)
@@ -88,21 +81,9 @@ def run_benchmark(
             row["p_values"] = p_values
         _save(rows, first.dataset, split, Path(first["checkpoint_dir"]))  # so that a crash loses one model, not all
     title = f"benchmark on {first.dataset}, {console.counted(seeds, 'seed')}, test part"
-    console.show_table(title, *_table_and_remark(rows))
+    console.show_table(title, *table_and_remark(rows))
     console.show_lines([("table", str(Path(first["checkpoint_dir"]) / "benchmark.md")), *console.log_line()])
     return rows
-
-
-def _check_models(models: Sequence[str]) -> None:
-    """Raise a UserError for models that one benchmark cannot compare."""
-    if len(set(models)) < len(models):
-        raise UserError(f"models: {', '.join(models)} names one twice; name each once, and run variants of one apart")
-    for name in models:
-        kind = get_model(name, "models").type  # type: ignore[attr-defined]
-        if kind not in (ModelType.GENERAL, ModelType.TRADITIONAL):
-            raise UserError(
-                f"models: {name!r} is a {kind.name.lower()} model; a benchmark compares general recommenders, leave it out"
-            )
 
 
 def _save(rows: Sequence[Mapping[str, Any]], dataset: str, split: Split, folder: Path) -> None:
@@ -110,64 +91,6 @@ def _save(rows: Sequence[Mapping[str, Any]], dataset: str, split: Split, folder:
     (folder / "benchmark.md").write_text(benchmark_table(rows) + "\n", encoding="utf-8")
     content = {"dataset": dataset, "split": split.fingerprint, "rows": rows}
     (folder / "benchmark.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def _configs(
-    name: str,
-    dataset: str,
-    files: Sequence[str] | None,
-    settings: Mapping[str, Any] | None,
-    seeds: int,
-    arguments: Sequence[str],
-) -> list[Config]:
-    """One Config a seed, all with the first one's split; trained as well as we know how, unless the user says otherwise."""
-    given = dict(settings or {})
-    own = _settings_of_one(given.get("model_config"), name)
-    config = Config(name, dataset, files, {**given, **own}, arguments)
-    check_settings(config)
-    own.update(_settings_of_one(config["model_config"], name))
-    _check_own(config, name, own)
-    tuned = {key: value for key, value in training_settings(config, name).items() if not config.given(key)}
-    first, shared = int(own.get("seed", config["seed"])), {"split_seed": split_seed(config)}
-    replaced = tuple(f"--{key}=" for key in {*own, "seed", "split_seed"})  # the command line would win over the dict
-    kept = [argument for argument in arguments if not argument.startswith(replaced)]
-    return [Config(name, dataset, files, {**given, **tuned, **own, **shared, "seed": first + i}, kept) for i in range(seeds)]
-
-
-def _settings_of_one(model_config: Any, name: str) -> dict[str, Any]:
-    """What `model_config` says of the model `name`.
-
-    Raises:
-        UserError: it is no dict of dicts, or not all its keys are models.
-    """
-    by_model = {} if model_config is None else model_config
-    if not isinstance(by_model, Mapping) or not all(isinstance(own, Mapping) for own in by_model.values()):
-        raise UserError(f"model_config: {model_config!r} is not of the form {{'BPR': {{'embedding_size': 8}}}}")
-    for model in by_model:
-        get_model(str(model), "model_config")
-    return dict(by_model.get(name, {}))
-
-
-def _check_own(config: Config, name: str, own: Mapping[str, Any]) -> None:
-    """Say of each setting in `model_config` that the model `name` does not know; a misspelt one is a UserError."""
-    for key, near in config.unknown_keys(own).items():
-        if near and key not in settings_of_any_model():
-            raise UserError(f"model_config of {name}: {key}: nothing reads a setting of this name{near}")
-        getLogger().warning(f"unknown setting {key!r} in model_config of {name} is not used{near}")
-
-
-def _warn_of_unknown_keys(configs: Sequence[Config]) -> None:
-    """One line for each setting given that none of the models knows.
-
-    Raises:
-        UserError: it is a misspelt one, from the command line.
-    """
-    unknown = [config.unknown_keys() for config in configs]
-    for key in sorted(set.intersection(*map(set, unknown)) - {"model_config"}):
-        near = next(filter(None, (of_model[key] for of_model in unknown)), "")
-        if near and key in configs[0].cmd_config_dict and key not in settings_of_any_model():
-            raise UserError(f"{key}: nothing reads a setting of this name{near}")
-        getLogger().warning(f"unknown setting {key!r} is not used by any of the models")
 
 
 def _measured(config: Config, split: Split) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -222,38 +145,3 @@ def _row(name: str, configs: Sequence[Config], records: Sequence[dict[str, Any]]
         **{key: [record[key] for record in records] for key in ("train_seconds", "epochs")},
         "p_values": {},
     }
-
-
-def benchmark_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Mean ± standard deviation over the seeds, as a GitHub table; the best mean of each metric in bold, and a star where a
-    metric differs from the first row's by more than chance."""
-    table, remark = _table_and_remark(rows)
-    return f"{table.github}\n\n{remark}" if remark else table.github
-
-
-def _table_and_remark(rows: Sequence[Mapping[str, Any]]) -> tuple[Table, str]:
-    """The table, and what its stars say, where it has any."""
-    metrics = [key for key in rows[0] if key not in COLUMNS]
-    best = {key: (min if smaller_is_better(key) else max)(mean(row[key]) for row in rows) for key in metrics}
-    headers = ["model", *metrics, "params", "MB", "ms / 1,000 users", "training s", "s / epoch"]
-    cells = [
-        [
-            row["model"],
-            *(_spread(row[key], best[key]) + "*" * (row["p_values"].get(key, 1.0) < LEVEL) for key in metrics),
-            f"{row['params']:,}",
-            f"{row['size_mb']:.2f}",
-            f"{row['ms_per_1000_users']:.1f}",
-            f"{mean(row['train_seconds']):.0f}",
-            f"{sum(row['train_seconds']) / sum(row['epochs']):.2f}",
-        ]
-        for row in rows
-    ]
-    table = Table(headers, cells, dispensable=["MB", "s / epoch", "ms / 1,000 users", "training s", *reversed(metrics[1:])])
-    counted = "seeds counted, " if len(rows[0]["train_seconds"]) > 1 else ""
-    star = f"\\* differs from {rows[0]['model']} (paired over users, {counted}p < {LEVEL} after Holm)"
-    return table, star if "*" in table.github.replace("**", "") else ""
-
-
-def _spread(values: Sequence[float], best: float) -> str:
-    text = f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
-    return f"**{text}**" if mean(values) == best else text

@@ -16,19 +16,17 @@ from recbole.utils import get_environment, get_flops, init_seed, set_color
 from torch import nn
 
 from recbole_hetcomp import console
+from recbole_hetcomp.commands.checks import check
+from recbole_hetcomp.commands.compare import compare_with_teachers
 from recbole_hetcomp.commands.result import show_result
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.config.registry import backbone_class, is_distilled, properties_of
-from recbole_hetcomp.config.settings import check_settings
+from recbole_hetcomp.config.registry import is_distilled
 from recbole_hetcomp.data.split import Loaders, Split, fit_to_data, make_split
-from recbole_hetcomp.evaluation.comparison import Row, add_fidelity, model_row, save_comparison, table, teacher_rows
 from recbole_hetcomp.evaluation.significance import UserEvaluator
 from recbole_hetcomp.losses.lookup import Table
 from recbole_hetcomp.model.student import DistilledRecommender
-from recbole_hetcomp.teacher_training.alone import check_student_alone, student_alone
-from recbole_hetcomp.teacher_training.cache import check_writable, fingerprint, settings_of
-from recbole_hetcomp.teacher_training.configs import check_teachers
+from recbole_hetcomp.teacher_training.cache import fingerprint
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teacher_training.training import is_nan
 from recbole_hetcomp.teachers.ensemble import teacher_weights
@@ -98,31 +96,6 @@ def _title(config: Config) -> str:
     return f"{config.model} ({config['student']})" if is_distilled(config.model_class) else config.model
 
 
-def check(config: Config) -> None:
-    """Raise a UserError for whatever can be known to be wrong before data are read."""
-    check_settings(config)
-    if config.given("nproc") and config["nproc"] != 1:
-        raise UserError(
-            f"nproc: {config['nproc']!r} is no setting but a flag: `hetcomp --nproc={config['nproc']} ...` alone"
-        )
-    check_writable(Path(config["checkpoint_dir"]))
-    if is_distilled(config.model_class):
-        check_teachers(config)
-        backbone_class(str(config["student"]))
-        _check_student_size(config)
-        if config["without_distillation"]:
-            check_student_alone(config)
-
-
-def _check_student_size(config: Config) -> None:
-    """Raise a UserError for an `embedding_size` that the student would not heed."""
-    student, path = config["student"], properties_of(str(config["student"]))
-    own = {} if path is None else config.read_yaml(path) or {}
-    if own and config.given("embedding_size") and "embedding_size" not in own:
-        sizes = ", ".join(key for key in own if key.endswith("size")) or "nothing that sets it"
-        raise UserError(f"embedding_size: {student} has no such setting; its own are {sizes}")
-
-
 def run_on_split(config: Config, split: Split, saved: bool = True, compare: bool = True) -> dict[str, Any]:
     """`run_hetcomp` on data that are already split; without `compare`, no comparison is made."""
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
@@ -176,7 +149,7 @@ def _distil(
     if parallel.is_first():
         if compare:
             with console.stage("comparison with its teachers on the test part"), computing_in(trainer.thread_choice.chosen):
-                result["comparison"] = _compare(config, split, loaders, pool, model, result)
+                result["comparison"] = compare_with_teachers(config, split, loaders, pool, model, result)
         progress.unlink(missing_ok=True)
     parallel.wait()  # so that no process ends well where the comparison fails
     return result
@@ -189,46 +162,6 @@ def _log_weights(pool: TeacherPool, exponent: float, larger_is_better: bool) -> 
     share = "validation score / best" if larger_is_better else "best / validation score"
     with console.about("teachers count"):
         console.say(f"{counts}: ({share}) ^ {exponent:g}; one without a score counts as the best")
-
-
-def _compare(
-    config: Config,
-    split: Split,
-    loaders: Loaders,
-    pool: TeacherPool,
-    model: DistilledRecommender,
-    result: dict[str, Any],
-) -> list[Row]:
-    """The rows of the comparison, printed, and saved beside the checkpoint where there is one."""
-    rows = teacher_rows(pool, config, split, loaders)
-    metric, sign = config["valid_metric"].lower(), 1 if config["valid_metric_bigger"] else -1
-    ensemble, best = rows[-1], max(sign * row[metric] for row in rows[:-1])
-    if sign * ensemble[metric] < best:
-        getLogger().warning("the ensemble is below its best teacher: leave weak teachers out, or raise teacher_weighting")
-    students = {"student": (f"{config.model} ({config['student']})", model)}
-    if config["without_distillation"]:
-        students = {"student without distillation": (config["student"], student_alone(config, split)), **students}
-    for role, (name, student) in students.items():
-        row = model_row(role, name, student, config, split, loaders)
-        add_fidelity(row, student, pool, ensemble, config, split)
-        rows.append(row)
-    of = {row["role"]: sign * row[metric] for row in rows}
-    if of["student"] < of.get("student without distillation", of["student"]):
-        getLogger().warning(
-            "the student is below the one without distillation: let it train longer (epochs, stopping_step; "
-            "train_batch_size where an epoch has few steps), or change distillation_weight where it has a loss of its own"
-        )
-    if result["checkpoint"]:
-        provenance = {
-            "dataset": config.dataset,
-            "split": split.fingerprint,
-            "seed": config["seed"],
-            "checkpoint": result["checkpoint"],
-            "settings": settings_of(config),
-        }
-        text = table(rows, config["valid_metric"]).github
-        save_comparison(rows, text, provenance, Path(result["checkpoint"]).parent)
-    return rows
 
 
 def _progress_file(config: Config, split: Split, pool: TeacherPool) -> Path:

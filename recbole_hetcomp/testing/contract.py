@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 
-from recbole_hetcomp.commands.pipeline import check, run_hetcomp
+from recbole_hetcomp.commands.checks import check
+from recbole_hetcomp.commands.pipeline import run_hetcomp
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.declarations import Declaration, declarations_in
 from recbole_hetcomp.config.errors import UserError

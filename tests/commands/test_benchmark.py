@@ -10,8 +10,9 @@ import pytest
 
 from recbole_hetcomp.cli import main
 from recbole_hetcomp.commands import benchmark
-from recbole_hetcomp.commands.benchmark import benchmark_table, run_benchmark
+from recbole_hetcomp.commands.benchmark import run_benchmark
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.evaluation.benchmark_table import benchmark_table
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teacher_training import source
 from recbole_hetcomp.teacher_training.configs import training_settings

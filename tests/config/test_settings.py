@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_hetcomp.commands.pipeline import check
+from recbole_hetcomp.commands.checks import check
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.declarations import declarations_in
 from recbole_hetcomp.config.errors import UserError

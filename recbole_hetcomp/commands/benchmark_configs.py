@@ -1,0 +1,86 @@
+"""The Configs of a benchmark, one a model and seed, and what can be known to be wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from typing import Any
+
+from recbole.utils import ModelType
+
+from recbole_hetcomp.config import Config
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.registry import get_model, settings_of_any_model
+from recbole_hetcomp.config.settings import check_settings
+from recbole_hetcomp.data.split import split_seed
+from recbole_hetcomp.teacher_training.configs import training_settings
+
+
+def check_models(models: Sequence[str]) -> None:
+    """Raise a UserError for models that one benchmark cannot compare."""
+    if len(set(models)) < len(models):
+        raise UserError(f"models: {', '.join(models)} names one twice; name each once, and run variants of one apart")
+    for name in models:
+        kind = get_model(name, "models").type  # type: ignore[attr-defined]
+        if kind not in (ModelType.GENERAL, ModelType.TRADITIONAL):
+            raise UserError(
+                f"models: {name!r} is a {kind.name.lower()} model; a benchmark compares general recommenders, leave it out"
+            )
+
+
+def configs_of(
+    name: str,
+    dataset: str,
+    files: Sequence[str] | None,
+    settings: Mapping[str, Any] | None,
+    seeds: int,
+    arguments: Sequence[str],
+) -> list[Config]:
+    """One Config a seed, all with the first one's split; trained as well as we know how, unless the user says otherwise."""
+    given = dict(settings or {})
+    own = _settings_of_one(given.get("model_config"), name)
+    config = Config(name, dataset, files, {**given, **own}, arguments)
+    check_settings(config)
+    own.update(_settings_of_one(config["model_config"], name))
+    _check_own(config, name, own)
+    tuned = {key: value for key, value in training_settings(config, name).items() if not config.given(key)}
+    first, shared = int(own.get("seed", config["seed"])), {"split_seed": split_seed(config)}
+    replaced = tuple(f"--{key}=" for key in {*own, "seed", "split_seed"})  # the command line would win over the dict
+    kept = [argument for argument in arguments if not argument.startswith(replaced)]
+    return [Config(name, dataset, files, {**given, **tuned, **own, **shared, "seed": first + i}, kept) for i in range(seeds)]
+
+
+def _settings_of_one(model_config: Any, name: str) -> dict[str, Any]:
+    """What `model_config` says of the model `name`.
+
+    Raises:
+        UserError: it is no dict of dicts, or not all its keys are models.
+    """
+    by_model = {} if model_config is None else model_config
+    if not isinstance(by_model, Mapping) or not all(isinstance(own, Mapping) for own in by_model.values()):
+        raise UserError(f"model_config: {model_config!r} is not of the form {{'BPR': {{'embedding_size': 8}}}}")
+    for model in by_model:
+        get_model(str(model), "model_config")
+    return dict(by_model.get(name, {}))
+
+
+def _check_own(config: Config, name: str, own: Mapping[str, Any]) -> None:
+    """Say of each setting in `model_config` that the model `name` does not know; a misspelt one is a UserError."""
+    for key, near in config.unknown_keys(own).items():
+        if near and key not in settings_of_any_model():
+            raise UserError(f"model_config of {name}: {key}: nothing reads a setting of this name{near}")
+        getLogger().warning(f"unknown setting {key!r} in model_config of {name} is not used{near}")
+
+
+def warn_of_unknown_keys(configs: Sequence[Config]) -> None:
+    """One line for each setting given that none of the models knows.
+
+    Raises:
+        UserError: it is a misspelt one, from the command line.
+    """
+    unknown = [config.unknown_keys() for config in configs]
+    for key in sorted(set.intersection(*map(set, unknown)) - {"model_config"}):
+        near = next(filter(None, (of_model[key] for of_model in unknown)), "")
+        if near and key in configs[0].cmd_config_dict and key not in settings_of_any_model():
+            raise UserError(f"{key}: nothing reads a setting of this name{near}")
+        getLogger().warning(f"unknown setting {key!r} is not used by any of the models")

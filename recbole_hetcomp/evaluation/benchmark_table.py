@@ -1,0 +1,49 @@
+"""The table of a benchmark: means and spreads over seeds, the best in bold, a star where chance does not explain a gap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+from recbole_hetcomp.console import Table
+from recbole_hetcomp.evaluation.comparison import smaller_is_better
+from recbole_hetcomp.evaluation.significance import LEVEL
+
+COSTS = ("params", "size_mb", "ms_per_1000_users", "train_seconds", "epochs")
+COLUMNS = ("model", "seeds", "p_values", *COSTS)  # all else is a metric
+
+
+def benchmark_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Mean ± standard deviation over the seeds, as a GitHub table; the best mean of each metric in bold, and a star where a
+    metric differs from the first row's by more than chance."""
+    table, remark = table_and_remark(rows)
+    return f"{table.github}\n\n{remark}" if remark else table.github
+
+
+def table_and_remark(rows: Sequence[Mapping[str, Any]]) -> tuple[Table, str]:
+    """The table, and what its stars say, where it has any."""
+    metrics = [key for key in rows[0] if key not in COLUMNS]
+    best = {key: (min if smaller_is_better(key) else max)(mean(row[key]) for row in rows) for key in metrics}
+    headers = ["model", *metrics, "params", "MB", "ms / 1,000 users", "training s", "s / epoch"]
+    cells = [
+        [
+            row["model"],
+            *(_spread(row[key], best[key]) + "*" * (row["p_values"].get(key, 1.0) < LEVEL) for key in metrics),
+            f"{row['params']:,}",
+            f"{row['size_mb']:.2f}",
+            f"{row['ms_per_1000_users']:.1f}",
+            f"{mean(row['train_seconds']):.0f}",
+            f"{sum(row['train_seconds']) / sum(row['epochs']):.2f}",
+        ]
+        for row in rows
+    ]
+    table = Table(headers, cells, dispensable=["MB", "s / epoch", "ms / 1,000 users", "training s", *reversed(metrics[1:])])
+    counted = "seeds counted, " if len(rows[0]["train_seconds"]) > 1 else ""
+    star = f"\\* differs from {rows[0]['model']} (paired over users, {counted}p < {LEVEL} after Holm)"
+    return table, star if "*" in table.github.replace("**", "") else ""
+
+
+def _spread(values: Sequence[float], best: float) -> str:
+    text = f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
+    return f"**{text}**" if mean(values) == best else text
