@@ -12,6 +12,7 @@ import torch
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import properties_dir
 from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.teachers import Trajectory
 
 RECBOLES_KEYS = {"best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"}
 METRICS = {"recall@5", "recall@10", "ndcg@5", "ndcg@10"}
