@@ -298,7 +298,7 @@ def test_a_command_says_what_it_lacks(capsys, arguments, sentence):
         (["benchmark", "--modles=BPR"], "did you mean --models?"),
         (["benchmark", "--models=BPR", "--epoch=3"], "did you mean 'epochs'"),
         (["recommend", "--chekpoint=a.pth", "--users=u1"], "did you mean --checkpoint?"),
-        (["recommend", "--checkpoint=a.pth", "--user=u1"], "did you mean --users?"),
+        (["recommend", "--checkpoint=a.pth", "--usrs=u1"], "did you mean --users?"),
         (["tune", "--param_file=a.txt"], "did you mean --params_file?"),
     ],
 )
