@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.10 python3.9 python3; do $$p -c '$
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check format bench clean
+.PHONY: demo test lint check format bench bench-gpu clean
 
 demo: $(READY)
 	$(BIN)/python run_hetcomp.py --config_files=properties/presets/demo.yaml --show_progress=False
@@ -22,6 +22,9 @@ check: lint test
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
+
+bench-gpu: $(READY)
+	$(BIN)/python benchmarks/gpu.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

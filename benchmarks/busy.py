@@ -27,7 +27,7 @@ matrix, parent = torch.rand(500, 500), os.getppid()
 while os.getppid() == parent:
     matrix @ matrix
 """
-SAMPLE = 4  # steps in all threads, which take long
+SAMPLE = 2  # steps in all threads, which take long
 EPOCHS = 5
 
 
@@ -43,7 +43,7 @@ def busy_process() -> Iterator[None]:
 
 
 def row(training: Training) -> Row:
-    """Epochs as `DistillationTrainer` runs them with `threads: ~`, trials among them, and in one thread, which is its default."""
+    """Epochs as `DistillationTrainer` runs them with `threads: ~`, trials among them, and in one thread, the default."""
     with computing_in(CORES):
         choice = ThreadChoice(possible_threads(None, torch.device("cpu")))
 

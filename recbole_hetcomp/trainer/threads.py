@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import torch
 
-TRIAL = 5  # steps with each number of threads
+TRIAL = 3  # steps with each number of threads
 GAIN = 1.1  # how much faster steps must be for more threads to be worth it
 SECONDS = 5.0  # between the end of a trial and the next one, at least
 SHARE = 0.05  # of the time: what trials may cost
