@@ -24,7 +24,7 @@ from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.checkpoint import load_checkpoint, plain_config, plain_state, save_checkpoint
 from recbole_hetcomp.trainer.entity_batches import EntityBatches
 from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
-from recbole_hetcomp.trainer.threads import ThreadChoice, computing_in, possible_threads
+from recbole_hetcomp.trainer.threads import ThreadChoice, in_chosen_threads, possible_threads
 
 PROGRESS_SECONDS = 1.0  # between two writes of progress: what a killed training loses at most, beside its last epoch
 
@@ -96,6 +96,7 @@ class DistillationTrainer(Trainer):
         self.best_valid_score, self.best_valid_result = state["best_valid_score"], state["best_valid_result"]
         self.saved_model_file = state["saved_model_file"]
 
+    @in_chosen_threads
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):  # type: ignore[no-untyped-def]
         batches = train_data if self.user_batches is None else self.user_batches
         if self.progress_file is not None:
@@ -114,8 +115,7 @@ class DistillationTrainer(Trainer):
         loss = loss_func or parallel.loss_of_all(self.model)
         scaler = _gradient_scaler(self.enable_scaler)
         bar = tqdm(batches, ncols=100, desc=set_color(f"Train {epoch_idx:>5}", "pink"), disable=not show_progress)
-        with computing_in(self.thread_choice.chosen):
-            losses = [self._step(loss, batch, scaler) for batch in self.thread_choice.steps(bar)]
+        losses = [self._step(loss, batch, scaler) for batch in self.thread_choice.steps(bar)]
         return self._sums(losses)
 
     def _step(self, loss: Any, batch: Interaction, scaler: Any) -> tuple[Tensor, ...]:
@@ -158,14 +158,14 @@ class DistillationTrainer(Trainer):
         assert self.progress_file is not None
         save_checkpoint(self.progress_file, state)
 
+    @in_chosen_threads
     def _valid_epoch(self, valid_data, show_progress=False):  # type: ignore[no-untyped-def]
+        score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
         epoch = self._epochs_trained()
         still_moving = not self.model.settled
         block, bar = self.config["max_block_mb"], "Curriculum" if show_progress else None
         users = parallel.share(self.model.history.active_users)
-        with computing_in(self.thread_choice.chosen):
-            score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
-            ranked = top_unobserved(self.model, self.model.history, RANKED, users=users, max_block_mb=block, progress=bar)
+        ranked = top_unobserved(self.model, self.model.history, RANKED, users=users, max_block_mb=block, progress=bar)
         line = self.model.on_validation(parallel.total(ranked), epoch)  # whoever is not in the share has a row of 0
         if line:
             self.logger.info(set_color("distillation", "green") + f" [{line}]")
@@ -195,6 +195,7 @@ class DistillationTrainer(Trainer):
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 
     @torch.no_grad()
+    @in_chosen_threads
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):  # type: ignore[no-untyped-def]
         if load_best_model:
             parallel.wait()  # for the first process, which may still be writing it
@@ -203,9 +204,7 @@ class DistillationTrainer(Trainer):
             self.logger.info(f"Loading model structure and parameters from {path}")
         if not parallel.is_first():
             return parallel.from_first(None)
-        with computing_in(self.thread_choice.chosen):  # RecBole's batches of a few users are small operations, too
-            result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
-        return parallel.from_first(result)
+        return parallel.from_first(super().evaluate(eval_data, load_best_model=False, show_progress=show_progress))
 
 
 def _gradient_scaler(enabled: bool) -> Any:
