@@ -67,8 +67,8 @@ def row(training: Training) -> Row:
     return Row(
         f"training step of {training.batches.batch_size} users beside a process that keeps {CORES} cores busy, ms, "
         "with `threads: ~`; reference: in 1 thread, the default",
-        f"{per_step[0]:.1f} (in {CORES} threads {per_step[2]:.1f})",
-        f"{per_step[1]:.1f}",
+        f"{per_step[0]:,.1f} (in {CORES} threads {per_step[2]:,.1f})",
+        f"{per_step[1]:,.1f}",
         Ratio.of(mine, least),
         1.5,
         most=True,
