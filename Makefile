@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.10 python3.9 python3; do $$p -c '$
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check format bench pages clean
+.PHONY: demo test lint check format bench bench-gpu pages clean
 
 demo: $(READY)
 	$(BIN)/python run_hetcomp.py --config_files=properties/presets/demo.yaml
@@ -25,6 +25,9 @@ bench: $(READY)
 
 pages: $(READY)
 	$(BIN)/python benchmarks/pages
+
+bench-gpu: $(READY)
+	$(BIN)/python benchmarks/gpu.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

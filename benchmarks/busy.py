@@ -27,7 +27,7 @@ matrix, parent = torch.rand(500, 500), os.getppid()
 while os.getppid() == parent:
     matrix @ matrix
 """
-SAMPLE = 4  # steps in all threads, which take long
+SAMPLE = 2  # steps in all threads, which take long
 EPOCHS = 5
 
 
@@ -43,7 +43,7 @@ def busy_process() -> Iterator[None]:
 
 
 def row(training: Training) -> Row:
-    """Epochs as `DistillationTrainer` runs them with `threads: ~`, trials among them, and in one thread, its default."""
+    """Epochs as `DistillationTrainer` runs them with `threads: ~`, trials among them, and in one thread, the default."""
     with computing_in(CORES):
         choice = ThreadChoice(possible_threads(None, torch.device("cpu")))
 
@@ -67,8 +67,8 @@ def row(training: Training) -> Row:
     return Row(
         f"training step of {training.batches.batch_size} users beside a process that keeps {CORES} cores busy, ms, "
         "with `threads: ~`; reference: in 1 thread, the default",
-        f"{per_step[0]:.1f} (in {CORES} threads {per_step[2]:.1f})",
-        f"{per_step[1]:.1f}",
+        f"{per_step[0]:,.1f} (in {CORES} threads {per_step[2]:,.1f})",
+        f"{per_step[1]:,.1f}",
         Ratio.of(mine, least),
         1.5,
         most=True,

@@ -8,13 +8,18 @@ from statistics import median
 import torch
 from synthetic import N_ITEMS, SIZE
 from timing import Ratio, Row, interleaved
+from torch import Tensor
 
 from recbole_hetcomp.losses.streaming import log_mass
 
 
 def bare_products(n_users: int, size: int, generator: torch.Generator) -> Callable[[], None]:
     """What no exact softmax avoids: the scores, their exp, and one product for a gradient."""
-    users, items = (torch.randn(n, size, generator=generator) * 0.3 for n in (n_users, N_ITEMS))
+    return products_of(*(torch.randn(n, size, generator=generator) * 0.3 for n in (n_users, N_ITEMS)))
+
+
+def products_of(users: Tensor, items: Tensor) -> Callable[[], None]:
+    """The same of vectors [B, d] and [I, d] on any device."""
 
     def bare() -> None:
         (users @ items.T).exp_() @ items

@@ -78,20 +78,22 @@ class Training:
 
     Args:
         targets: [U, K] integer
+        device: of the student
     """
 
-    def __init__(self, dataset: SyntheticDataset, targets: Tensor) -> None:
-        config = settings()
-        self.student = HetCompStudent(config, dataset)  # type: ignore[arg-type]
-        self.student.lists = SimpleNamespace(targets=targets)  # type: ignore[assignment]
-        self.student.observed = observed_lists(self.student.history)
+    def __init__(self, dataset: SyntheticDataset, targets: Tensor, device: torch.device = RECBOLE["device"]) -> None:
+        config = settings(device=device)
+        self.student = HetCompStudent(config, dataset).to(device)  # type: ignore[arg-type]
+        self.student.lists = SimpleNamespace(targets=targets.to(device))  # type: ignore[assignment]
+        self.student.observed = observed_lists(self.student.history).to(device)
         self.optimiser = torch.optim.Adam(self.student.parameters(), lr=config["learning_rate"])
         self.batches = EntityBatches("user_id", self.student.history.active_users, config["train_batch_size"], 0)
 
-    def step(self, batch: Interaction) -> None:
-        """One batch, as RecBole's trainer does it."""
+    def step(self, batch: Interaction, half: bool = False) -> None:
+        """One batch, as RecBole's trainer does it; `half`: with bfloat16 where autocast has it."""
         self.optimiser.zero_grad()
-        loss = self.student.calculate_loss(batch)
+        with torch.autocast(self.student.device.type, torch.bfloat16, enabled=half):
+            loss = self.student.calculate_loss(batch)
         loss.backward()  # type: ignore[union-attr]
         self.optimiser.step()
 

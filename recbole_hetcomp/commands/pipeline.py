@@ -35,7 +35,7 @@ from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE
 from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.choice import get_trainer
 from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
-from recbole_hetcomp.trainer.threads import computing_in
+from recbole_hetcomp.trainer.threads import computing_in, possible_threads
 
 
 def run_hetcomp(
@@ -137,7 +137,8 @@ def _distil(
     pool = parallel.in_turn(lambda: build_pool(config, split, alone, model.needs))
     pool.refuse_unless(model.needs, config.model)
     _log_weights(pool, config["teacher_weighting"], config["valid_metric_bigger"])
-    model.learn_from(pool)
+    with computing_in(possible_threads(config["threads"], config["device"])[0]):
+        model.learn_from(pool)
     trainer = _trainer(config, model)
     restore_random_state(at_start)  # so that the student does not depend on whether teachers were trained or found
     getLogger().info(f"{config.model}: training the student, {config['student']}")

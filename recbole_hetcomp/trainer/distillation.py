@@ -26,7 +26,7 @@ from recbole_hetcomp.trainer.checkpoint import load_checkpoint, plain_config, pl
 from recbole_hetcomp.trainer.entity_batches import EntityBatches
 from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
 from recbole_hetcomp.trainer.shared_batches import loss_of_all
-from recbole_hetcomp.trainer.threads import ThreadChoice, computing_in, possible_threads
+from recbole_hetcomp.trainer.threads import ThreadChoice, in_chosen_threads, possible_threads
 
 PROGRESS_SECONDS = 1.0  # between two writes of progress: what a killed training loses at most, beside its last epoch
 
@@ -97,6 +97,7 @@ class DistillationTrainer(Trainer):
         self.best_valid_score, self.best_valid_result = state["best_valid_score"], state["best_valid_result"]
         self.saved_model_file = state["saved_model_file"]
 
+    @in_chosen_threads
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):  # type: ignore[no-untyped-def]
         batches = train_data if self.user_batches is None else self.user_batches
         if self.progress_file is not None:
@@ -109,15 +110,13 @@ class DistillationTrainer(Trainer):
                 self._save_progress(epoch_idx, batches)
                 self.progress_written = monotonic()
         parallel.align_generator(self.model.generator)
-        with computing_in(self.thread_choice.chosen):
-            self.model.on_epoch_start(epoch_idx)
+        self.model.on_epoch_start(epoch_idx)
         parallel.own_randomness(self.config["seed"], epoch_idx)
         self.model.train()
         loss = loss_func or loss_of_all(self.model)
         scaler = _gradient_scaler(self.enable_scaler)
         bar = tqdm(batches, ncols=100, desc=set_color(f"Train {epoch_idx:>5}", "pink"), disable=not show_progress)
-        with computing_in(self.thread_choice.chosen):
-            losses = [self._step(loss, batch, scaler) for batch in self.thread_choice.steps(bar)]
+        losses = [self._step(loss, batch, scaler) for batch in self.thread_choice.steps(bar)]
         return self._sums(losses)
 
     def _step(self, loss: Any, batch: Interaction, scaler: Any) -> tuple[Tensor, ...]:
@@ -160,12 +159,12 @@ class DistillationTrainer(Trainer):
         assert self.progress_file is not None
         save_checkpoint(self.progress_file, state)
 
+    @in_chosen_threads
     def _valid_epoch(self, valid_data, show_progress=False):  # type: ignore[no-untyped-def]
+        score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
         epoch = self._epochs_trained()
         still_moving = not self.model.settled
-        with computing_in(self.thread_choice.chosen):
-            score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
-            line = self.model.after_validation(float(score), epoch, lambda: self._ranking(show_progress))
+        line = self.model.after_validation(float(score), epoch, lambda: self._ranking(show_progress))
         if line:
             self.logger.info(set_color("distillation", "green") + f" [{line}]")
             console.note(line)
@@ -206,6 +205,7 @@ class DistillationTrainer(Trainer):
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 
     @torch.no_grad()
+    @in_chosen_threads
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):  # type: ignore[no-untyped-def]
         if load_best_model:
             parallel.wait()  # for the first process, which may still be writing it
@@ -214,9 +214,7 @@ class DistillationTrainer(Trainer):
             self.logger.info(f"Loading model structure and parameters from {path}")
         if not parallel.is_first():
             return parallel.from_first(None)
-        with computing_in(self.thread_choice.chosen):  # RecBole's batches of a few users are small operations, too
-            result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
-        return parallel.from_first(result)
+        return parallel.from_first(super().evaluate(eval_data, load_best_model=False, show_progress=show_progress))
 
 
 def _gradient_scaler(enabled: bool) -> Any:

@@ -13,19 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from logging import getLogger
 from statistics import median
 from time import perf_counter
-from typing import TypeVar
+from typing import Protocol, TypeVar, cast
 
 import torch
 
-TRIAL = 5  # steps with each number of threads
+TRIAL = 3  # steps with each number of threads
 GAIN = 1.1  # how much faster steps must be for more threads to be worth it
 SECONDS = 5.0  # between the end of a trial and the next one, at least
 SHARE = 0.05  # of the time: what trials may cost
 
 Batch = TypeVar("Batch")
+Method = TypeVar("Method", bound=Callable[..., object])
 
 
 @contextmanager
@@ -96,3 +98,20 @@ class ThreadChoice:
         cost = sum(self.taken) - len(self.taken) * seconds[self.chosen]
         self.next_trial = self.clock() + max(SECONDS, cost / SHARE)
         self.taken = []
+
+
+class HasThreadChoice(Protocol):
+    """A trainer that may use `in_chosen_threads`."""
+
+    thread_choice: ThreadChoice
+
+
+def in_chosen_threads(method: Method) -> Method:
+    """A trainer's method, done in the number of threads that its `thread_choice` has chosen."""
+
+    @wraps(method)
+    def run(trainer: HasThreadChoice, *arguments: object, **settings: object) -> object:
+        with computing_in(trainer.thread_choice.chosen):
+            return method(trainer, *arguments, **settings)
+
+    return cast(Method, run)
