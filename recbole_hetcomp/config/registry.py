@@ -64,7 +64,7 @@ def is_distilled(model_class: type) -> bool:
 
 
 def recommends_unseen(model_class: type) -> bool:
-    """Whether models of that class recommend what is new to a user; to sequential and context-aware ones repeats are data."""
+    """Whether models of that class recommend what a user has not had; others take repeats for data."""
     return getattr(model_class, "type", None) in (ModelType.GENERAL, ModelType.TRADITIONAL, ModelType.KNOWLEDGE)
 
 
