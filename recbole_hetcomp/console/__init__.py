@@ -6,7 +6,7 @@ Library calls outside a run show nothing.
 
 from __future__ import annotations
 
-from recbole_hetcomp.console.events import about, counted, muted, note, say, stage
+from recbole_hetcomp.console.events import about, counted, muted, note, say, say_first, stage
 from recbole_hetcomp.console.log import log_file, log_line, open_log, warnings_in_log
 from recbole_hetcomp.console.relay import follow, relayed
 from recbole_hetcomp.console.table import Table, show_lines, show_table
@@ -24,6 +24,7 @@ __all__ = [
     "open_log",
     "relayed",
     "say",
+    "say_first",
     "show_lines",
     "show_table",
     "shown",

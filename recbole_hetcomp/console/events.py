@@ -19,12 +19,20 @@ class _Display:
         subjects: of what is told, the innermost last
         muted: how many `muted` there are around
         note: the state of the method that trains now
+        known: subjects of which this run has told something
     """
 
     screen: Screen = field(default_factory=Screen)
     subjects: list[str] = field(default_factory=list)
     muted: int = 0
     note: str = ""
+    known: set[str] = field(default_factory=set)
+
+    def say(self, subject: str, text: str) -> None:
+        """A line on the screen, unless muted."""
+        self.known.add(subject)
+        if not self.muted:
+            self.screen.say(subject, text)
 
 
 display = _Display()
@@ -53,8 +61,15 @@ def counted(number: int, noun: str) -> str:
 def say(text: str) -> None:
     """A line for a person, which begins with its subject; the log has it too."""
     getLogger().info(f"{subject()}: {text}" if subject() else text)
-    if not display.muted:
-        display.screen.say(subject(), text)
+    display.say(subject(), text)
+
+
+def say_first(text: str) -> None:
+    """`say` for what is news only where nothing has been told about the subject yet; the log has it in any case."""
+    if subject() in display.known:
+        getLogger().info(f"{subject()}: {text}")
+    else:
+        say(text)
 
 
 @contextmanager

@@ -35,6 +35,7 @@ def open_log(config: Config) -> None:
     of an earlier run in this process are closed. Where others have set up logging, theirs is used and there is no file, as
     RecBole has it.
     """
+    display.known = set()
     root, level = logging.getLogger(), logging.getLogger().level
     _close_log()
     others = root.handlers[:]

@@ -93,5 +93,5 @@ def _tell(kind: str, *values: str | int | bool | None) -> None:
     if kind == "log":
         name, level, text = values
         logging.getLogger(str(name)).log(int(level or 0), "%s", text)
-    elif kind != "say" or not display.muted:
-        getattr(display.screen, kind)(*values)
+    else:
+        getattr(display if kind == "say" else display.screen, kind)(*values)

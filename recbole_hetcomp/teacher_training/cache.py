@@ -64,7 +64,7 @@ def kept(
     """
     folder = folder_of(config, split_fingerprint, shaped_by, home)
     if folder.is_dir():
-        console.say(f"found in {folder}; nothing that matters has changed since it was trained")
+        console.say_first(f"found in {folder}; nothing that matters has changed since it was trained")
         return folder
     if not parallel.is_first():
         raise UserError(f"checkpoint_dir: process {parallel.rank()} does not see {str(folder)!r}; share the folder")

@@ -9,7 +9,7 @@ from logging import getLogger
 import pytest
 from rich.console import Console
 
-from recbole_hetcomp.console import Table, about, follow, muted, note, relayed, say, shown, stage
+from recbole_hetcomp.console import Table, about, follow, muted, note, relayed, say, say_first, shown, stage
 from recbole_hetcomp.console import screen as screens
 from recbole_hetcomp.console.events import display
 from recbole_hetcomp.console.screen import Bars, Lines, Screen
@@ -125,6 +125,16 @@ def test_what_a_worker_tells_is_seen_and_logged_in_order(lines, capsys, caplog, 
         assert display.screen is lines
     assert capsys.readouterr().err == "teacher BPR: training\nteacher BPR: trained\n"
     assert caplog.messages == ["teacher BPR: training", "weak: 3%", "teacher BPR: trained"]
+
+
+def test_what_is_known_already_is_logged_alone(lines, capsys, caplog, monkeypatch):
+    monkeypatch.setattr(display, "known", set())
+    with caplog.at_level("INFO"):
+        for name in ("a", "b", "a"):
+            with about(name):
+                say_first("found")
+    assert capsys.readouterr().err == "a: found\nb: found\n"
+    assert caplog.messages == ["a: found", "b: found", "a: found"]
 
 
 TABLE = Table(
