@@ -95,13 +95,13 @@ def test_a_step_waits_for_nothing(training, device, transfer) -> None:
     assert torch.stack(parts).isfinite().all()
 
 
-@pytest.mark.parametrize("kept_bytes", [0, 2**26])
-def test_the_streamed_log_mass_is_the_dense_one(device, kept_bytes) -> None:
+@pytest.mark.parametrize("stored_bytes", [0, 2**26])
+def test_the_streamed_log_mass_is_the_dense_one(device, stored_bytes) -> None:
     generator = torch.Generator().manual_seed(0)
     vectors = [torch.randn(n, 16, generator=generator) for n in (32, 3_000)]
     excluded = torch.randint(0, 3_000, (32, 40), generator=generator)
     users, items = (tensor.to(device, copy=True).requires_grad_() for tensor in vectors)
-    streamed = Vectors(users, items, kept_bytes).log_mass(excluded.to(device))
+    streamed = Vectors(users, items, stored_bytes).log_mass(excluded.to(device))
     streamed.sum().backward()
     of_users, of_items = (tensor.double().requires_grad_() for tensor in vectors)  # on the CPU
     dense = Dense(of_users @ of_items.T).log_mass(excluded)

@@ -21,7 +21,7 @@ from recbole_hetcomp.data.split import Split, fit_to_data, make_split
 from recbole_hetcomp.evaluation.benchmark_table import benchmark_table, table_and_remark
 from recbole_hetcomp.evaluation.efficiency import n_parameters, ranking_milliseconds, serving_bytes
 from recbole_hetcomp.evaluation.significance import paired_p_values
-from recbole_hetcomp.teacher_training.cache import kept
+from recbole_hetcomp.teacher_training.cache import cached
 from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.training import teacher_folder
 from recbole_hetcomp.teachers.lists import is_list_file
@@ -103,7 +103,7 @@ def _measured(config: Config, split: Split) -> tuple[dict[str, Any], dict[str, n
         "teachers": _teachers(config, split) if is_distilled(config.model_class) else [],
         **{key: config[key] for key in ("split_seed", "metrics", "topk")},
     }
-    folder = kept(config, split.fingerprint, shaped_by, lambda work: _measure(config, split, work), home="benchmark")
+    folder = cached(config, split.fingerprint, shaped_by, lambda work: _measure(config, split, work), home="benchmark")
     return json.loads((folder / "record.json").read_text(encoding="utf-8")), _users_in(folder)
 
 

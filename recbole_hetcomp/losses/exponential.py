@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-NORMAL_SHARE = 0.9  # of the exponents of normal numbers: what is left is room for products with small factors
+NORMAL_SHARE = 0.9  # of the exponents of normal numbers: what is left is buffer for products with small factors
 
 
 def exp_floor(dtype: torch.dtype) -> float:

@@ -103,5 +103,5 @@ def unordered_loss(scores: Tensor, tail: Tensor, mask: Optional[Tensor] = None) 
 
 
 def log_floor(scores: Tensor) -> float:
-    """Stands for log 0 in the type of `scores`: finite, with room for differences."""
+    """Stands for log 0 in the type of `scores`: finite, with buffer for differences."""
     return torch.finfo(scores.dtype).min / 2

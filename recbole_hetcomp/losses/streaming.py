@@ -3,7 +3,7 @@
 For a student whose scores are inner products (and squared distances are, of vectors longer by two), the softmax over all
 items is a sum over blocks of items: forward keeps a running sum a user, backward computes each block anew and turns it into
 the gradient of its items' vectors at once. Beside the vectors and their gradients, memory is that of a block (two where it
-is no CPU). Where all blocks of a batch fit into a budget they are kept from forward to backward instead, which saves a
+is no CPU). Where all blocks of a batch fit into a budget they are stored from forward to backward instead, which saves a
 product and an exp of each.
 """
 
@@ -23,7 +23,7 @@ from recbole_hetcomp.losses.lookup import look_up
 
 # Of scores: on a CPU small enough to stay in its cache between the passes over it, elsewhere worth a kernel's launch
 BLOCK_BYTES = (2**21, 2**26)
-KEPT_BYTES = 2**26  # of all scores of a batch: up to that they are kept for the backward pass
+STORED_BYTES = 2**26  # of all scores of a batch: up to that they are stored for the backward pass
 SAMPLE = 256  # items among which a row's largest score is looked for
 SAFE_SUM = (1e-18, 1e25)  # within these a sum of exp(score - base) has lost nothing, whatever the base
 Block = tuple[int, int, int, int]  # first item, end; first excluded place, end
@@ -34,7 +34,7 @@ class Vectors(NamedTuple):
 
     users: Tensor  # [B, d]
     items: Tensor  # [I, d]
-    kept_bytes: int = KEPT_BYTES  # as `log_mass` has it
+    stored_bytes: int = STORED_BYTES  # as `log_mass` has it
 
     def listed(self, items: Tensor) -> ShortList:
         of_items = look_up(self.items, items.long())  # [B, n, d]
@@ -43,7 +43,7 @@ class Vectors(NamedTuple):
             return ShortList(torch.einsum("bd,bnd->bn", users, of_items.to(users.dtype)), items > 0)
 
     def log_mass(self, excluded: Tensor) -> Tensor:
-        return log_mass(self.users, self.items, excluded, kept_bytes=self.kept_bytes)
+        return log_mass(self.users, self.items, excluded, stored_bytes=self.stored_bytes)
 
 
 def squared_distance_vectors(users: Tensor, items: Tensor, scale: float = 1.0) -> Vectors:
@@ -54,7 +54,7 @@ def squared_distance_vectors(users: Tensor, items: Tensor, scale: float = 1.0) -
 
 
 def log_mass(
-    users: Tensor, items: Tensor, excluded: Tensor, *, block_bytes: int | None = None, kept_bytes: int = KEPT_BYTES
+    users: Tensor, items: Tensor, excluded: Tensor, *, block_bytes: int | None = None, stored_bytes: int = STORED_BYTES
 ) -> Tensor:
     """log sum exp(<u, i>) over the catalogue without `excluded` and item 0, in blocks of items.
 
@@ -63,7 +63,7 @@ def log_mass(
         items: [I, d] float
         excluded: [B, n] integer item ids, repeats allowed, 0 = padding
         block_bytes: of the scores held at once; None = what suits the device
-        kept_bytes: where a batch's scores need no more than that, they are kept for the backward pass
+        stored_bytes: where a batch's scores need no more than that, they are stored for the backward pass
 
     Returns:
         [B]; -inf where nothing is left, with a gradient of 0; NaN or inf where a score is. float32 where the vectors are of
@@ -72,7 +72,7 @@ def log_mass(
     if users.dtype in (torch.float16, torch.bfloat16):
         users, items = users.float(), items.float()
     with torch.autocast(users.device.type, enabled=False):  # its products, too, accumulate in the vectors' own precision
-        return _LogMass.apply(users, items, excluded, block_bytes or BLOCK_BYTES[users.device.type != "cpu"], kept_bytes)
+        return _LogMass.apply(users, items, excluded, block_bytes or BLOCK_BYTES[users.device.type != "cpu"], stored_bytes)
 
 
 class _Places:
@@ -119,26 +119,26 @@ class _LogMass(torch.autograd.Function):
     `base` stands for the row's largest score and is subtracted within the product that gives the scores. The users' gradient
     is a mean of the items' vectors by E and known in the forward pass already: one product gives it and, by a column of
     ones, sum E. So forward is what the bare two products and one exp are (and a product more where it is no CPU, for a base
-    that needs no second look), and backward is one product with E, or again scores, exp and product where E was not kept.
+    that needs no second look), and backward is one product with E, or again scores, exp and product where E was not stored.
     Blocks are items x users, the layout in which these products are fastest on a CPU.
     """
 
     @staticmethod
-    def forward(ctx: Any, users: Tensor, items: Tensor, excluded: Tensor, block_bytes: int, kept_bytes: int) -> Tensor:
+    def forward(ctx: Any, users: Tensor, items: Tensor, excluded: Tensor, block_bytes: int, stored_bytes: int) -> Tensor:
         width = max(1, block_bytes // (users.element_size() * max(1, len(users))))
         edges = [*range(0, len(items), width), len(items)]
         places = _Places(excluded, edges, gather=users.device.type == "cpu")
-        on_cpu, keep = users.device.type == "cpu", len(items) * len(users) * users.element_size() <= kept_bytes
+        on_cpu, keep = users.device.type == "cpu", len(items) * len(users) * users.element_size() <= stored_bytes
         memory = None if keep else _one_block(users, places)
         if keep and on_cpu:
-            ctx.room = _Room(users, len(items))  # given back with the graph
-            memory = ctx.room.scores
+            ctx.buffer = _Buffer(users, len(items))  # given back with the graph
+            memory = ctx.buffer.scores
         base = _estimated_maximum(users, items) if on_cpu else _maximum(users, items, places)
-        sums, kept = _Exps(users, items, base, places).sums(memory, keep)
+        sums, stored = _Exps(users, items, base, places).sums(memory, keep)
         if on_cpu and not ((sums[-1] > SAFE_SUM[0]) & (sums[-1] < SAFE_SUM[1])).all():
             base = _maximum(users, items, places)
-            sums, kept = _Exps(users, items, base, places).sums(memory, keep)
-        ctx.save_for_backward(users, items, base, sums, *kept)
+            sums, stored = _Exps(users, items, base, places).sums(memory, keep)
+        ctx.save_for_backward(users, items, base, sums, *stored)
         ctx.places = places
         return torch.where(sums[-1] == 0, -torch.inf, sums[-1].log() + base)
 
@@ -150,16 +150,16 @@ class _LogMass(torch.autograd.Function):
 
     @staticmethod
     def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        users, items, base, sums, *kept = ctx.saved_tensors
+        users, items, base, sums, *stored = ctx.saved_tensors
         factor = torch.where(sums[-1] == 0, 0.0, gradient / sums[-1])  # no mass, no gradient
         of_items, weighted = torch.empty_like(items), users * factor[:, None]
-        exps = kept or _Exps(users, items, base, ctx.places).blocks(_one_block(users, ctx.places))
+        exps = stored or _Exps(users, items, base, ctx.places).blocks(_one_block(users, ctx.places))
         for (start, stop, *_), of_block in zip(ctx.places.blocks, exps):
             torch.mm(of_block, weighted, out=of_items[start:stop])
         return (sums[:-1] * factor).T.contiguous(), of_items, None, None, None
 
 
-class _Room:
+class _Buffer:
     """Memory for the scores of a batch, which the next batch takes over when this one's graph is gone.
 
     For a CPU alone: there the pages of fresh memory cost more time than keeping the exps saves; elsewhere torch does it.
@@ -203,12 +203,12 @@ class _Exps:
             yield self.places.filled(exponents.exp_(), block, 0.0)
 
     def sums(self, memory: Tensor | None, keep: bool) -> tuple[Tensor, list[Tensor]]:
-        """[d + 1, B] the sums over items of exp(score - base) times (vector, 1); the blocks, if they are to be kept."""
-        sums, kept = torch.zeros_like(self.reduced), []
+        """[d + 1, B] the sums over items of exp(score - base) times (vector, 1); the blocks, if they are to be stored."""
+        sums, stored = torch.zeros_like(self.reduced), []
         for exps in self.blocks(memory):
             sums.addmm_(self.with_one[: len(exps)].T, exps)
-            kept += [exps] * keep
-        return sums, kept
+            stored += [exps] * keep
+        return sums, stored
 
 
 def _one_block(users: Tensor, places: _Places) -> Tensor:

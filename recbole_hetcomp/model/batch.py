@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from recbole_hetcomp.data.transfer import sent
+from recbole_hetcomp.data.transfer import to_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,23 +19,23 @@ class Batch:
         users: [B] int64, each once
         items: [N] int64, each once, the items of the batch's interactions, drawn negatives too; None for a batch of users
         positives: [N'] int64, those of them that are no drawn negatives
-        on_host: the same ids on the CPU, where what is random is drawn, so that nobody waits for the student's device
+        on_cpu: the same ids on the CPU, where what is random is drawn, so that nobody waits for the student's device
     """
 
     users: Tensor
     items: Tensor | None
     positives: Tensor | None = None
-    on_host: Batch = field(default=None, repr=False)  # type: ignore[assignment]  # the batch itself where it is on the CPU
+    on_cpu: Batch = field(default=None, repr=False)  # type: ignore[assignment]  # the batch itself where it is on the CPU
 
     def __post_init__(self) -> None:
-        if self.on_host is None:
+        if self.on_cpu is None:
             there = self.users.device.type == "cpu"
-            object.__setattr__(self, "on_host", self if there else self._moved(lambda ids: ids.cpu(), None))
+            object.__setattr__(self, "on_cpu", self if there else self._moved(lambda ids: ids.cpu(), None))
 
     def to(self, device: Any) -> Batch:
         """This batch on `device`."""
-        return self.on_host._moved(lambda ids: sent(ids, device), self.on_host)
+        return self.on_cpu._moved(lambda ids: to_device(ids, device), self.on_cpu)
 
-    def _moved(self, move: Callable[[Tensor], Tensor], on_host: Any) -> Batch:
+    def _moved(self, move: Callable[[Tensor], Tensor], on_cpu: Any) -> Batch:
         items, positives = (None if ids is None else move(ids) for ids in (self.items, self.positives))
-        return Batch(move(self.users), items, positives, on_host)
+        return Batch(move(self.users), items, positives, on_cpu)

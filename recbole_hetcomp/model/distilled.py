@@ -20,7 +20,7 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import backbone_class
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.config.strict import StrictConfig
-from recbole_hetcomp.data.transfer import sent
+from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 
 # Where RecBole's graph models keep the embeddings of their last evaluation; stale as soon as a parameter changes.
@@ -85,7 +85,7 @@ class Distilled(AbstractRecommender):
         return []
 
     @property
-    def settled(self) -> bool:
+    def may_stop_early(self) -> bool:
         """Whether early stopping may count; False while what is to be learnt still changes."""
         return True
 
@@ -156,4 +156,4 @@ class Distilled(AbstractRecommender):
 
 def _on(device: torch.device, interaction: Interaction) -> Interaction:
     """As RecBole's `to`, which waits for the device where there is one."""
-    return Interaction({name: sent(values, device) for name, values in interaction.interaction.items()})
+    return Interaction({name: to_device(values, device) for name, values in interaction.interaction.items()})

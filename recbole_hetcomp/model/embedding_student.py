@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from recbole_hetcomp.data.transfer import sent
+from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.knowledge.sampling import some_of
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
@@ -56,18 +56,18 @@ class EmbeddingStudent(DistilledRecommender):
 
     def sides(self, batch: Batch, most: int | None = None) -> list[Side]:
         """The batch's users and its items; where there are more than `most` of either, as many of them, drawn at random."""
-        entities = {"user": batch.on_host.users, "item": self.items_of(batch)}
+        entities = {"user": batch.on_cpu.users, "item": self.items_of(batch)}
         if most is not None:
             entities = {name: some_of(given, most, self.generator) for name, given in entities.items()}
-        ids = {name: sent(chosen, self.device) for name, chosen in entities.items()}
+        ids = {name: to_device(chosen, self.device) for name, chosen in entities.items()}
         users, items = self.embeddings(ids["user"])
         own = {"user": users, "item": items[ids["item"]]}
         return [Side(name, ids[name], own[name], self.teacher[name][ids[name]]) for name in own]
 
     def items_of(self, batch: Batch) -> Tensor:
         """[N] the batch's items, on the CPU; a batch of users comes without, and as many are drawn."""
-        if batch.on_host.items is not None:
-            return batch.on_host.items
+        if batch.on_cpu.items is not None:
+            return batch.on_cpu.items
         return torch.randint(1, self.n_items, (len(batch.users),), generator=self.generator).unique()
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from recbole_hetcomp.data.transfer import sent
+from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.knowledge.sampling import gumbel
 
 ROWS_IN_CACHE = 512  # rows of the hidden layers of 30 experts that a CPU keeps in its cache: half of the time
@@ -73,7 +73,7 @@ def gumbel_softmax(log_weights: Tensor, temperature: float, generator: torch.Gen
         temperature: above 0
         generator: of the noise, on any device
     """
-    noise = sent(gumbel(tuple(log_weights.shape), generator), log_weights.device).to(log_weights.dtype)
+    noise = to_device(gumbel(tuple(log_weights.shape), generator), log_weights.device).to(log_weights.dtype)
     logits = (log_weights + noise) / temperature
     return (logits - logits.detach().amax(1, keepdim=True)).clamp(min=math.log(LEAST_WEIGHT)).softmax(1)
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.history import History
-from recbole_hetcomp.data.transfer import sent
+from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.losses.catalogue import Catalogue, Dense
 from recbole_hetcomp.losses.lookup import look_up
 from recbole_hetcomp.losses.sampling import Sampled, draw, popularity_proposal
@@ -87,8 +87,8 @@ class DistilledRecommender(Distilled, GeneralRecommender):
         return self.on_validation(ranking(), epoch)
 
     @property
-    def settled(self) -> bool:
-        return self.lists is None or self.lists.settled
+    def may_stop_early(self) -> bool:
+        return self.lists is None or self.lists.may_stop_early
 
     def distillation_state(self) -> dict[str, Any]:
         return {} if self.lists is None else {"lists": self.lists.state_dict()}
@@ -133,7 +133,9 @@ class DistilledRecommender(Distilled, GeneralRecommender):
         if not self.config["tail_samples"]:
             return Dense(self.scores(users))
         items, log_q = draw(self._proposal, self.config["tail_samples"], self.generator)
-        return Sampled(lambda listed: self.pair_scores(users, listed), sent(items, self.device), sent(log_q, self.device))
+        return Sampled(
+            lambda listed: self.pair_scores(users, listed), to_device(items, self.device), to_device(log_q, self.device)
+        )
 
     def pair_scores(self, users: Tensor, items: Tensor) -> Tensor:
         """[B, n] the student's scores of `items` [B, n] for `users` [B], with gradients."""
@@ -148,12 +150,12 @@ class DistilledRecommender(Distilled, GeneralRecommender):
 
     def scores_of_users(self, items: Tensor, users: Tensor) -> Tensor:
         """[N, n] the student's scores of `users` [N, n] for `items` [N], both on the CPU, with gradients."""
-        pairs, of_pairs = users.reshape(-1), sent(items.repeat_interleave(users.size(1))[:, None], self.device)
+        pairs, of_pairs = users.reshape(-1), to_device(items.repeat_interleave(users.size(1))[:, None], self.device)
         distinct, place = pairs.unique(return_inverse=True)  # where a vector is dear, each is made once
-        vectors = self.vectors(sent(distinct, self.device))
+        vectors = self.vectors(to_device(distinct, self.device))
         if vectors is None:
-            return self.pair_scores(sent(pairs, self.device), of_pairs).view(users.shape)
-        of_users = look_up(vectors.users, sent(place, self.device))
+            return self.pair_scores(to_device(pairs, self.device), of_pairs).view(users.shape)
+        of_users = look_up(vectors.users, to_device(place, self.device))
         return Vectors(of_users, vectors.items).listed(of_pairs).scores.view(users.shape)
 
     def embeddings(self, users: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -186,7 +188,7 @@ class DistilledRecommender(Distilled, GeneralRecommender):
         """Users [B] and all items as vectors whose inner products are the scores; None where the backbone has no such."""
         if not isinstance(self.backbone, HasVectors):
             return None
-        return self.backbone.vectors(users)._replace(kept_bytes=int(self.config["max_block_mb"] * 2**20))
+        return self.backbone.vectors(users)._replace(stored_bytes=int(self.config["max_block_mb"] * 2**20))
 
     def check_trainable(self) -> None:
         """Raise a UserError where the scores do not depend on every parameter: no loss over them can train the model."""

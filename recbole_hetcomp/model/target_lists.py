@@ -32,7 +32,7 @@ class TargetLists:
 
     Attributes:
         targets: [U, k] int32 on the student's device, best first, 0 = none left
-        on_host: the same lists on the CPU, from which items are drawn. They change in place; on another device `targets`
+        on_cpu: the same lists on the CPU, from which items are drawn. They change in place; on another device `targets`
             is put in anew
         final: [U, discrepancy_k] int32, the final ensemble's, on the CPU
     """
@@ -60,8 +60,8 @@ class TargetLists:
                 "ask for fewer (n_targets, list_depth)"
             )
         self.final = self.ensemble.topk(config["discrepancy_k"], self._stages(last=True))
-        self.on_host = self.ensemble.topk(k, self._stages())
-        self.targets = self.on_host.to(self.device)
+        self.on_cpu = self.ensemble.topk(k, self._stages())
+        self.targets = self.on_cpu.to(self.device)
 
     def advance(self, student_topk: Tensor, epoch: int) -> None:
         """One DKC check where one is due, and new lists for the users who moved.
@@ -75,8 +75,8 @@ class TargetLists:
             moves = self.curriculum.advance(student_topk.to(self.device), teacher_topk, epoch)
             moved = moves.any(0).nonzero().squeeze(1)
             if len(moved):
-                self.on_host[moved] = self.ensemble.topk(self.on_host.size(1), self._stages()[:, moved], moved)
-                self.targets = self.on_host.to(self.device)
+                self.on_cpu[moved] = self.ensemble.topk(self.on_cpu.size(1), self._stages()[:, moved], moved)
+                self.targets = self.on_cpu.to(self.device)
 
     def of_teachers(self, k: int) -> Tensor:
         """[X, U, k'] int32 on the CPU: each teacher's own list, k' <= k, at the checkpoint that counts for each user."""
@@ -85,7 +85,7 @@ class TargetLists:
         return self.ensemble.items[..., :k][teachers, stages, users]
 
     @property
-    def settled(self) -> bool:
+    def may_stop_early(self) -> bool:
         """Whether early stopping may count."""
         return self.curriculum.finished or not self.patient
 
@@ -104,8 +104,8 @@ class TargetLists:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         self.curriculum.load_state_dict(state)
-        self.on_host = self.ensemble.topk(self.on_host.size(1), self._stages())
-        self.targets = self.on_host.to(self.device)
+        self.on_cpu = self.ensemble.topk(self.on_cpu.size(1), self._stages())
+        self.targets = self.on_cpu.to(self.device)
 
     def _stages(self, last: bool = False) -> Tensor:
         """[X, U] the checkpoint of each teacher for each user, on the CPU."""

@@ -1,1 +1,1 @@
-"""Training RecBole models: teachers, recorded on the way and kept as lists, and the student without teachers."""
+"""Training RecBole models: teachers, recorded on the way and cached as lists, and the student without teachers."""

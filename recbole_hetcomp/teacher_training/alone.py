@@ -1,4 +1,4 @@
-"""The student without distillation: the same model, trained by its own loss, kept and found again like a teacher."""
+"""The student without distillation: the same model, trained by its own loss, cached and found again like a teacher."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recbole_hetcomp.config.config import Config, derive
 from recbole_hetcomp.config.registry import properties_of
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.data.split import Split
-from recbole_hetcomp.teacher_training.cache import folder_of, kept
+from recbole_hetcomp.teacher_training.cache import cached, folder_of
 from recbole_hetcomp.teacher_training.configs import training_settings
 from recbole_hetcomp.teacher_training.training import fit_recorded, load_model, recording_source
 from recbole_hetcomp.trainer.checkpoint import save_checkpoint
@@ -43,12 +43,12 @@ def student_alone(config: Config, split: Split) -> Any:
         }
 
     with console.about(f"{alone.model} without distillation"):
-        folder = kept(alone, split.fingerprint, _shaped_by(config), train)
+        folder = cached(alone, split.fingerprint, _shaped_by(config), train)
     return load_model(alone, split, folder / "model.pth")
 
 
 def alone_folder(config: Config, split: Split) -> Path:
-    """Where the student without distillation is kept, be it there or not."""
+    """Where the student without distillation is cached, be it there or not."""
     return folder_of(alone_config(config), split.fingerprint, _shaped_by(config))
 
 

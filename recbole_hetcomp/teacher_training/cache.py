@@ -1,4 +1,4 @@
-"""Trained models, kept and found again as long as nothing that shaped them has changed.
+"""Trained models, cached and found again as long as nothing that shaped them has changed.
 
 A folder a model, named after the model and the fingerprints of split and settings. It gets its name when it is complete:
 what an interrupted training leaves behind is never mistaken for a model.
@@ -43,7 +43,7 @@ ALWAYS = ("recbole_hetcomp.compat", "recbole_hetcomp.data.split")
 READING_LISTS = "recbole_hetcomp.teachers.lists"
 
 
-def kept(
+def cached(
     config: Config,
     split_fingerprint: str,
     shaped_by: Mapping[str, Any],
@@ -68,7 +68,7 @@ def kept(
         return folder
     if not parallel.is_first():
         raise UserError(f"checkpoint_dir: process {parallel.rank()} does not see {str(folder)!r}; share the folder")
-    getLogger().info(f"{config.model}: training, to be kept in {folder}")
+    getLogger().info(f"{config.model}: training, to be cached in {folder}")
     remove_abandoned(folder.parent)
     work = working_folder(folder.parent, config.model)
     try:
@@ -83,7 +83,7 @@ def kept(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     if "best_epoch" in record:
-        console.say(f"{_outcome(config, record)}; kept in {folder}")
+        console.say(f"{_outcome(config, record)}; cached in {folder}")
     return folder
 
 
@@ -95,7 +95,7 @@ def _outcome(config: Config, record: Mapping[str, Any]) -> str:
 
 
 def folder_of(config: Config, split_fingerprint: str, shaped_by: Mapping[str, Any], home: str = "trained") -> Path:
-    """Where the model that `config` describes is kept, be it there or not."""
+    """Where the model that `config` describes is cached, be it there or not."""
     name = f"{config.model}-{split_fingerprint[:8]}-{fingerprint(config, shaped_by)[:12]}"
     return Path(config["checkpoint_dir"]) / home / name
 
@@ -144,7 +144,7 @@ def fingerprint(config: Config, shaped_by: Mapping[str, Any]) -> str:
     try:
         source = source_fingerprint(training_modules(config))
     except LookupError as error:
-        raise UserError(f"model: {config.model} cannot be kept, since {error}; put the class into a file") from error
+        raise UserError(f"model: {config.model} cannot be cached, since {error}; put the class into a file") from error
     code = {"recbole": recbole.__version__, "source": source}
     shaping = {"settings": settings_of(config), "shaped_by": dict(shaped_by), "code": code}
     return hashlib.sha256(json.dumps(shaping, default=str, sort_keys=True).encode()).hexdigest()

@@ -23,7 +23,7 @@ USERS_PER_BLOCK = 2**15  # users whose lists are compared at once
 
 
 class Snapshots:
-    """Top lists taken while a model trains, kept in a folder until checkpoints are chosen from them.
+    """Top lists taken while a model trains, cached in a folder until checkpoints are chosen from them.
 
     Args:
         folder: an existing folder, for this training alone
@@ -129,7 +129,7 @@ class Selection:
 
 
 class Recorder(Trainer):
-    """A mixin, first in line before any RecBole trainer: a snapshot after each validation, the best state kept.
+    """A mixin, first in line before any RecBole trainer: a snapshot after each validation, the best state cached.
 
     It wraps the outer calls only, so trainers with several inner passes an epoch (RecVAE) are recorded once an epoch.
     Recording changes nothing in the training: it draws no random number, and no checkpoint file is written.

@@ -14,14 +14,14 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teacher_training.alone import alone_folder, student_alone
 from recbole_hetcomp.teacher_training.side_by_side import side_by_side
-from recbole_hetcomp.teacher_training.training import kept_teacher, teacher_folder
+from recbole_hetcomp.teacher_training.training import cached_teacher, teacher_folder
 from recbole_hetcomp.teachers.lists import is_list_file, read_lists
 from recbole_hetcomp.teachers.pool import Needs, Teacher, TeacherPool
 from recbole_hetcomp.trainer import parallel
 
 
 def build_pool(config: Config, split: Split, and_student_alone: bool = False, needs: Needs | None = None) -> TeacherPool:
-    """The pool that `config["teachers"]` asks for: what was trained before is loaded, the others are trained and kept.
+    """The pool that `config["teachers"]` asks for: what was trained before is loaded, the others are trained and cached.
 
     Args:
         config: of the run
@@ -45,24 +45,24 @@ def build_pool(config: Config, split: Split, and_student_alone: bool = False, ne
                 f"{stages} of trajectory_fractions; give it as many, or one"
             )
     _train_side_by_side(config, split, trained, and_student_alone)
-    by_name.update({name: kept_teacher(config, split, name) for name in names if name not in by_name})
+    by_name.update({name: cached_teacher(config, split, name) for name in names if name not in by_name})
     return TeacherPool([by_name[name] for name in names])
 
 
 def _train_side_by_side(config: Config, split: Split, names: Sequence[str], and_student_alone: bool) -> None:
-    """Train those of the teachers `names` that are not kept yet in `teacher_workers` processes, where that is above 1.
+    """Train those of the teachers `names` that are not cached yet in `teacher_workers` processes, where that is above 1.
 
     The student without distillation, where it is asked for, counts as one more of them. A teacher is the same as one trained
     alone: both compute in `teacher_threads` threads.
 
     Raises:
-        UserError: what the first of the teachers that failed says, when the others have been trained and kept.
+        UserError: what the first of the teachers that failed says, when the others have been trained and cached.
     """
     jobs: dict[str, Callable[[], Any]] = {}
     if and_student_alone and not alone_folder(config, split).is_dir():
         jobs["student alone"] = partial(student_alone, config, split)  # first: a long one at the end would run by itself
     missing = [name for name in names if not teacher_folder(config, split, name).is_dir()]
-    jobs.update({name: partial(kept_teacher, config, split, name) for name in missing})
+    jobs.update({name: partial(cached_teacher, config, split, name) for name in missing})
     workers = min(config["teacher_workers"], len(jobs))
     if workers < 2 or not parallel.is_first():
         return

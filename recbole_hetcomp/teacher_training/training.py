@@ -17,7 +17,7 @@ from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import get_model
 from recbole_hetcomp.data.split import Split
-from recbole_hetcomp.teacher_training.cache import fingerprint, folder_of, kept
+from recbole_hetcomp.teacher_training.cache import cached, fingerprint, folder_of
 from recbole_hetcomp.teacher_training.configs import checkpoint_selection, teacher_config
 from recbole_hetcomp.teacher_training.recorder import Recorder, Selection, Snapshots, recording_trainer
 from recbole_hetcomp.teacher_training.source import source_fingerprint
@@ -34,11 +34,11 @@ SHAPING_SETTINGS = ("trajectory_depth", "trajectory_rule", "trajectory_fractions
 RECORDING = ("recbole_hetcomp.teacher_training.recorder", "recbole_hetcomp.teachers.ranking")
 
 
-def kept_teacher(config: Config, split: Split, name: str) -> Teacher:
-    """The teacher `name`, loaded where it was trained before, else trained now and kept.
+def cached_teacher(config: Config, split: Split, name: str) -> Teacher:
+    """The teacher `name`, loaded where it was trained before, else trained now and cached.
 
     Raises:
-        UserError: it cannot be trained, teaches nothing, or what is kept of it cannot be read.
+        UserError: it cannot be trained, teaches nothing, or what is cached of it cannot be read.
     """
     own = teacher_config(config, name)
 
@@ -47,17 +47,17 @@ def kept_teacher(config: Config, split: Split, name: str) -> Teacher:
             return _train_teacher(own, split, checkpoint_selection(config), config["trajectory_depth"], folder)
 
     with console.about(f"teacher {name}"):
-        folder = kept(own, split.fingerprint, _shaped_by(config), train)
+        folder = cached(own, split.fingerprint, _shaped_by(config), train)
     try:
         trajectory = Trajectory.load(folder / "trajectory.safetensors")
     except UserError as error:
         raise UserError(f"{error}; delete the folder {str(folder)!r} to have {name} trained again") from error
     if trajectory.dataset_fingerprint != split.fingerprint:
         raise UserError(f"{str(folder)!r} holds a trajectory of another dataset; delete the folder")
-    silent = int((trajectory.items[-1, split.history.active_users, 0] == 0).sum())
-    if silent == len(split.history.active_users):
+    without_list = int((trajectory.items[-1, split.history.active_users, 0] == 0).sum())
+    if without_list == len(split.history.active_users):
         raise UserError(f"{name} scores all items alike for every user: it teaches nothing; leave it out")
-    if silent:
+    if without_list:
         getLogger().info(f"{name}: no list for {silent} users, for whom it scores all items alike")
     return Teacher(name, trajectory, load=lambda: load_model(own, split, folder / "model.pth"))
 
@@ -72,12 +72,12 @@ def _shaped_by(config: Config) -> dict[str, Any]:
 
 
 def teacher_folder(config: Config, split: Split, name: str) -> Path:
-    """Where the teacher is kept, be it there or not."""
+    """Where the teacher is cached, be it there or not."""
     return folder_of(teacher_config(config, name), split.fingerprint, _shaped_by(config))
 
 
 def load_model(config: Config, split: Split, path: Path) -> Any:
-    """The model of `config` with the parameters kept in `path`, in evaluation mode."""
+    """The model of `config` with the parameters cached in `path`, in evaluation mode."""
     model = get_model(config.model)(config, copy.copy(split.train)).to(config["device"])
     try:
         state = load_checkpoint(path, map_location=config["device"])

@@ -74,4 +74,4 @@ def _unobserved_scores(teacher: SingleTeacher, history: History) -> Iterator[tup
     for users in blocks(history.active_users, history.n_items, teacher.max_block_mb):
         scores = teacher.scores(users)
         scores = scores.scatter(1, history.padded(users).to(scores.device), -torch.inf)
-        yield users, scores.masked_fill_(teacher.silent[users].to(scores.device)[:, None], -torch.inf)
+        yield users, scores.masked_fill_(teacher.without_list[users].to(scores.device)[:, None], -torch.inf)

@@ -93,11 +93,11 @@ class SingleTeacher:
 
     def _together(self, scores: Sequence[Tensor], of_users: Sequence[Tensor] | Tensor) -> Tensor:
         """[B, n] float32: the teachers' scores standardised by `moments`, and averaged."""
-        total, heard = torch.zeros_like(scores[0]), torch.zeros_like(scores[0][:, :1])
+        total, counted = torch.zeros_like(scores[0]), torch.zeros_like(scores[0][:, :1])
         for weight, of_teacher, (mean, deviation) in zip(self.weights.tolist(), scores, of_users):
             total.addcmul_(of_teacher - mean[:, None], (weight / deviation)[:, None])
-            heard += weight * deviation.isfinite()[:, None]
-        return total.div_(heard.clamp(min=torch.finfo(heard.dtype).tiny))
+            counted += weight * deviation.isfinite()[:, None]
+        return total.div_(counted.clamp(min=torch.finfo(counted.dtype).tiny))
 
     @cached_property
     def _moments(self) -> Tensor:
@@ -116,7 +116,7 @@ class SingleTeacher:
         return [moments(row, observed.to(row.device)) for row in rows]
 
     @cached_property
-    def silent(self) -> Tensor:
+    def without_list(self) -> Tensor:
         """[U] bool on the CPU: the users for whom no teacher has a list in the end, the padding user among them."""
         return (self.pool.topk(1)[..., 0] == 0).all(0)
 
@@ -164,5 +164,5 @@ def moments(scores: Tensor, observed: Tensor) -> Tensor:
     left.sub_(mean[:, None]).scatter_(1, observed, 0.0)
     left[:, 0] = 0.0
     deviation = torch.linalg.vector_norm(left, dim=1) / (n_left - 1).clamp(min=1).sqrt()  # half of the time of std_mean
-    silent = deviation <= CONSTANT * torch.finfo(scores.dtype).eps * mean.abs()
-    return torch.stack([mean, deviation.masked_fill(silent, torch.inf)])
+    without_list = deviation <= CONSTANT * torch.finfo(scores.dtype).eps * mean.abs()
+    return torch.stack([mean, deviation.masked_fill(without_list, torch.inf)])

@@ -196,7 +196,7 @@ class MethodContract(ToyFixtures):
         for part in (model, *getattr(model, "parts", {}).values()):
             if part.lists is not None:
                 users = part.history.active_users
-                asked.append(bool(part.history.contains(users[:, None], part.lists.on_host[users]).any()))
+                asked.append(bool(part.history.contains(users[:, None], part.lists.on_cpu[users]).any()))
         assert asked or isinstance(model, EmbeddingStudent)  # which may have no candidates at all
         assert not any(asked)
 

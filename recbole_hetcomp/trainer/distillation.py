@@ -82,7 +82,7 @@ class DistillationTrainer(Trainer):
     def fit(self, *arguments: Any, **settings: Any) -> Any:
         """As RecBole's; at the end the student is what is served, without what only its training needed."""
         result = super().fit(*arguments, **settings)
-        if not self.model.settled:
+        if not self.model.may_stop_early:
             self.logger.warning(
                 f"epochs: {self.epochs} were over before the curriculum was; with more, the student learns more"
             )
@@ -163,15 +163,15 @@ class DistillationTrainer(Trainer):
     def _valid_epoch(self, valid_data, show_progress=False):  # type: ignore[no-untyped-def]
         score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
         epoch = self._epochs_trained()
-        still_moving = not self.model.settled
+        still_moving = not self.model.may_stop_early
         line = self.model.after_validation(float(score), epoch, lambda: self._ranking(show_progress))
         if line:
             self.logger.info(set_color("distillation", "green") + f" [{line}]")
             console.note(line)
-        if still_moving and self.model.settled:
+        if still_moving and self.model.may_stop_early:
             console.say(f"the curriculum is over after epoch {epoch}; early stopping counts from now on")
         if still_moving:
-            self.cur_step = -1  # RecBole counts this validation next: patience begins with the first settled one
+            self.cur_step = -1  # RecBole counts this validation next: patience begins with the first may_stop_early one
         return score, result
 
     def _ranking(self, show_progress: bool) -> Tensor:

@@ -25,7 +25,7 @@ from recbole_hetcomp.trainer.distillation import DistillationTrainer
 META = torch.device("meta")
 LOOK_INSIDE = {"linalg_matrix_exp", "linalg_solve", "_linalg_check_errors", "bincount", "_unique2", "masked_select"}
 # What methods keep on the CPU, to draw from it.
-KEPT_ON_HOST = {"on_host", "drawn", "item_lists", "drawn_users", "lags", "neighbours"}
+ON_CPU = {"on_cpu", "drawn", "item_lists", "drawn_users", "rank_differences", "neighbours"}
 METHODS = {
     path.stem
     for path in properties_dir().glob("model/*.yaml")
@@ -73,7 +73,7 @@ def moved(value: Any) -> Any:
         return {key: moved(part) for key, part in value.items()}
     if isinstance(value, (DistilledRecommender, TargetLists)):
         for name, part in vars(value).items():
-            if not name.startswith("_") and name not in KEPT_ON_HOST:
+            if not name.startswith("_") and name not in ON_CPU:
                 setattr(value, name, META if isinstance(part, torch.device) else moved(part))
     return value
 
@@ -110,7 +110,7 @@ def test_what_the_meta_device_lets_pass_is_noted() -> None:
         assert watch.noted
 
 
-@pytest.mark.parametrize("sizes", [{}, {"block_bytes": 4 * 6 * 10}, {"block_bytes": 4 * 6 * 10, "kept_bytes": 0}])
+@pytest.mark.parametrize("sizes", [{}, {"block_bytes": 4 * 6 * 10}, {"block_bytes": 4 * 6 * 10, "stored_bytes": 0}])
 def test_the_log_mass_waits_for_nothing(sizes) -> None:
     users, items = (torch.randn(n, 4, device=META, requires_grad=True) for n in (6, 50))
     mass = log_mass(users, items, torch.zeros(6, 9, dtype=torch.int64, device=META), **sizes)

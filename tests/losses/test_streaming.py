@@ -29,12 +29,12 @@ def gradients(loss: Tensor, *tensors: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("kept_bytes", [0, 2**21])
+@pytest.mark.parametrize("stored_bytes", [0, 2**21])
 @pytest.mark.parametrize("block_bytes", [1, 8 * 9 * 10, 2**21])
-def test_log_mass_equals_the_plain_one(dtype: torch.dtype, block_bytes: int, kept_bytes: int) -> None:
+def test_log_mass_equals_the_plain_one(dtype: torch.dtype, block_bytes: int, stored_bytes: int) -> None:
     users, items, targets, _, history = problem(dtype)
     excluded = torch.cat([history, targets], 1)
-    streamed = log_mass(users, items, excluded, block_bytes=block_bytes, kept_bytes=kept_bytes)
+    streamed = log_mass(users, items, excluded, block_bytes=block_bytes, stored_bytes=stored_bytes)
     plain = plain_log_mass(users @ items.T, excluded)
     torch.testing.assert_close(streamed, plain, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
     weight = torch.linspace(-1, 2, len(users), dtype=dtype)
@@ -42,14 +42,14 @@ def test_log_mass_equals_the_plain_one(dtype: torch.dtype, block_bytes: int, kep
         torch.testing.assert_close(ours, theirs, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("kept_bytes", [0, 2**21])
-def test_gradients_agree_with_finite_differences(kept_bytes: int) -> None:
+@pytest.mark.parametrize("stored_bytes", [0, 2**21])
+def test_gradients_agree_with_finite_differences(stored_bytes: int) -> None:
     users, items, _, _, history = problem(torch.float64, n_items=40, n_users=3)
-    sizes = {"block_bytes": 8 * 3 * 7, "kept_bytes": kept_bytes}
+    sizes = {"block_bytes": 8 * 3 * 7, "stored_bytes": stored_bytes}
     assert torch.autograd.gradcheck(lambda u, v: log_mass(u, v, history, **sizes), (users, items))
 
 
-def kept_bytes_of(mass: Tensor) -> int:
+def stored_bytes_of(mass: Tensor) -> int:
     return sum(block.nbytes for block in mass.grad_fn.saved_tensors[4:])  # type: ignore[union-attr]
 
 
@@ -57,15 +57,15 @@ def kept_bytes_of(mass: Tensor) -> int:
 def test_blocks_are_kept_within_the_budget_alone_and_change_no_bit(dtype: torch.dtype) -> None:
     users, items, _, _, history = problem(dtype)
     whole = users.element_size() * users.size(0) * items.size(0)
-    masses = [log_mass(users, items, history, block_bytes=whole // 7, kept_bytes=kept) for kept in (whole - 1, whole)]
-    assert [kept_bytes_of(mass) for mass in masses] == [0, whole]
+    masses = [log_mass(users, items, history, block_bytes=whole // 7, stored_bytes=kept) for kept in (whole - 1, whole)]
+    assert [stored_bytes_of(mass) for mass in masses] == [0, whole]
     assert torch.equal(*masses)
     assert all(torch.equal(*pair) for pair in zip(*(gradients(mass, users, items) for mass in masses)))
 
 
 def test_a_single_block_beyond_the_budget_is_not_kept() -> None:
     users, items, _, _, history = problem(torch.float32)
-    assert kept_bytes_of(log_mass(users, items, history, kept_bytes=0)) == 0
+    assert stored_bytes_of(log_mass(users, items, history, stored_bytes=0)) == 0
 
 
 def test_memory_is_taken_over_from_a_batch_that_is_gone_and_from_no_other() -> None:
@@ -117,7 +117,7 @@ def test_losses_equal_the_plain_ones(dtype: torch.dtype, distance: bool, depths:
 def test_nothing_left_is_minus_infinity_without_a_gradient() -> None:
     users, items = (torch.randn(n, 5, dtype=torch.float64, requires_grad=True) for n in (2, 4))
     everything = torch.tensor([[1, 2, 3], [1, 2, 0]])
-    mass = log_mass(users, items, everything, block_bytes=16, kept_bytes=0)
+    mass = log_mass(users, items, everything, block_bytes=16, stored_bytes=0)
     assert mass[0] == -torch.inf
     torch.testing.assert_close(mass[1], users[1] @ items[3])
     (of_users,) = torch.autograd.grad(mass[1] + 0.0 * mass[0].clamp(min=-1), users)
@@ -133,21 +133,21 @@ def test_padding_and_excluded_items_get_no_gradient() -> None:
     assert of_items[targets[1, :5]].any(1).all()
 
 
-@pytest.mark.parametrize("kept_bytes", [0, 2**21])
-def test_extreme_scores_stay_finite(kept_bytes: int) -> None:
+@pytest.mark.parametrize("stored_bytes", [0, 2**21])
+def test_extreme_scores_stay_finite(stored_bytes: int) -> None:
     users, items, _, _, history = problem(torch.float32)
     large = (users * 80).detach().requires_grad_()
-    mass = log_mass(large, items, history, block_bytes=200, kept_bytes=kept_bytes)
+    mass = log_mass(large, items, history, block_bytes=200, stored_bytes=stored_bytes)
     torch.testing.assert_close(mass, plain_log_mass(large @ items.T, history), rtol=1e-5, atol=1e-3)
     assert all(gradient.isfinite().all() for gradient in gradients(mass, large, items))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize(("block_bytes", "kept_bytes"), [(400, 0), (400, 2**21), (2**21, 0)])
+@pytest.mark.parametrize(("block_bytes", "stored_bytes"), [(400, 0), (400, 2**21), (2**21, 0)])
 @pytest.mark.parametrize("outlier", [-900.0, 900.0])
 @pytest.mark.parametrize("left_out", [False, True])
 def test_one_score_far_from_all_others_costs_no_precision__in_the_catalogue_or_left_out(
-    dtype: torch.dtype, block_bytes: int, kept_bytes: int, outlier: float, left_out: bool
+    dtype: torch.dtype, block_bytes: int, stored_bytes: int, outlier: float, left_out: bool
 ) -> None:
     users, items, targets, _, history = problem(dtype, n_items=700)
     for item in (1, 350, 699):  # among the items that the row's largest score is guessed from, and not
@@ -158,7 +158,7 @@ def test_one_score_far_from_all_others_costs_no_precision__in_the_catalogue_or_l
         excluded = torch.cat([history, targets, torch.full((9, 1), item if left_out else 0)], 1)
         excluded = excluded.where((excluded != item) | left_out, 0)
         streamed, plain = (
-            log_mass(rows, columns, excluded, block_bytes=block_bytes, kept_bytes=kept_bytes),
+            log_mass(rows, columns, excluded, block_bytes=block_bytes, stored_bytes=stored_bytes),
             plain_log_mass(rows @ columns.T, excluded),
         )
         torch.testing.assert_close(streamed, plain, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
@@ -175,7 +175,7 @@ def test_half_precision_vectors_accumulate_in_float32() -> None:
     torch.testing.assert_close(low, log_mass(users.bfloat16().float(), items.bfloat16().float(), history))
 
 
-@pytest.mark.parametrize("sizes", [{"block_bytes": 400}, {"block_bytes": 400, "kept_bytes": 0}, {}])
+@pytest.mark.parametrize("sizes", [{"block_bytes": 400}, {"block_bytes": 400, "stored_bytes": 0}, {}])
 def test_autocast_changes_nothing(sizes: dict[str, int]) -> None:
     users, items, _, _, history = problem(torch.float32)
     plain = log_mass(users, items, history, **sizes)

@@ -36,14 +36,14 @@ def score_table() -> type[ScoreTable]:
 def from_scores(make_model, list_pool) -> Callable[..., tuple[Any, Tensor]]:
     """`from_scores(name, **settings)`: a student that has learnt from a teacher with random scores, and these."""
 
-    def make(name: str, silent: Sequence[int] = (), **overrides: Any) -> tuple[Any, Tensor]:
+    def make(name: str, without_list: Sequence[int] = (), **overrides: Any) -> tuple[Any, Tensor]:
         model = make_model(name, **overrides)
         scores = torch.randn(model.n_users, model.n_items, generator=torch.Generator().manual_seed(4))
         pool = list_pool(1)
         pool.teachers[0].load = lambda: ScoreTable(scores)
-        if silent:  # of these users the teacher knows nothing
-            scores[silent] = 0.0
-            pool.teachers[0].trajectory.items[:, silent] = 0
+        if without_list:  # of these users the teacher knows nothing
+            scores[without_list] = 0.0
+            pool.teachers[0].trajectory.items[:, without_list] = 0
         model.learn_from(pool)
         model.on_epoch_start(0)
         return model, scores

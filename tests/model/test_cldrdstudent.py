@@ -72,9 +72,9 @@ def test_fixed_stages_wait_with_early_stopping_until_the_last(student) -> None:
     stages = []
     for epoch in range(9):
         model.on_epoch_start(epoch)
-        stages.append((model.stage, model.settled))
+        stages.append((model.stage, model.may_stop_early))
     assert stages == [(0, False)] * 3 + [(1, False)] * 3 + [(2, True)] * 3
-    assert student(patience_from_switch=False).settled
+    assert student(patience_from_switch=False).may_stop_early
 
 
 def test_a_plateau_ends_a_stage_and_progress_prolongs_it(student) -> None:

@@ -10,7 +10,7 @@ import torch
 from recbole.utils import init_seed
 
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.distilled_recommender.dcdstudent import DCDStudent, draw_by_error, error_of, rank_lag
+from recbole_hetcomp.model.distilled_recommender.dcdstudent import DCDStudent, draw_by_error, error_of, rank_difference
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
@@ -56,12 +56,12 @@ def test_lags_and_errors_equal_a_loop() -> None:
     scores = torch.randn(6, 9, generator=torch.Generator().manual_seed(0))
     lengths = [9, 9, 5, 2, 1, 0]
     present = torch.arange(9) < torch.tensor(lengths)[:, None]
-    lags = rank_lag(scores, present)
-    for row, own, length in zip(scores.tolist(), lags.tolist(), lengths):
+    rank_differences = rank_difference(scores, present)
+    for row, own, length in zip(scores.tolist(), rank_differences.tolist(), lengths):
         order = sorted(range(length), key=lambda place: -row[place])
         assert own == [order.index(place) - place for place in range(length)] + [0] * (9 - length)
-    expected = [[math.tanh(0.1 * max(lag, 0)) for lag in row] for row in lags.tolist()]
-    torch.testing.assert_close(error_of(lags, 0.1), torch.tensor(expected))
+    expected = [[math.tanh(0.1 * max(difference, 0)) for difference in row] for row in rank_differences.tolist()]
+    torch.testing.assert_close(error_of(rank_differences, 0.1), torch.tensor(expected))
 
 
 def test_draws_have_errors_keep_the_order_and_follow_the_size_of_the_error() -> None:
@@ -111,9 +111,9 @@ def test_a_student_that_ranks_as_the_teacher_is_not_corrected(student) -> None:
     model = student()
     table = model.scores(torch.arange(model.history.n_users)).detach()
     users, items = table[:, 1:].argsort(dim=1, descending=True) + 1, table[1:].argsort(dim=0, descending=True).T + 1
-    model.lists.on_host, model.item_lists = users[:, :20].int(), items[:, :15].int()
+    model.lists.on_cpu, model.item_lists = users[:, :20].int(), items[:, :15].int()
     model.on_epoch_start(0)
-    assert not any(lag.any() for lag in model.lags.values())
+    assert not any(difference.any() for difference in model.rank_differences.values())
     loss = model.distillation_loss(Batch(model.history.active_users, torch.arange(1, model.n_items)))
     loss.backward()
     assert loss == 0
@@ -122,24 +122,24 @@ def test_a_student_that_ranks_as_the_teacher_is_not_corrected(student) -> None:
 
 def test_draws_change_with_the_step_errors_with_the_period_and_with_the_lists(student) -> None:
     model = student(error_period=3)
-    users, first = model.history.active_users, model.lags["users"].clone()
+    users, first = model.history.active_users, model.rank_differences["users"].clone()
     step = [model.corrections("users", model.lists.targets, users)[0] for _ in range(2)]
     assert not torch.equal(*step)
     with torch.no_grad():
         model.backbone.user_embedding.weight.neg_()
     for epoch in (1, 2):
         model.on_epoch_start(epoch)
-        assert torch.equal(model.lags["users"], first)
+        assert torch.equal(model.rank_differences["users"], first)
     state = model.distillation_state()
     model.on_epoch_start(3)
-    assert not torch.equal(model.lags["users"], first)
+    assert not torch.equal(model.rank_differences["users"], first)
     model.load_distillation_state(state)
-    assert torch.equal(model.lags["users"], first)
+    assert torch.equal(model.rank_differences["users"], first)
 
     model.lists.advance = lambda topk, epoch: model.lists.targets.copy_(model.lists.targets.flip(1))
     model.on_validation(model.ranking(50), 4)
     model.on_epoch_start(4)
-    assert not torch.equal(model.lags["users"], first)
+    assert not torch.equal(model.rank_differences["users"], first)
 
 
 def test_a_batch_of_users_brings_its_training_items(student) -> None:

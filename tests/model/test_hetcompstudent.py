@@ -178,7 +178,7 @@ def test_loss_of_a_preset_equals_the_authors_formulas(make_config, split, preset
     pool = pool_of(split, 4)
     model = build(make_config, split, pool, **{**overrides, "curriculum_period": 10, "eval_step": 10})
     assert (model.lists.targets.size(1), model.observed.size(1)) == (100, 10 if preset == "official" else 100)
-    assert not model.settled or not model.config["patience_from_switch"]
+    assert not model.may_stop_early or not model.config["patience_from_switch"]
     if fine:
         finish(model)
     users = [3, 17]
@@ -260,7 +260,7 @@ def test_at_the_last_stage_targets_are_the_final_ensembles(make_config, split, r
         assert model.lists.targets[user].tolist() == slow_targets(pool, [STAGES - 1] * 2, user, 20)
     assert torch.equal(model.lists.targets, model.lists.final[:, :20])
     assert model.fine
-    assert model.settled
+    assert model.may_stop_early
 
 
 @pytest.mark.parametrize("rule", ["official", "patient"])
@@ -274,7 +274,7 @@ def test_loss_switches_when_the_curriculum_ends_and_never_back(make_config, spli
                 parameter.add_(torch.randn(parameter.shape, generator=generator))
         model.on_validation(student_lists(model), epoch)
         last = bool((model.lists.curriculum.stage == STAGES - 1).double().mean(1).round(decimals=2).eq(1).all())
-        assert model.fine == model.settled == last
+        assert model.fine == model.may_stop_early == last
         assert not (switched and not model.fine)
         switched = model.fine
         seen.append(switched)
@@ -308,8 +308,8 @@ def test_no_check_is_made_between_the_periods(make_config, split):
 
 
 def test_patience_counts_from_the_start_where_that_is_asked_for(make_config, split):
-    assert build(make_config, split, patience_from_switch=False).settled
-    assert not build(make_config, split, patience_from_switch=True).settled
+    assert build(make_config, split, patience_from_switch=False).may_stop_early
+    assert not build(make_config, split, patience_from_switch=True).may_stop_early
 
 
 def test_one_checkpoint_a_teacher_is_no_curriculum(make_config, split):

@@ -107,8 +107,10 @@ def test_scores_from_the_item_side_are_the_students(student) -> None:
 
 def overlap(model) -> float:
     """Part of the items' five best users that student and teacher have in common."""
-    silent = torch.zeros(model.n_users, dtype=torch.bool)
-    of_student = top_users(SimpleNamespace(scores=model.scores, max_block_mb=1, silent=silent), model.history, 5)[1:]
+    without_list = torch.zeros(model.n_users, dtype=torch.bool)
+    of_student = top_users(
+        SimpleNamespace(scores=model.scores, max_block_mb=1, without_list=without_list), model.history, 5
+    )[1:]
     return (of_student[:, :, None] == model.item_lists[1:, None, :5]).any(2).float().mean().item()
 
 

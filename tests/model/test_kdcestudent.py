@@ -125,5 +125,5 @@ def test_the_memory_that_scores_may_take_is_the_settings__tempered_too(make_mode
     for budget, kept in ((64, True), (0.0001, False)):
         catalogue = make_model("KDCEStudent", student=student, max_block_mb=budget).vectors(users)
         for scores in (catalogue, tempered(catalogue, 2.0)):
-            assert scores.kept_bytes == int(budget * 2**20)
+            assert scores.stored_bytes == int(budget * 2**20)
             assert bool(scores.log_mass(nothing).grad_fn.saved_tensors[4:]) == kept

@@ -82,23 +82,23 @@ def test_tails_of_lists_that_share_items_and_end_early() -> None:
 def test_the_best_weights_are_what_the_entropy_allows_and_none_without_it() -> None:
     losses = torch.tensor([[3.0, 1.0, 2.0]])
     logits = (-losses / 0.5).requires_grad_()
-    heard = torch.ones(1, 3, dtype=torch.bool)
-    weighted_loss(losses, logits, 0.5, heard).sum().backward()
+    has_list = torch.ones(1, 3, dtype=torch.bool)
+    weighted_loss(losses, logits, 0.5, has_list).sum().backward()
     assert logits.grad.abs().max() < 1e-6
     even = torch.zeros(1, 3, requires_grad=True)
-    weighted_loss(losses, even, 0.0, heard).sum().backward()
+    weighted_loss(losses, even, 0.0, has_list).sum().backward()
     assert even.grad[0].argmin() == 1  # without entropy the easiest teacher gains, whatever its weight
 
 
 @pytest.mark.parametrize("entropy_weight", [0.0, 10.0])
 def test_a_teacher_without_a_list_takes_no_weight_from_those_who_have_one(entropy_weight) -> None:
     losses = torch.tensor([[0.0, 300.0, 320.0], [0.0, 0.0, 0.0]])
-    heard = torch.tensor([[False, True, True], [False, False, False]])
+    has_list = torch.tensor([[False, True, True], [False, False, False]])
     logits = torch.randn(2, 3, generator=torch.Generator().manual_seed(6)).requires_grad_()
-    found = weighted_loss(losses, logits, entropy_weight, heard)
+    found = weighted_loss(losses, logits, entropy_weight, has_list)
     found.sum().backward()
     own = logits.detach()[:1, 1:].requires_grad_()
-    expected = weighted_loss(losses[:1, 1:], own, entropy_weight, heard[:1, 1:])
+    expected = weighted_loss(losses[:1, 1:], own, entropy_weight, has_list[:1, 1:])
     expected.sum().backward()
     torch.testing.assert_close(found, torch.cat([expected, torch.zeros(1)]))
     torch.testing.assert_close(logits.grad, torch.cat([torch.nn.functional.pad(own.grad, (1, 0)), torch.zeros(1, 3)]))
@@ -108,9 +108,9 @@ def test_a_teacher_without_a_list_takes_no_weight_from_those_who_have_one(entrop
 def test_a_silent_teacher_changes_nothing_for_the_others(student, list_weights) -> None:
     model = student(list_weights=list_weights)
     users = model.history.active_users[:6]
-    silent = torch.zeros_like(model.learned_lists[:, :1])
+    without_list = torch.zeros_like(model.learned_lists[:, :1])
     spoken = model.distillation_loss(Batch(users, None)).item()
-    model.learned_lists = torch.cat([model.learned_lists, silent], 1)
+    model.learned_lists = torch.cat([model.learned_lists, without_list], 1)
     model.members = membership(model.learned_lists)
     if list_weights != "uniform":
         table = model.auxiliary["list_weights"]

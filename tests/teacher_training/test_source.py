@@ -1,4 +1,4 @@
-"""What is kept is found again as long as the code that made it is the same, and made anew as soon as it is not."""
+"""What is cached is found again as long as the code that made it is the same, and made anew as soon as it is not."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def edit(monkeypatch) -> Callable[..., None]:
 
 @pytest.fixture
 def names(make_config, split) -> Callable[[], dict[str, str]]:
-    """What several models are kept under now, or their progress: two teachers and five students."""
+    """What several models are cached under now, or their progress: two teachers and five students."""
     students = {
         "HetComp": {},
         "RRD": {},
@@ -163,7 +163,7 @@ def test_source_is_read_once_lest_an_edit_split_a_run(tmp_path, monkeypatch) -> 
 def test_a_class_without_a_file_is_one_sentence(make_config) -> None:
     config = make_config("BPR")
     config.model_class = type("Mine", (MF,), {"__module__": "typed_into_a_notebook"})
-    with pytest.raises(UserError, match=r"^model: BPR cannot be kept.*'typed_into_a_notebook'.*put the class into a file"):
+    with pytest.raises(UserError, match=r"^model: BPR cannot be cached.*'typed_into_a_notebook'.*put the class into a file"):
         fingerprint(config, {})
 
 

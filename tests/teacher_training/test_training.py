@@ -1,4 +1,4 @@
-"""Teachers are trained once, kept whole, and trained anew exactly when something that shapes them changes."""
+"""Teachers are trained once, cached whole, and trained anew exactly when something that shapes them changes."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def trained(monkeypatch) -> list[str]:
     return names
 
 
-def kept(tmp_path: Path) -> list[str]:
-    """What lies among the kept models, hidden folders included, without the fingerprints."""
+def cached(tmp_path: Path) -> list[str]:
+    """What lies among the cached models, hidden folders included, without the fingerprints."""
     return sorted(path.name.rsplit("-", 2)[0] for path in (tmp_path / "saved" / "trained").iterdir())
 
 
@@ -50,7 +50,7 @@ def test_teachers_are_trained_once_and_found_again_bit_for_bit(make_config, spli
     for one, other in zip(first.teachers, again.teachers):
         assert torch.equal(one.trajectory.items, other.trajectory.items)
         assert torch.equal(one.scores(torch.arange(9)), other.scores(torch.arange(9)))
-    assert kept(tmp_path) == ["BPR", "LightGCN"]
+    assert cached(tmp_path) == ["BPR", "LightGCN"]
 
 
 def test_a_kept_teacher_is_the_model_its_lists_come_from(make_config, split) -> None:
@@ -123,7 +123,7 @@ def test_one_teachers_own_setting_retrains_that_one_alone__and_both_versions_are
     assert pool.teachers[1].model.n_layers == 1
     build_pool(make_config("HetCompStudent"), split)
     assert len(trained) == 3
-    assert kept(tmp_path) == ["BPR", "LightGCN", "LightGCN"]
+    assert cached(tmp_path) == ["BPR", "LightGCN", "LightGCN"]
 
 
 def test_another_split_retrains(make_config, split, trained) -> None:
@@ -189,10 +189,10 @@ def test_an_exception_in_the_second_teacher_keeps_the_first_and_leaves_no_half(
     monkeypatch.setattr(training, "fit_recorded", fails)
     with pytest.raises(KeyboardInterrupt):
         build_pool(make_config("HetCompStudent"), split)
-    assert kept(tmp_path) == ["BPR"]
+    assert cached(tmp_path) == ["BPR"]
     build_pool(make_config("HetCompStudent"), split)
     assert trained == ["BPR", "LightGCN", "LightGCN"]
-    assert kept(tmp_path) == ["BPR", "LightGCN"]
+    assert cached(tmp_path) == ["BPR", "LightGCN"]
 
 
 def test_a_kept_folder_holds_model_lists_and_record_and_no_snapshots(make_config, split, tmp_path) -> None:
@@ -205,7 +205,7 @@ def test_a_teacher_that_becomes_nan_is_named_with_a_remedy__and_not_kept(make_co
     wild = teachers_with(settings, LightGCN={"learning_rate": 1e30})
     with pytest.raises(UserError, match=r"LightGCN cannot be trained.*nan.*learning_rate"):
         build_pool(make_config("HetCompStudent", teacher_config=wild), split)
-    assert kept(tmp_path) == ["BPR"]
+    assert cached(tmp_path) == ["BPR"]
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_student_alone_is_trained_once_as_the_runs_own_student(make_config, spli
     assert trained == ["MF"]
     assert type(first).__name__ == "MF"
     assert {parameter.size(-1) for parameter in first.parameters()} == {5}
-    assert kept(tmp_path) == ["MF"]
+    assert cached(tmp_path) == ["MF"]
     assert torch.equal(*(top_unobserved(model, split.history, 9) for model in (first, again)))
 
 
@@ -295,7 +295,7 @@ def test_two_trainings_at_once_leave_one_model(make_config, split, tmp_path, mon
     monkeypatch.setattr(os, "replace", late)
     pool = build_pool(config, split)
     assert replaced
-    assert kept(tmp_path) == ["BPR"]
+    assert cached(tmp_path) == ["BPR"]
     assert pool.topk(3).any()
 
 
@@ -316,10 +316,10 @@ def test_the_student_alone_is_trained_beside_the_teachers(make_config, split) ->
     settings = {"teachers": ["EASE"], "student": "MF", "without_distillation_config": {"epochs": 3}}
     later = make_config("HetCompStudent", **settings, checkpoint_dir="later/saved")
     build_pool(later, split, and_student_alone=True)
-    assert kept(Path("later")) == ["EASE"]  # one worker: its turn comes when it is asked for
+    assert cached(Path("later")) == ["EASE"]  # one worker: its turn comes when it is asked for
     config = make_config("HetCompStudent", **settings, checkpoint_dir="beside/saved", teacher_workers=2)
     build_pool(config, split, and_student_alone=True)
-    assert kept(Path("beside")) == ["EASE", "MF"]
+    assert cached(Path("beside")) == ["EASE", "MF"]
     ours, theirs = student_alone(config, split).state_dict(), student_alone(later, split).state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
@@ -329,8 +329,8 @@ def test_of_teachers_side_by_side_one_that_fails_is_named_and_the_others_are_kep
     config = make_config("HetCompStudent", teachers=["BPR", "LightGCN", "EASE"], teacher_config=spoilt, teacher_workers=2)
     with pytest.raises(UserError, match=r"BPR cannot be trained.*nan"):
         build_pool(config, split)
-    kept = {path.name.split("-")[0] for path in Path(config["checkpoint_dir"], "trained").iterdir()}
-    assert kept == {"LightGCN", "EASE"}
+    cached = {path.name.split("-")[0] for path in Path(config["checkpoint_dir"], "trained").iterdir()}
+    assert cached == {"LightGCN", "EASE"}
 
 
 def test_beside_the_student_alone_the_last_teacher_that_fails_is_named(make_config, split) -> None:

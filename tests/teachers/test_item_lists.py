@@ -30,8 +30,8 @@ def with_scores(scores: torch.Tensor, max_block_mb: float) -> SimpleNamespace:
         asked.append(len(users))
         return scores[users]
 
-    silent = torch.zeros(N_USERS, dtype=torch.bool)
-    return SimpleNamespace(scores=of, max_block_mb=max_block_mb, asked=asked, silent=silent)
+    without_list = torch.zeros(N_USERS, dtype=torch.bool)
+    return SimpleNamespace(scores=of, max_block_mb=max_block_mb, asked=asked, without_list=without_list)
 
 
 @pytest.mark.parametrize("k", [1, 5, 40])
@@ -76,6 +76,6 @@ def test_a_user_of_whom_the_teacher_knows_nothing_is_in_no_list(history: History
     scores[5] = 0.0  # above nearly all others
     teacher = with_scores(scores, 1.0)
     assert (top_users(teacher, history, 3) == 5).any()
-    teacher.silent[5] = True
+    teacher.without_list[5] = True
     assert not (top_users(teacher, history, 3) == 5).any()
     assert not top_items_of_groups(teacher, history, [torch.arange(10, 25)], 8)[0][5].any()

@@ -96,10 +96,10 @@ def test_nothing_is_made_of_a_teacher_that_says_nothing(constant, n_items) -> No
 
 
 @pytest.mark.parametrize("silent", [0.0, 0.3])
-def test_a_teacher_silent_about_a_user_leaves_the_others_say(single, monkeypatch, silent) -> None:
+def test_a_teacher_silent_about_a_user_leaves_the_others_say(single, monkeypatch, without_list) -> None:
     teacher = single("BPR", "EASE")
     rows = teacher.pool.teachers[1].scores(torch.arange(1, teacher.pool.n_users))
-    of_user = torch.full_like(rows[0], silent)
+    of_user = torch.full_like(rows[0], without_list)
     of_user[teacher.history.padded(torch.tensor([1]))[0]] = 50.0
     model = teacher.pool.teachers[1].model
     predict = model.full_sort_predict

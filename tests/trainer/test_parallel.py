@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from recbole_hetcomp.cli import main
 from recbole_hetcomp.commands.pipeline import run_hetcomp
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.teacher_training.cache import kept
+from recbole_hetcomp.teacher_training.cache import cached
 from recbole_hetcomp.teachers import Teacher, TeacherPool, Trajectory
 from recbole_hetcomp.trainer import parallel, shared_batches
 from recbole_hetcomp.trainer.processes import Processes, launch
@@ -331,7 +331,7 @@ def test_the_summed_gradient_reaches_the_parameters(student, monkeypatch):
 def test_a_process_that_does_not_see_the_teachers_of_the_first_trains_none(make_config, monkeypatch):
     monkeypatch.setattr(parallel, "rank", lambda: 1)
     with pytest.raises(UserError, match=r"^checkpoint_dir: process 1 does not see '.*BPR-0123.*'; share the folder"):
-        kept(make_config("BPR"), "01234567", {}, lambda folder: pytest.fail("trained"))
+        cached(make_config("BPR"), "01234567", {}, lambda folder: pytest.fail("trained"))
 
 
 def test_one_process_takes_the_models_own_loss(student):

@@ -47,8 +47,8 @@ class CDStudent(DistilledRecommender):
 
     def on_epoch_start(self, epoch: int) -> None:
         config, of_teacher = self.config, self.guide == "teacher"
-        ranked = self.current_lists.on_host if of_teacher else self.ranking(config["list_depth"])
-        ranked = ranked.masked_fill(self.teacher.silent[:, None], 0)  # equal soft labels would level the student's order
+        ranked = self.current_lists.on_cpu if of_teacher else self.ranking(config["list_depth"])
+        ranked = ranked.masked_fill(self.teacher.without_list[:, None], 0)  # equal soft labels would level the order
         if not torch.equal(ranked, self.ranked):
             self.ranked = ranked.clone()  # lists change in place
             self.soft = soft_labels(self.teacher.standardised_of(ranked), config["label_temperature"], config["label_shift"])

@@ -62,7 +62,7 @@ class CLDRDStudent(DistilledRecommender):
 
     def _advance(self, student_topk: Tensor) -> None:
         """The next stage, where the student has come no nearer to its lists."""
-        users, lists = self.history.active_users, self.current_lists.on_host
+        users, lists = self.history.active_users, self.current_lists.on_cpu
         distance = float(discrepancy(student_topk[users], lists[users], k=lists.size(1), relevance="graded").mean())
         stalled = distance > self.nearest - self.config["stage_gain"]
         if stalled and self.stage < len(self.ordered) - 1:
@@ -71,9 +71,9 @@ class CLDRDStudent(DistilledRecommender):
             self.nearest = min(self.nearest, distance)
 
     @property
-    def settled(self) -> bool:
+    def may_stop_early(self) -> bool:
         last = self.stage == len(self.ordered) - 1
-        return super().settled and (last or not self.config["patience_from_switch"])
+        return super().may_stop_early and (last or not self.config["patience_from_switch"])
 
     def distillation_state(self) -> dict[str, Any]:
         return {**super().distillation_state(), "stage": self.stage, "nearest": self.nearest}

@@ -77,8 +77,8 @@ class CompositeStudent(DistilledRecommender):
         return "; ".join(f"{name}: {line}" for name, line in lines.items() if line)
 
     @property
-    def settled(self) -> bool:
-        return all(part.settled for part in self.parts.values())
+    def may_stop_early(self) -> bool:
+        return all(part.may_stop_early for part in self.parts.values())
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [group for part in self.parts.values() for group in part.parameter_groups()]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.data.transfer import sent
+from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.knowledge.sampling import draw_without_replacement, some_of
 from recbole_hetcomp.losses import relaxed_ranking_loss
 from recbole_hetcomp.model.batch import Batch
@@ -24,14 +24,14 @@ from recbole_hetcomp.teachers.single import SingleTeacher
 PAIRS_AT_ONCE = 2**18  # listed pairs that the student scores at once
 
 
-def rank_lag(scores: Tensor, present: Tensor) -> Tensor:
+def rank_difference(scores: Tensor, present: Tensor) -> Tensor:
     """[B, n] int16: rho(k) - k, by how many places the student ranks entry k of the teacher's list lower than the teacher.
 
     rho is the place by the student's scores among the same n entries; equal scores keep the teacher's order.
 
     Args:
         scores: [B, n] the student's, in the teacher's order
-        present: [B, n] bool, False = no entry, at the end of a row; its lag is 0
+        present: [B, n] bool, False = no entry, at the end of a row; its difference is 0
     """
     order = scores.masked_fill(~present, -torch.inf).argsort(dim=1, descending=True, stable=True)
     places = torch.arange(scores.size(1), device=scores.device).expand(scores.shape)
@@ -39,9 +39,9 @@ def rank_lag(scores: Tensor, present: Tensor) -> Tensor:
     return (own - places).short()
 
 
-def error_of(lag: Tensor, sharpness: float) -> Tensor:
-    """[B, n] float32: tanh(sharpness * max(lag, 0)); of -lag it is the error of what is ranked too high."""
-    return torch.tanh(sharpness * lag.float().clamp(min=0))
+def error_of(difference: Tensor, sharpness: float) -> Tensor:
+    """[B, n] float32: tanh(sharpness * max(difference, 0)); of -difference it is the error of what is ranked too high."""
+    return torch.tanh(sharpness * difference.float().clamp(min=0))
 
 
 def draw_by_error(lists: Tensor, errors: Tensor, n: int, generator: torch.Generator) -> Tensor:
@@ -76,36 +76,38 @@ class DCDStudent(DistilledRecommender):
         if self.config["item_weight"]:
             teacher = SingleTeacher.from_config(teachers, self.history, self.config)
             self.item_lists = top_users(teacher, self.history, self.config["item_list_depth"])
-        self.lags: dict[str, Tensor] = {}  # of the "users'" [U, k] and the "items'" lists [I, k]; empty = to be found
+        self.rank_differences: dict[
+            str, Tensor
+        ] = {}  # of the "users'" [U, k] and the "items'" lists [I, k]; empty = to be found
 
     def on_epoch_start(self, epoch: int) -> None:
-        if epoch % self.config["error_period"] and self.lags:
+        if epoch % self.config["error_period"] and self.rank_differences:
             return
         was_training = self.training
         self.eval()
-        self.lags = {"users": self._lags_of(self.current_lists.on_host, self._scores_of_items)}
+        self.rank_differences = {"users": self._rank_differences_of(self.current_lists.on_cpu, self._scores_of_items)}
         if self.config["item_weight"]:
-            self.lags["items"] = self._lags_of(self.item_lists, self.scores_of_users)
+            self.rank_differences["items"] = self._rank_differences_of(self.item_lists, self.scores_of_users)
         self.train(was_training)
 
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
-        before = self.current_lists.on_host.clone()
+        before = self.current_lists.on_cpu.clone()
         line = super().on_validation(student_topk, epoch)
-        if not torch.equal(before, self.current_lists.on_host):
-            self.lags = {}
+        if not torch.equal(before, self.current_lists.on_cpu):
+            self.rank_differences = {}
         return line
 
     def distillation_loss(self, batch: Batch) -> Tensor:
-        drawn = self.corrections("users", self.current_lists.on_host, batch.on_host.users)
-        ranked, others = (sent(part, self.device) for part in drawn)
+        drawn = self.corrections("users", self.current_lists.on_cpu, batch.on_cpu.users)
+        ranked, others = (to_device(part, self.device) for part in drawn)
         scores = self.pair_scores(batch.users, torch.cat([ranked, others], 1))
         of_users = relaxed_ranking_loss(scores, ranked, others).mean()
         if not self.config["item_weight"]:
             return of_users
-        items = some_of(self.items_of(batch.on_host), self.config["items_per_batch"], self.generator)
+        items = some_of(self.items_of(batch.on_cpu), self.config["items_per_batch"], self.generator)
         ranked, others = self.corrections("items", self.item_lists, items)
         scores = self.scores_of_users(items, torch.cat([ranked, others], 1))
-        of_items = relaxed_ranking_loss(scores, *(sent(part, self.device) for part in (ranked, others)))
+        of_items = relaxed_ranking_loss(scores, *(to_device(part, self.device) for part in (ranked, others)))
         return of_users + self.config["item_weight"] * of_items.mean()
 
     def corrections(self, side: str, lists: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,10 +115,10 @@ class DCDStudent(DistilledRecommender):
 
         All on the CPU.
         """
-        listed, lag = lists[rows], self.lags[side][rows]
+        listed, difference = lists[rows], self.rank_differences[side][rows]
         sharpness, n = self.config["error_sharpness"], self.config["n_corrections"]
-        too_low = draw_by_error(listed, error_of(lag, sharpness), n, self.generator)
-        too_high = draw_by_error(listed, error_of(-lag, sharpness), n, self.generator)
+        too_low = draw_by_error(listed, error_of(difference, sharpness), n, self.generator)
+        too_high = draw_by_error(listed, error_of(-difference, sharpness), n, self.generator)
         return too_low, too_high
 
     def items_of(self, batch: Batch) -> Tensor:
@@ -127,20 +129,20 @@ class DCDStudent(DistilledRecommender):
         return items[items > 0]
 
     def distillation_state(self) -> dict[str, Any]:
-        return {**super().distillation_state(), "lags": self.lags}
+        return {**super().distillation_state(), "rank_differences": self.rank_differences}
 
     def load_distillation_state(self, state: Mapping[str, Any]) -> None:
         super().load_distillation_state(state)
-        self.lags = {side: lag.cpu() for side, lag in state["lags"].items()}
+        self.rank_differences = {side: difference.cpu() for side, difference in state["rank_differences"].items()}
 
     def _scores_of_items(self, users: Tensor, items: Tensor) -> Tensor:
         return self.pair_scores(users.to(self.device), items.to(self.device))
 
     @torch.no_grad()
-    def _lags_of(self, lists: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def _rank_differences_of(self, lists: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """[R, k] int16 on the CPU, for all `lists` [R, k]."""
-        lags = torch.zeros(lists.shape, dtype=torch.int16)
+        rank_differences = torch.zeros(lists.shape, dtype=torch.int16)
         for rows in torch.arange(len(lists)).split(max(1, PAIRS_AT_ONCE // lists.size(1))):
             listed = lists[rows].long()
-            lags[rows] = rank_lag(score(rows, listed), (listed > 0).to(self.device)).cpu()
-        return lags
+            rank_differences[rows] = rank_difference(score(rows, listed), (listed > 0).to(self.device)).cpu()
+        return rank_differences

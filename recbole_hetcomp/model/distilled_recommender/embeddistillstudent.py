@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.history import users_per_block
-from recbole_hetcomp.data.transfer import sent
+from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.knowledge.pseudo_users import nearest_neighbours, packed, perturbed, ridge_fold_in
 from recbole_hetcomp.knowledge.sampling import draw_by_rank, draw_outside
 from recbole_hetcomp.losses.soft_targets import soft_label_loss
@@ -81,12 +81,12 @@ class EmbedDistillStudent(EmbeddingStudent):
         if config["score_weight"]:
             total = total + config["score_weight"] * self.score_loss(batch)
         if config["pseudo_weight"]:
-            total = total + config["pseudo_weight"] * self.pseudo_loss(batch.on_host.users)
+            total = total + config["pseudo_weight"] * self.pseudo_loss(batch.on_cpu.users)
         return total
 
     def score_loss(self, batch: Batch) -> Tensor:
         """[]: the cross-entropy over fresh candidates of the batch's users, a mean over them."""
-        users, candidates = batch.users, sent(self.candidates(batch.on_host.users), self.device)
+        users, candidates = batch.users, to_device(self.candidates(batch.on_cpu.users), self.device)
         of_teacher = torch.einsum("bd,bnd->bn", self.teacher["user"][users], self.teacher["item"][candidates])
         of_student, temperature = self.pair_scores(users, candidates), self.config["score_temperature"]
         return soft_label_loss(of_student / temperature, of_teacher / temperature, candidates > 0).mean()
@@ -97,7 +97,7 @@ class EmbedDistillStudent(EmbeddingStudent):
         Of `users` [B], both on the CPU.
         """
         config, history = self.config, self.history.padded(users)
-        listed = self.current_lists.on_host[users]
+        listed = self.current_lists.on_cpu[users]
         positive = self.history.drawn(users, self.generator)[:, None]
         top = draw_by_rank(listed, config["n_top"], config["sampling_temperature"], self.generator)
         others = draw_outside(torch.cat([history, listed.long()], 1), config["n_random"], self.n_items, self.generator)
@@ -109,7 +109,7 @@ class EmbedDistillStudent(EmbeddingStudent):
         histories = histories[(histories > 0).any(1)]  # whoever has lost all items is nobody
         if not len(histories):
             return torch.zeros((), device=self.device)
-        histories = sent(histories, self.device)
+        histories = to_device(histories, self.device)
         present, ridge = histories > 0, self.config["pseudo_ridge"]
         target = ridge_fold_in(self.teacher["item"][histories], present, ridge)
         if isinstance(self.backbone, HasHistories):

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from recbole_hetcomp.data.transfer import sent
+from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.knowledge.similarity_graph import SimilarityGraph, common_neighbours
 from recbole_hetcomp.losses.topology import unit_rows
 from recbole_hetcomp.model.batch import Batch
@@ -43,12 +43,12 @@ class FreqDStudent(EmbeddingStudent):
         return {name: projector(width, target, self.config["hidden_ratio"]) for name in ("user", "item")}
 
     def distillation_loss(self, batch: Batch) -> Tensor:
-        ids = {"user": batch.on_host.users, "item": self.items_of(batch)}
+        ids = {"user": batch.on_cpu.users, "item": self.items_of(batch)}
         settings = self.config["neighbour_share"], self.config["edge_keep"]
         found = {name: self.graphs[name].low_pass(ids[name], *settings, self.generator) for name in ids}
         losses = []
         for side in self.sides(Batch(found["user"][0], found["item"][0])):
-            low_pass = found[side.name][1].moved(partial(sent, device=self.device))
+            low_pass = found[side.name][1].moved(partial(to_device, device=self.device))
             own, other = low_pass @ self.auxiliary[side.name](side.student), low_pass @ side.teacher
             losses.append(distances(own, other, self.config["distance"]).mean())
         return torch.stack(losses).sum()

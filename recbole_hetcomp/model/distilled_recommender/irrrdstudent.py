@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.data.transfer import sent
+from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.knowledge.sampling import draw_by_rank, draw_uninteresting, some_of
 from recbole_hetcomp.losses import plackett_luce_loss, relaxed_ranking_loss
 from recbole_hetcomp.model.batch import Batch
@@ -40,7 +40,7 @@ class IRRRDStudent(DistilledRecommender):
 
     def on_epoch_start(self, epoch: int) -> None:
         if self.config["sampled"]:
-            lists, users, n_others = self.current_lists.on_host, self.history.active_users, self.config["n_uninteresting"]
+            lists, users, n_others = self.current_lists.on_cpu, self.history.active_users, self.config["n_uninteresting"]
             drawn = draw_by_rank(lists, self.config["n_interesting"], self.config["sampling_temperature"], self.generator)
             others = draw_uninteresting(lists, users, n_others, self.n_items, self.generator, self.history.contains)
             self.drawn = drawn, others
@@ -55,7 +55,7 @@ class IRRRDStudent(DistilledRecommender):
         return self.item_history.contains(items, users) | (self.history.counts[users] == 0)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
-        items = some_of(self.items_of(batch.on_host.users), self.config["items_per_batch"], self.generator)
+        items = some_of(self.items_of(batch.on_cpu.users), self.config["items_per_batch"], self.generator)
         return self.user_side_loss(batch) + self.config["item_weight"] * self.item_side_loss(items)
 
     def items_of(self, users: Tensor) -> Tensor:
@@ -63,13 +63,13 @@ class IRRRDStudent(DistilledRecommender):
         if self.config["sampled"]:
             items = torch.cat([part[users] for part in self.drawn], 1).unique()
         else:
-            items = self.current_lists.on_host[users, : self.config["n_interesting"]].unique().long()
+            items = self.current_lists.on_cpu[users, : self.config["n_interesting"]].unique().long()
         return items[items > 0]
 
     def user_side_loss(self, batch: Batch) -> Tensor:
         """The mean over the batch's users of RRD's list loss."""
         if self.config["sampled"]:
-            ranked, others = (sent(part[batch.on_host.users], self.device) for part in self.drawn)
+            ranked, others = (to_device(part[batch.on_cpu.users], self.device) for part in self.drawn)
             scores = self.pair_scores(batch.users, torch.cat([ranked, others], 1))
             return relaxed_ranking_loss(scores, ranked, others).mean()
         ranked = self.current_lists.targets[batch.users, : self.config["n_interesting"]]
@@ -81,5 +81,5 @@ class IRRRDStudent(DistilledRecommender):
         """The mean over `items` [N], on the CPU, of the list loss over their drawn users; 0 where there are none."""
         ranked, others = (part[items] for part in self.drawn_users)
         scores = self.scores_of_users(items, torch.cat([ranked, others], 1))
-        losses = relaxed_ranking_loss(scores, *(sent(ids, self.device) for ids in (ranked, others)))
+        losses = relaxed_ranking_loss(scores, *(to_device(ids, self.device) for ids in (ranked, others)))
         return losses.sum() / max(len(items), 1)

@@ -52,8 +52,8 @@ class KDCEStudent(DistilledRecommender):
 
     def on_epoch_start(self, epoch: int) -> None:
         of_student = self.guide == "student"
-        items = self.ranking(self.config["n_soft_labels"]) if of_student else self.current_lists.on_host
-        items = items.masked_fill(self.teacher.silent[:, None], 0)  # equal soft labels would level the student's order
+        items = self.ranking(self.config["n_soft_labels"]) if of_student else self.current_lists.on_cpu
+        items = items.masked_fill(self.teacher.without_list[:, None], 0)  # equal soft labels would level the student's order
         if torch.equal(items.to(self.device), self.items):
             return
         self.items = items.to(self.device, copy=True)  # lists change in place

@@ -58,18 +58,20 @@ class MTDStudent(DistilledRecommender):
         scores = catalogue.listed(of_all).scores.view(items.shape)
         below = tails(scores, self.members[batch.users], least)
         losses = plackett_luce_loss(scores.flatten(0, 1), below.flatten(), (items > 0).flatten(0, 1)).view(items.shape[:2])
-        heard = (items > 0).any(2)  # [B, M]; a teacher without a list for a user has no loss, and must gain no weight by it
+        has_list = (items > 0).any(
+            2
+        )  # [B, M]; a teacher without a list for a user has no loss, and must gain no weight by it
         if self.config["list_weights"] == "uniform":
-            return (losses.sum(1) / heard.sum(1).clamp(min=1)).mean()
-        return weighted_loss(losses, self._logits(batch.users), self.config["entropy_weight"], heard).mean()
+            return (losses.sum(1) / has_list.sum(1).clamp(min=1)).mean()
+        return weighted_loss(losses, self._logits(batch.users), self.config["entropy_weight"], has_list).mean()
 
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
         line = super().on_validation(student_topk, epoch)
         if self.config["list_weights"] == "uniform":
             return line
         users = self.history.active_users.to(self.device)
-        heard = (self.learned_lists[users] > 0).any(2)
-        weights = self._logits(users).detach().masked_fill(~heard, -torch.inf)[heard.any(1)].softmax(1).mean(0)
+        has_list = (self.learned_lists[users] > 0).any(2)
+        weights = self._logits(users).detach().masked_fill(~has_list, -torch.inf)[has_list.any(1)].softmax(1).mean(0)
         return f"{line}, weights {' '.join(f'{weight:.3f}' for weight in weights.tolist())}"
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -120,14 +122,14 @@ def tails(scores: Tensor, members: Tensor, least: Tensor) -> Tensor:
     return torch.logaddexp(least.clamp(min=floor)[:, None], log_sum_exp(others, 2))
 
 
-def weighted_loss(losses: Tensor, logits: Tensor, entropy_weight: float, heard: Tensor) -> Tensor:
-    """[B]: sum over m of a_m loss_m + entropy_weight * sum over m of a_m log a_m, a = softmax(logits of those heard).
+def weighted_loss(losses: Tensor, logits: Tensor, entropy_weight: float, has_list: Tensor) -> Tensor:
+    """[B]: sum over m of a_m loss_m + entropy_weight * sum over m of a_m log a_m, a = softmax(logits of those has_list).
 
     Args:
         losses: [B, M], one for each teacher
         logits: [B, M] or [1, M]
         entropy_weight: how far the weights are kept from a single teacher; 0: not at all
-        heard: [B, M] bool, the teachers who have a list; 0 for a user of whom none has
+        has_list: [B, M] bool, the teachers who have a list; 0 for a user of whom none has
     """
-    log_weights = logits.masked_fill(~heard, log_floor(logits)).log_softmax(1).masked_fill(~heard, 0.0)
-    return (log_weights.exp() * heard * (losses + entropy_weight * log_weights)).sum(1)
+    log_weights = logits.masked_fill(~has_list, log_floor(logits)).log_softmax(1).masked_fill(~has_list, 0.0)
+    return (log_weights.exp() * has_list * (losses + entropy_weight * log_weights)).sum(1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from recbole_hetcomp.data.transfer import sent
+from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.knowledge.sampling import draw_by_rank
 from recbole_hetcomp.losses.soft_targets import soft_label_loss
 from recbole_hetcomp.model.batch import Batch
@@ -37,14 +37,14 @@ class PCKDStudent(ExpertStudent):
 
     def distillation_loss(self, batch: Batch) -> Tensor:
         losses = [squared_distance(self.projected(side), side.teacher).mean() for side in self.sides(batch)]
-        return torch.stack(losses).sum() + self.config["consistency_weight"] * self.consistency(batch.on_host.users).mean()
+        return torch.stack(losses).sum() + self.config["consistency_weight"] * self.consistency(batch.on_cpu.users).mean()
 
     def consistency(self, users: Tensor) -> Tensor:
         """[B]: C(u) for `users` [B], on the CPU, over items drawn anew."""
         candidates = self.candidates(users)
         items, places = candidates.unique(return_inverse=True)
-        places, present, listed = (sent(part, self.device) for part in (places, candidates > 0, candidates))
-        before = self.pair_scores(sent(users, self.device), listed).detach()
+        places, present, listed = (to_device(part, self.device) for part in (places, candidates > 0, candidates))
+        before = self.pair_scores(to_device(users, self.device), listed).detach()
         of_users, of_items = (self.projected(self._constant(side)) for side in self.sides(Batch(users, items)))
         after = torch.einsum("bd,bnd->bn", of_users, of_items[places])
         if self.config["consistency_form"] == "pair":
@@ -54,7 +54,7 @@ class PCKDStudent(ExpertStudent):
 
     def candidates(self, users: Tensor) -> Tensor:
         """[B, n] int64, 0 = none left: items of each user's list, drawn by rank; `users` [B] and they are on the CPU."""
-        lists = self.current_lists.on_host[users]
+        lists = self.current_lists.on_cpu[users]
         return draw_by_rank(lists, self.config["n_candidates"], self.config["sampling_temperature"], self.generator)
 
     @staticmethod

@@ -47,7 +47,7 @@ class RCEKDStudent(DistilledRecommender):
 
     def on_epoch_start(self, epoch: int) -> None:
         config = self.config
-        ranked, lists = self.ranking(config["sample_depth"]).long(), self.current_lists.on_host.long()
+        ranked, lists = self.ranking(config["sample_depth"]).long(), self.current_lists.on_cpu.long()
         first = ranked[:, : config["n_ranked"]]
         parts = []
         for own, listed in zip(ranked.split(USERS_PER_BLOCK), lists.split(USERS_PER_BLOCK)):
@@ -56,7 +56,7 @@ class RCEKDStudent(DistilledRecommender):
             drawn, of_own = own.gather(1, places), own[:, : config["n_ranked"]]
             parts.append((union_of_samples(drawn, listed, of_own), overlap_weights(drawn, listed, config["overlap_weight"])))
         union, omega = (torch.cat(tensors) for tensors in zip(*parts))
-        items = torch.cat([first, union], 1).masked_fill(self.teacher.silent[:, None], 0)  # equal labels say nothing
+        items = torch.cat([first, union], 1).masked_fill(self.teacher.without_list[:, None], 0)  # equal labels say nothing
         self.soft = (self.teacher.standardised_of(items) / config["temperature"]).to(self.device)
         self.items, self.omega = items.to(self.device), omega.to(self.device)
 

@@ -34,7 +34,7 @@ class RRDStudent(DistilledRecommender):
     def on_epoch_start(self, epoch: int) -> None:
         if not self.config["sampled"]:
             return
-        lists = self.current_lists.on_host
+        lists = self.current_lists.on_cpu
         drawn = draw_by_rank(lists, self.config["n_interesting"], self.config["sampling_temperature"], self.generator)
         users, n_others = self.history.active_users, self.config["n_uninteresting"]
         others = draw_uninteresting(lists, users, n_others, self.n_items, self.generator, self.history.contains)

@@ -26,7 +26,7 @@ METHODS = [
 
 @pytest.mark.parametrize(("method", "given"), METHODS)
 def test_the_base_loss_alone_speaks_for_such_a_user(from_scores, method, given) -> None:
-    model, _ = from_scores(method, silent=[SILENT], **given)
+    model, _ = from_scores(method, without_list=[SILENT], **given)
     learnt = []
     for user in (SILENT, HEARD):
         model.zero_grad()
