@@ -43,21 +43,21 @@ class Table:
     def fitted(self, width: int) -> tuple[rich.table.Table, list[str]]:
         """For a terminal of `width` columns, wrapped between words alone; and the headers of the columns left out for it."""
         columns, may_go = list(range(len(self.headers))), list(self.dispensable)
-        while may_go and self._room(columns, width) < 0:
+        while may_go and self._width_left(columns, width) < 0:
             columns.remove(list(self.headers).index(may_go.pop(0)))
-        room = self._room(columns, width)
+        width_left = self._width_left(columns, width)
         drawn = rich.table.Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
         for i in columns:
             longest = max(map(len, self._texts(i)))
-            more = max(0, min(room, longest - self._widest_word(i)))
-            room -= more
+            more = max(0, min(width_left, longest - self._widest_word(i)))
+            width_left -= more
             justify: JustifyMethod = "left" if i < self.n_left else "right"
             drawn.add_column(self.headers[i], justify=justify, width=self._widest_word(i) + more)
         for row in self.rows:
             drawn.add_row(*(_styled(row[i]) for i in columns))
         return drawn, [header for header in self.dispensable if header not in may_go]
 
-    def _room(self, columns: Sequence[int], width: int) -> int:
+    def _width_left(self, columns: Sequence[int], width: int) -> int:
         """How many characters are left when each of the columns is as narrow as its words allow."""
         return width - sum(map(self._widest_word, columns)) - GAP * (len(columns) - 1)
 

@@ -1,6 +1,6 @@
 """From the teachers' lists to what the student learns next: importance, ensemble, discrepancy, curriculum.
 
-The room is the method of Kang et al., "Distillation from Heterogeneous Models for Top-K Recommendation" (HetComp),
+It is the method of Kang et al., "Distillation from Heterogeneous Models for Top-K Recommendation" (HetComp),
 WWW 2023, without any recommender around it: tensors of item ids go in, tensors come out, and it imports torch alone.
 """
 

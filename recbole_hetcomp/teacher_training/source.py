@@ -1,4 +1,4 @@
-"""The source that a training runs, by which cached work is judged: the code may change, what is cached must then be made anew.
+"""The source that a training runs: when it changes, what is cached of it is made anew.
 
 From a few modules the import statements are followed, as the files have them. Only this package's own modules count, and
 those of a plug-in's package; of RecBole its version does. Comments, docstrings and layout count for nothing.

@@ -58,7 +58,7 @@ def cached_teacher(config: Config, split: Split, name: str) -> Teacher:
     if without_list == len(split.history.active_users):
         raise UserError(f"{name} scores all items alike for every user: it teaches nothing; leave it out")
     if without_list:
-        getLogger().info(f"{name}: no list for {silent} users, for whom it scores all items alike")
+        getLogger().info(f"{name}: no list for {without_list} users, for whom it scores all items alike")
     return Teacher(name, trajectory, load=lambda: load_model(own, split, folder / "model.pth"))
 
 

@@ -164,9 +164,9 @@ def test_padding_and_unused_history_have_no_gradient(loss, seed: int) -> None:  
     gradient = torch.autograd.grad(loss(scores, targets, observed, history).sum(), scores)[0]
     learns = (targets[:, 0] > 0) | (observed[:, 0] > 0)
     for row, learnt in enumerate(learns.tolist()):
-        silent = {0, *history[row].tolist()} - ({*observed[row].tolist()} - {0})
-        used = [item for item in range(41) if item not in silent]
-        assert (gradient[row, list(silent)] == 0).all()
+        unused = {0, *history[row].tolist()} - ({*observed[row].tolist()} - {0})
+        used = [item for item in range(41) if item not in unused]
+        assert (gradient[row, list(unused)] == 0).all()
         assert (gradient[row, used] != 0).all() if learnt else not gradient[row].any()
     # An item's loss falls with its score: what is learnt is pushed up, the tail down, and both balance.
     torch.testing.assert_close(gradient.sum(1), torch.zeros(5, dtype=torch.float64), rtol=0, atol=1e-9)

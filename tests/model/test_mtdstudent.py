@@ -105,7 +105,7 @@ def test_a_teacher_without_a_list_takes_no_weight_from_those_who_have_one(entrop
 
 
 @pytest.mark.parametrize("list_weights", ["uniform", "global", "user"])
-def test_a_silent_teacher_changes_nothing_for_the_others(student, list_weights) -> None:
+def test_a_teacher_without_lists_changes_nothing_for_the_others(student, list_weights) -> None:
     model = student(list_weights=list_weights)
     users = model.history.active_users[:6]
     without_list = torch.zeros_like(model.learned_lists[:, :1])

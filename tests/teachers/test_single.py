@@ -34,15 +34,15 @@ def single(make_model, split):
 def by_hand(teacher: SingleTeacher) -> np.ndarray:
     """[U, I] float64: z-scores, mean and deviation over the items outside the training items; of two teachers, 2 to 1."""
     users = torch.arange(1, teacher.pool.n_users)
-    total, heard = np.zeros((len(users), teacher.history.n_items)), np.zeros((len(users), 1))
+    total, counted = np.zeros((len(users), teacher.history.n_items)), np.zeros((len(users), 1))
     for part, weight in zip(teacher.pool.teachers, (2 / 3, 1 / 3)):
-        for row, said, user, scores in zip(total, heard, users, part.scores(users).double().numpy()):
+        for row, said, user, scores in zip(total, counted, users, part.scores(users).double().numpy()):
             left = np.setdiff1d(np.arange(1, len(scores)), teacher.history.padded(user[None]))
             spread = scores[left].std(ddof=1)  # 0 for a user of whom EASE and MultiVAE know nothing
             if spread > 1e-6 * abs(scores[left]).mean():
                 row += weight * (scores - scores[left].mean()) / spread
                 said += weight
-    return total / heard
+    return total / counted
 
 
 @pytest.mark.parametrize("names", [("BPR",), ("NeuMF",), ("BPR", "NeuMF"), ("LightGCN", "EASE"), ("NeuMF", "MultiVAE")])
@@ -95,8 +95,8 @@ def test_nothing_is_made_of_a_teacher_that_says_nothing(constant, n_items) -> No
     assert n_items > 5 or moments(torch.randn(3, 5), everything)[1].isinf().all()
 
 
-@pytest.mark.parametrize("silent", [0.0, 0.3])
-def test_a_teacher_silent_about_a_user_leaves_the_others_say(single, monkeypatch, without_list) -> None:
+@pytest.mark.parametrize("without_list", [0.0, 0.3])
+def test_a_teacher_without_opinion_on_a_user_leaves_the_others_say(single, monkeypatch, without_list) -> None:
     teacher = single("BPR", "EASE")
     rows = teacher.pool.teachers[1].scores(torch.arange(1, teacher.pool.n_users))
     of_user = torch.full_like(rows[0], without_list)

@@ -58,9 +58,7 @@ class MTDStudent(DistilledRecommender):
         scores = catalogue.listed(of_all).scores.view(items.shape)
         below = tails(scores, self.members[batch.users], least)
         losses = plackett_luce_loss(scores.flatten(0, 1), below.flatten(), (items > 0).flatten(0, 1)).view(items.shape[:2])
-        has_list = (items > 0).any(
-            2
-        )  # [B, M]; a teacher without a list for a user has no loss, and must gain no weight by it
+        has_list = (items > 0).any(2)  # [B, M]; a teacher without a list has no loss, and must gain no weight by it
         if self.config["list_weights"] == "uniform":
             return (losses.sum(1) / has_list.sum(1).clamp(min=1)).mean()
         return weighted_loss(losses, self._logits(batch.users), self.config["entropy_weight"], has_list).mean()
