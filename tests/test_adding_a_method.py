@@ -46,7 +46,7 @@ def test_three_new_files_in_the_tree_are_a_method(tmp_path: Path) -> None:
     where = run(tmp_path, [tmp_path], "-c", "import recbole_hetcomp; print(recbole_hetcomp.__file__)")
     assert Path(where.strip()).parents[1] == tmp_path.resolve()
     own = ["tests/test_architecture.py", "tests/config/test_declarations.py", "tests/model/test_toptenstudent.py"]
-    chosen = f"toptenstudent and (not TestTopTenStudent or cannot_be or padding)"
+    chosen = "toptenstudent and (not TestTopTenStudent or cannot_be or padding)"
     tests = run(tmp_path, [tmp_path], "-m", "pytest", "-vv", "-p", "no:cacheprovider", *own, "tests/contract", "-k", chosen)
     for found in ("TestTopTenStudent::test_padding", "citation[toptenstudent]", "kind_and_a_meaning[model/TopTenStudent]"):
         assert found in tests, tests
