@@ -5,7 +5,8 @@ those of a plug-in's package; of RecBole its version does. Comments, docstrings 
 
 - A package's `__init__` is taken as a list of names: `from package import name` leads to the module that defines the name
   alone, so that an edited loss concerns those who import it and not all who import some loss.
-- `config` is not followed. It ends in settings and in classes, and both count themselves.
+- `config` is not followed: it ends in settings and in classes, and both count themselves. Nor is `console`, which shows
+  what is done.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from functools import cache
 from typing import NamedTuple
 
 OURS = "recbole_hetcomp"
-NOT_FOLLOWED = f"{OURS}.config"
+NOT_FOLLOWED = (f"{OURS}.config.", f"{OURS}.console.")
 
 
 class Source(NamedTuple):
@@ -94,7 +95,7 @@ def _imports(module: str, packages: Collection[str]) -> Iterator[str]:
     source = source_of(module)
     assert source is not None, module
     for imported, name, _ in _absolute(module, source):
-        if imported.partition(".")[0] in packages and not f"{imported}.".startswith(f"{NOT_FOLLOWED}."):
+        if imported.partition(".")[0] in packages and not f"{imported}.{name}.".startswith(NOT_FOLLOWED):
             home = _home(imported, name)
             if home is not None:
                 yield home

@@ -35,11 +35,12 @@ def equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> 
 @pytest.fixture
 def trainings(monkeypatch):
     """The models that are trained to be kept, in order."""
-    from recbole_hetcomp.teacher_training import training
+    from recbole_hetcomp.teacher_training import alone, training
 
     names = []
     fit = training.fit_recorded
-    monkeypatch.setattr(training, "fit_recorded", lambda config, *rest: names.append(config.model) or fit(config, *rest))
+    for module in (training, alone):
+        monkeypatch.setattr(module, "fit_recorded", lambda config, *rest: names.append(config.model) or fit(config, *rest))
     return names
 
 

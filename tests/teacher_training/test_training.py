@@ -12,7 +12,7 @@ import torch
 
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.split import make_split
-from recbole_hetcomp.teacher_training import training
+from recbole_hetcomp.teacher_training import alone, training
 from recbole_hetcomp.teacher_training.alone import student_alone
 from recbole_hetcomp.teacher_training.configs import check_teachers, teacher_config
 from recbole_hetcomp.teacher_training.scheduling import build_pool
@@ -29,7 +29,8 @@ def trained(monkeypatch) -> list[str]:
         names.append(config.model)
         return fit(config, *arguments, **named)
 
-    monkeypatch.setattr(training, "fit_recorded", spy)
+    for module in (training, alone):
+        monkeypatch.setattr(module, "fit_recorded", spy)
     return names
 
 
