@@ -93,6 +93,8 @@ def show_table(title: str, table: Table, remark: str = "") -> None:
 
 def show_lines(lines: Sequence[tuple[str, str]]) -> None:
     """Log and print what is where: `(what, where)` each."""
+    if not lines:
+        return
     width = max(len(what) for what, _ in lines) + 2
     text = "\n".join(f"{what + ':':{width}}{where}" for what, where in lines)
     getLogger().info(text)

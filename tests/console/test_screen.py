@@ -9,7 +9,7 @@ from logging import getLogger
 import pytest
 from rich.console import Console
 
-from recbole_hetcomp.console import Table, about, follow, muted, note, relayed, say, say_first, shown, stage
+from recbole_hetcomp.console import Table, about, follow, muted, note, relayed, say, say_first, show_lines, shown, stage
 from recbole_hetcomp.console import screen as screens
 from recbole_hetcomp.console.events import display
 from recbole_hetcomp.console.screen import Bars, Lines, Screen
@@ -135,6 +135,11 @@ def test_what_is_known_already_is_logged_alone(lines, capsys, caplog, monkeypatc
                 say_first("found")
     assert capsys.readouterr().err == "a: found\nb: found\n"
     assert caplog.messages == ["a: found", "b: found", "a: found"]
+
+
+def test_nothing_to_say_at_the_end_is_no_line(lines, capsys):
+    show_lines([])
+    assert capsys.readouterr() == ("", "")
 
 
 TABLE = Table(
