@@ -1,17 +1,28 @@
-# `make demo` and `make test` need Python 3.9, 3.10 or 3.11, make and git; they set up .venv by themselves.
+# `make demo` and `make test` need Python 3.9 or later, make and git; they set up .venv by themselves.
 SHELL := /bin/bash
-SUITABLE := import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))
-PYTHON ?= $(shell for p in python3.11 python3.10 python3.9 python3; do $$p -c '$(SUITABLE)' 2>/dev/null && echo $$p && break; done)
+SUITABLE := import ensurepip, sys, venv; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 14))
+PYTHON ?= $(shell for p in python3 python3.1{3,2,1,0} python3.9 python3.14; do $$p -c '$(SUITABLE)' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
+PYTHON39 ?= python3.9
+LOWEST := .venv-lowest/bin
+INSTALL := -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test lint check format bench bench-gpu pages clean
+# RecBole requires a ray that has no wheel for Python 3.12 and later. There it is installed without its requirements, and
+# the extra `py312` brings the others (docs/compatibility.md).
+NO_RAY := import sys; sys.exit(sys.version_info < (3, 12))
+
+.PHONY: demo test test-lowest lint check format bench bench-gpu pages clean
 
 demo: $(READY)
 	$(BIN)/python run_hetcomp.py --config_files=properties/presets/demo.yaml
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# With the lowest versions that setup.py declares.
+test-lowest: .venv-lowest/.ready
+	$(LOWEST)/python -m pytest
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -34,12 +45,21 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 $(READY): setup.py constraints.txt
-	@test -n "$(PYTHON)" || { echo "no Python 3.9, 3.10 or 3.11 found: install one, or see README.md for Python 3.12 and later"; exit 2; }
+	@test -n "$(PYTHON)" || { echo "no Python from 3.9 to 3.14 with venv found: install one (Debian: python3-venv)"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,tune]'
+	$(BIN)/python $(INSTALL) --upgrade pip
+	$(BIN)/python $(INSTALL) torch
+	if $(BIN)/python -c '$(NO_RAY)'; then \
+		$(BIN)/python $(INSTALL) --no-deps recbole && $(BIN)/python $(INSTALL) -e '.[dev,tune,py312]'; \
+	else \
+		$(BIN)/python $(INSTALL) -e '.[dev,tune]'; \
+	fi
+	touch $@
+
+.venv-lowest/.ready: setup.py constraints-lowest.txt
+	$(PYTHON39) -m venv .venv-lowest
+	$(LOWEST)/python -m pip install --quiet -c constraints-lowest.txt -e '.[tune]' pytest hypothesis
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-lowest build dist *.egg-info

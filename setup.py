@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 YAML = ["", ".model", ".teacher", ".presets"]
 
 # RecBole 1.2.1 declares `ray`, which has no wheel for Python 3.12 and later; there it is installed without its
-# requirements (README.md), and these are what it really needs.
+# requirements (docs/compatibility.md), and these are what it really needs.
 RECBOLE_NEEDS = [
     "scikit-learn>=0.23.2",
     "tqdm>=4.48.2",

@@ -118,9 +118,9 @@ REPAIRS = (
     Repair(
         "pandas_sequences",
         "not reported",
-        "pandas>=3: sequence columns are read wrongly, so they are refused",
+        "pandas>=3: columns of token sequences end in an error; those of number sequences are refused",
         lambda: int(pd.__version__.partition(".")[0]) >= 3 and repairs.is_stock(dataset.Dataset._load_feat),
-        wrapped(dataset.Dataset, "_load_feat", repairs.refusing_sequences),
+        repairs.read_sequences,
     ),
     Repair(
         "download_barrier",

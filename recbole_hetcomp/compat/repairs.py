@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import recbole
 import torch
+from recbole.data.dataset import dataset
 from recbole.evaluator.collector import Collector, DataStruct
 from recbole.trainer import trainer
 from recbole.utils import FeatureType
@@ -231,21 +232,60 @@ def _filled(column: pd.Series, kind: FeatureType) -> pd.Series:
     return column.apply(lambda value: np.array([], dtype=dtype) if isinstance(value, float) else value)
 
 
-def refusing_sequences(stock: Callable[..., Any]) -> Callable[..., Any]:
+# pandas 3: `fillna(inplace=True)` of a column leaves an empty sequence NaN, and `agg(len)` no longer counts each sequence
+
+
+def read_sequences() -> Undo:
+    """Token sequences are read as on pandas 2; sequences of numbers, which RecBole counts in more places, are refused."""
+    undos = (
+        replaced(dataset, pd=Overlay(pd, read_csv=read_csv_with_empty_sequences)),
+        replaced(dataset.Dataset, _remap=remap),
+        wrapped(dataset.Dataset, "_load_feat", refusing_float_sequences)(),
+    )
+    return lambda: [undo() for undo in undos]
+
+
+def read_csv_with_empty_sequences(*arguments: Any, **settings: Any) -> pd.DataFrame:
+    """`pandas.read_csv` of an atomic file, whose headers end in the type; an empty text for a sequence that is not there."""
+    frame = pd.read_csv(*arguments, **settings)
+    for column in frame:
+        if str(column).endswith("_seq"):
+            frame[column] = frame[column].fillna("")
+    return frame
+
+
+def remap(self: Any, remap_list: Any) -> None:
+    """`Dataset._remap`: gives the tokens of some columns their ids, the same in all of them."""
+    if not remap_list:
+        return
+    tokens, ends = self._concat_remaped_tokens(remap_list)
+    ids, names = pd.factorize(tokens)
+    id_token = np.array(["[PAD]", *names])
+    token_id = {token: number for number, token in enumerate(id_token)}
+    for (feat, field, kind), part in zip(remap_list, np.split(ids + 1, ends)):
+        self.field2id_token.setdefault(field, id_token)
+        self.field2token_id.setdefault(field, token_id)
+        sequences = kind == FeatureType.TOKEN_SEQ
+        feat[field] = np.split(part, np.cumsum([len(value) for value in feat[field]])[:-1]) if sequences else part
+
+
+def refusing_float_sequences(stock: Callable[..., Any]) -> Callable[..., Any]:
     def load_feat(self: Any, filepath: Any, source: Any) -> Any:
-        """`Dataset._load_feat`, refusing sequence columns, which RecBole reads wrongly on pandas 3."""
+        """`Dataset._load_feat`, refusing columns of number sequences, which RecBole reads wrongly on pandas 3."""
         load, unload = self._get_load_and_unload_col(source)
         with open(filepath, encoding=self.config["encoding"]) as file:
             header = file.readline().rstrip("\n").split(self.config["field_separator"])
         named = (column.partition(":") for column in header)
-        sequences = [field for field, _, kind in named if kind.endswith("_seq")]
+        sequences = [field for field, _, kind in named if kind == FeatureType.FLOAT_SEQ.value]
         wanted = [field for field in sequences if (load is None or field in load) and field not in (unload or ())]
         if wanted:
             raise NotImplementedError(
-                f"RecBole 1.2.1 cannot read the sequence columns {wanted} of {filepath} on pandas {pd.__version__}; "
+                f"RecBole 1.2.1 cannot read the number sequences {wanted} of {filepath} on pandas {pd.__version__}; "
                 "install pandas<3, or leave them out with load_col"
             )
-        return stock(self, filepath, source)
+        with warnings.catch_warnings():  # of RecBole's own filling, which is done by then
+            warnings.filterwarnings("ignore", message="A value is ")
+            return stock(self, filepath, source)
 
     return load_feat
 

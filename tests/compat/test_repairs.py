@@ -32,6 +32,8 @@ from recbole.utils import FeatureType
 
 from recbole_hetcomp import compat
 from recbole_hetcomp.compat import repairs
+from recbole_hetcomp.config import Config as HetCompConfig
+from recbole_hetcomp.data.split import make_split
 
 NAMES = [repair.name for repair in compat.REPAIRS]
 ROWS = {repair.name: repair for repair in compat.REPAIRS}
@@ -154,6 +156,8 @@ def patched():
         "neumf": neumf.torch,
         "fill_nan": vars(Dataset)["_fill_nan"],
         "load_feat": vars(Dataset)["_load_feat"],
+        "remap": vars(Dataset)["_remap"],
+        "pandas": dataset_module.pd,
         "dataset": dataset_module.torch,
         "repeats": vars(Dataset)["_remove_duplication"],
         "collector": vars(Collector)["get_data_struct"],
@@ -234,16 +238,49 @@ def test_pretrained_loading_is_undone_on_leaving():
     assert neumf.torch is torch
 
 
-def test_sequence_columns_are_refused_where_pandas_would_spoil_them(tmp_path):
-    (tmp_path / "toy.item").write_text("item_id:token\tclass:token_seq\tprice:float\n")
-    read = repairs.refusing_sequences(lambda *_: "read")
+def test_number_sequences_are_refused_where_pandas_would_spoil_them(tmp_path):
+    (tmp_path / "toy.item").write_text("item_id:token\ttitle:token_seq\tprices:float_seq\n")
+    read = repairs.refusing_float_sequences(lambda *_: "read")
     dataset = types.SimpleNamespace(config={"encoding": "utf-8", "field_separator": "\t"})
     dataset._get_load_and_unload_col = lambda source: (None, None)
-    with pytest.raises(NotImplementedError, match=r"\['class'\].*pandas<3"):
+    with pytest.raises(NotImplementedError, match=r"\['prices'\].*pandas<3"):
         read(dataset, tmp_path / "toy.item", "item")
-    for load, unload in (({"item_id", "price"}, None), (None, {"class"})):
+    for load, unload in (({"item_id", "title"}, None), (None, {"prices"})):
         dataset._get_load_and_unload_col = lambda source, answer=(load, unload): answer
         assert read(dataset, tmp_path / "toy.item", "item") == "read"
+
+
+@pytest.mark.usefixtures("_sequences_are_read")
+def test_token_sequences_are_read_with_gaps_and_share_their_ids(settings, toy):
+    """On every pandas; on pandas 2 RecBole itself reads the same (the next test)."""
+    assert sequences_of(settings, toy) == {"i0": ["The", "0th", "Film"], "i1": [], "unseen": ["Never", "Shown"]}
+
+
+@pytest.mark.skipif(pd.__version__ >= "3", reason="pandas 2: RecBole itself reads them")
+def test_recbole_reads_the_same_sequences_on_pandas_2(settings, toy):
+    stock = sequences_of(settings, toy)
+    undo = repairs.read_sequences()
+    try:
+        assert sequences_of(settings, toy) == stock
+    finally:
+        undo()
+
+
+@pytest.fixture
+def _sequences_are_read():
+    undo = repairs.read_sequences() if repairs.is_stock(Dataset._load_feat) else lambda: None
+    yield
+    undo()
+
+
+def sequences_of(settings, toy):
+    """The words of three titles as RecBole holds them, of a file in which one has none."""
+    file = Path(toy) / "toy" / "toy.item"
+    file.write_text(file.read_text(encoding="utf-8").replace("The 1th Film", ""), encoding="utf-8")
+    dataset = make_split(HetCompConfig("BPR", "toy", config_dict=settings, arguments=())).whole
+    words, ids = dataset.field2id_token["movie_title"], dataset.field2token_id["item_id"]
+    rows = {item: dataset.item_feat["movie_title"][ids[item]].tolist() for item in ("i0", "i1", "unseen")}
+    return {item: [str(words[word]) for word in row if word] for item, row in rows.items()}
 
 
 # --- in a fresh interpreter -----------------------------------------------------------------------------------------
