@@ -203,6 +203,8 @@ def _preset_or_file(path: str) -> str:
 def _literal(text: str) -> Any:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
+    if text == "~":  # as the yaml files write nothing
+        return None
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

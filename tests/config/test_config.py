@@ -117,6 +117,7 @@ LITERALS = [
     ("true", True),
     ("False", False),
     ("None", None),
+    ("~", None),
     ("[5, 10]", [5, 10]),
     ("{'LightGCN': {'n_layers': 2}}", {"LightGCN": {"n_layers": 2}}),
     ("LightGCN", "LightGCN"),
