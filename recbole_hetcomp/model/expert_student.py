@@ -23,9 +23,11 @@ class ExpertStudent(EmbeddingStudent):
     epoch = 0
 
     def auxiliary_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
+        """`n_experts` experts with their gate for the users, and as many for the items."""
         return {name: Experts(width, target, self.config["n_experts"]) for name in ("user", "item")}
 
     def on_epoch_start(self, epoch: int) -> None:
+        """Notes the epoch, by which the gate's temperature falls."""
         self.epoch = epoch
 
     @property

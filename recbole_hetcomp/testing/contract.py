@@ -75,6 +75,7 @@ class MethodContract(ToyFixtures):
         return issubclass(get_model(self.method), CompositeStudent)
 
     def test_every_setting_of_its_yaml_file_has_a_kind_and_a_meaning(self) -> None:
+        """A line without a kind and a meaning declares nothing, so that its setting would be missing."""
         path = own_properties_of(get_model(self.method))
         assert path is not None, f"{self.method} has no yaml file"
         assert list(declarations_in(path)) == list(yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -82,6 +83,7 @@ class MethodContract(ToyFixtures):
     def test_what_a_setting_cannot_be_is_refused_before_any_teacher_is_trained(
         self, make_config: Callable[..., Config], split: Split
     ) -> None:
+        """By `check`, and by the model itself, in a sentence that begins with the setting's name."""
         config = make_config(self.method)
         check(config)
         for key, declaration in self.declarations.items():
@@ -99,6 +101,7 @@ class MethodContract(ToyFixtures):
     def test_it_trains_from_any_teachers_and_leaves_them_as_they_are(
         self, run: Callable[..., dict[str, Any]], teachers: str
     ) -> None:
+        """One, three kinds, or none with vectors: twice to the same bits, and no file of a teacher changes."""
         first = run(self.method, teachers=TEACHERS[teachers])
         before = digests(Path("saved") / "trained")
         assert before
@@ -109,6 +112,7 @@ class MethodContract(ToyFixtures):
         assert 0 < first["test_result"]["recall@10"] <= 1
 
     def test_without_its_weight_it_is_plain_training_bit_for_bit(self, run: Callable[..., dict[str, Any]]) -> None:
+        """With weight 0 and a base loss the student is the one that MF becomes alone; with a weight it is another."""
         switched_off = run(self.method, distillation_weight=0.0, base_loss_weight=1.0, user_batches=False)
         assert same(state_of(switched_off), state_of(run("MF")))
         weight = {} if run(self.method)["model"].base_loss_weight == 0 else {"distillation_weight": 1.0}
@@ -128,6 +132,7 @@ class MethodContract(ToyFixtures):
     def test_the_saved_student_is_the_backbone_and_serves_without_teachers(
         self, run: Callable[..., dict[str, Any]], make_model: Callable[..., Any]
     ) -> None:
+        """The file holds the backbone's tensors alone, and the student read from it has the trained one's scores."""
         result = run(self.method)
         saved = saved_state(result)
         assert {name.removeprefix("backbone.") for name in saved} == set(make_model("MF").state_dict())
@@ -139,6 +144,7 @@ class MethodContract(ToyFixtures):
     def test_an_interrupted_training_ends_as_an_uninterrupted_one(
         self, run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """Stopped after the third epoch and started again, it ends with the same bits."""
         monkeypatch.setattr(distillation, "PROGRESS_SECONDS", 0)
         whole = run(self.method, checkpoint_dir="whole")
         train_epoch = DistillationTrainer._train_epoch
@@ -159,6 +165,7 @@ class MethodContract(ToyFixtures):
     def test_lists_alone_are_enough_or_are_refused_before_training_where_scores_are_needed(
         self, run: Callable[..., dict[str, Any]], make_model: Callable[..., Any], split: Split
     ) -> None:
+        """A teacher may be a file, unless the method's `needs` say that it takes scores."""
         tokens = (split.whole.field2id_token[field] for field in ("user_id", "item_id"))
         users, items = (list(map(str, part))[1:] for part in tokens)
         rows = [f"{user}\t{item}\t{rank}" for user in users for rank, item in enumerate(items)]
@@ -174,6 +181,7 @@ class MethodContract(ToyFixtures):
     def test_the_curriculum_leads_methods_that_learn_lists_and_is_refused_by_the_others(
         self, run: Callable[..., dict[str, Any]], make_model: Callable[..., Any]
     ) -> None:
+        """Whether it learns lists is what its `needs` say."""
         guide = {"guide": "teacher"} if "guide" in self.declarations else {}  # of methods that have one
         if make_model(self.method).needs.trajectories:
             assert run(self.method, curriculum=True, **guide)["test_result"]
@@ -184,6 +192,7 @@ class MethodContract(ToyFixtures):
     def test_no_candidate_is_a_training_item(
         self, run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """Neither of the items whose scores it asks for, nor of those in its lists."""
         asked, observed = [], self.observed_candidates
         pair_scores = DistilledRecommender.pair_scores
 
@@ -221,6 +230,7 @@ class MethodContract(ToyFixtures):
     def test_within_a_composite_it_teaches_and_the_student_is_saved_as_by_itself(
         self, run: Callable[..., dict[str, Any]], make_model: Callable[..., Any]
     ) -> None:
+        """A composite is refused as a part of another."""
         composite = {"methods": {self.method.removesuffix("Student"): 1.0}, "base_loss_weight": 1.0, "user_batches": False}
         if self.is_composite:
             with pytest.raises(UserError, match="is no single distillation method"):

@@ -25,14 +25,17 @@ class ToyFixtures:
 
     @pytest.fixture
     def settings(self, tmp_path: Path) -> dict[str, Any]:
+        """A config_dict for `toy`, whose files are written to the test's own folder."""
         return toy_settings(write_toy(tmp_path / "data"), tmp_path / "saved")
 
     @pytest.fixture
     def make_config(self, settings: dict[str, Any]) -> Callable[..., Config]:
+        """`make_config(model, **settings)`: a Config for `toy`."""
         return lambda model, **given: Config(model, "toy", config_dict={**settings, **given}, arguments=())
 
     @pytest.fixture
     def split(self, make_config: Callable[..., Config]) -> Split:
+        """`toy`, split as every model of the test takes it."""
         return make_split(make_config("BPR"))
 
     @pytest.fixture

@@ -38,12 +38,14 @@ class HetCompStudent(DistilledRecommender):
         self.observed = torch.zeros(0)  # [U, P] int32, the training items to learn, in the teachers' order
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Takes lists of `n_targets` items, and `n_observed` training items a user in the teachers' order."""
         config = self.config
         self.lists = self.target_lists(teachers, config["n_targets"])
         observed = self.lists.ensemble.observed(config["n_observed"], self.history, config["importance_temperature"])
         self.observed = observed.to(self.device)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the fine-grained or the overall loss, as `fine` says, over the batch's users; `loss_reduction` mean or sum."""
         history = self.history.padded(batch.users)
         lists = (self.current_lists.targets[batch.users], self.observed[batch.users], history)
         clamp = self.config["score_clamp"]
@@ -56,6 +58,7 @@ class HetCompStudent(DistilledRecommender):
         return loss.sum() if self.sums_over_users else loss.mean()
 
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
+        """Lets the curriculum move; adds to the log which of the two losses now holds."""
         return f"{super().on_validation(student_topk, epoch)}, {'fine-grained' if self.fine else 'overall'} loss"
 
     @property
@@ -66,6 +69,7 @@ class HetCompStudent(DistilledRecommender):
 
     @property
     def sums_over_users(self) -> bool:
+        """Whether `loss_reduction` is sum."""
         return bool(self.config["loss_reduction"] == "sum")
 
 

@@ -32,6 +32,7 @@ class HTDStudent(ExpertStudent):
         return experts.gate_logits(side.teacher).argmax(1) + first
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: share * (entity + group topology) + (1 - share) * the experts' mean squared distance from the teacher."""
         sides = self.sides(batch, self.config["entities_per_batch"])
         student, teacher = torch.cat([side.student for side in sides]), torch.cat([side.teacher for side in sides])
         groups = torch.cat([self.groups(side) for side in sides])

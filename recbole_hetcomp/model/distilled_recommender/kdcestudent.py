@@ -45,12 +45,14 @@ class KDCEStudent(DistilledRecommender):
             raise UserError("guide: 'student' learns no list of the teachers; set curriculum: False, or guide: teacher")
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Takes the teacher's scores and, unless the student is the guide, lists of `n_soft_labels` items."""
         config = self.config
         self.teacher = SingleTeacher.from_config(teachers, self.history, config)
         if self.guide != "student":
             self.lists = self.target_lists(teachers, config["n_soft_labels"])
 
     def on_epoch_start(self, epoch: int) -> None:
+        """Makes the soft labels anew where the items have changed: the student's best of now, or the curriculum's lists."""
         of_student = self.guide == "student"
         items = self.ranking(self.config["n_soft_labels"]) if of_student else self.current_lists.on_cpu
         items = items.masked_fill(self.teacher.without_list[:, None], 0)  # equal soft labels would level the student's order
@@ -63,6 +65,7 @@ class KDCEStudent(DistilledRecommender):
         self.soft = soft.to(self.device)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the mean over the batch's users of CE(softmax(t / temperature), softmax(s / temperature)) on C."""
         items, soft = self.items[batch.users], self.soft[batch.users]
         if self.guide != "catalogue":
             scores = self.pair_scores(batch.users, items.long()) / self.temperature

@@ -41,11 +41,13 @@ class RCEKDStudent(DistilledRecommender):
             raise UserError(f"sample_depth: {config['sample_depth']} is below n_ranked or n_sampled; raise it")
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Takes the teacher's scores, and lists T of `n_ranked` items."""
         config = self.config
         self.teacher = SingleTeacher.from_config(teachers, self.history, config)
         self.lists = self.target_lists(teachers, config["n_ranked"])
 
     def on_epoch_start(self, epoch: int) -> None:
+        """Makes anew, from the student's ranking of now: Q, V, the soft labels of both, and omega."""
         config = self.config
         ranked, lists = self.ranking(config["sample_depth"]).long(), self.current_lists.on_cpu.long()
         first = ranked[:, : config["n_ranked"]]
@@ -61,6 +63,7 @@ class RCEKDStudent(DistilledRecommender):
         self.items, self.omega = items.to(self.device), omega.to(self.device)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the mean over the batch's users of (1 - omega) L_S + omega L_T."""
         items, soft, omega = self.items[batch.users], self.soft[batch.users], self.omega[batch.users]
         scores = self.pair_scores(batch.users, items) / self.config["temperature"]
         sizes = [self.config["n_ranked"], items.size(1) - self.config["n_ranked"]]

@@ -50,6 +50,7 @@ class DL(PairwiseRecommender):
         return hidden.squeeze(-1)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """[B * n_items]: the scores of all items for the batch's users, user by user."""
         users = interaction[self.USER_ID]
         product = (self.user_product(users) * self.product_weight) @ self.item_product.weight.T  # [B, I]
         every_item = torch.arange(self.n_items, device=users.device)
