@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import yaml
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_hetcomp.commands.checks import check
 from recbole_hetcomp.commands.pipeline import run_hetcomp
@@ -17,6 +19,7 @@ from recbole_hetcomp.config.declarations import Declaration, declarations_in
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import get_model, own_properties_of, properties_dir, properties_of
 from recbole_hetcomp.data.split import Split
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.distilled_recommender.compositestudent import CompositeStudent
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent
 from recbole_hetcomp.model.student import DistilledRecommender
@@ -55,7 +58,7 @@ class MethodContract(ToyFixtures):
     def run(self, settings: dict[str, Any]) -> Callable[..., dict[str, Any]]:
         """`run(model, **settings)`: RecBole's result of a short run on `toy`, without the student alone."""
 
-        def start(model: str, **changes: Any) -> dict[str, Any]:
+        def start(model: str, **changes: object) -> dict[str, Any]:
             config = {**settings, **TRAINING, "curriculum_period": 1, "without_distillation": False, **changes}
             config["teacher_config"] = {"all": {"epochs": 2, "embedding_size": 8, "train_batch_size": 256, "eval_step": 1}}
             return run_hetcomp(model, "toy", config_dict=config, arguments=(), compare=False)
@@ -130,7 +133,7 @@ class MethodContract(ToyFixtures):
         assert not same(state_of(taught), state_of(alone))
 
     def test_the_saved_student_is_the_backbone_and_serves_without_teachers(
-        self, run: Callable[..., dict[str, Any]], make_model: Callable[..., Any]
+        self, run: Callable[..., dict[str, Any]], make_model: Callable[..., AbstractRecommender]
     ) -> None:
         """The file holds the backbone's tensors alone, and the student read from it has the trained one's scores."""
         result = run(self.method)
@@ -149,7 +152,9 @@ class MethodContract(ToyFixtures):
         whole = run(self.method, checkpoint_dir="whole")
         train_epoch = DistillationTrainer._train_epoch
 
-        def interrupted(trainer: Any, data: Any, epoch: int, **settings: Any) -> Any:
+        def interrupted(
+            trainer: DistillationTrainer, data: AbstractDataLoader, epoch: int, **settings: object
+        ) -> float | tuple[float, ...]:
             loss = train_epoch(trainer, data, epoch, **settings)
             if epoch == 2:
                 raise KeyboardInterrupt
@@ -163,7 +168,7 @@ class MethodContract(ToyFixtures):
         assert same(state_of(run(self.method)), state_of(whole))
 
     def test_lists_alone_are_enough_or_are_refused_before_training_where_scores_are_needed(
-        self, run: Callable[..., dict[str, Any]], make_model: Callable[..., Any], split: Split
+        self, run: Callable[..., dict[str, Any]], make_model: Callable[..., AbstractRecommender], split: Split
     ) -> None:
         """A teacher may be a file, unless the method's `needs` say that it takes scores."""
         tokens = (split.whole.field2id_token[field] for field in ("user_id", "item_id"))
@@ -179,7 +184,7 @@ class MethodContract(ToyFixtures):
         assert not (Path("saved") / "trained").exists()
 
     def test_the_curriculum_leads_methods_that_learn_lists_and_is_refused_by_the_others(
-        self, run: Callable[..., dict[str, Any]], make_model: Callable[..., Any]
+        self, run: Callable[..., dict[str, Any]], make_model: Callable[..., AbstractRecommender]
     ) -> None:
         """Whether it learns lists is what its `needs` say."""
         guide = {"guide": "teacher"} if "guide" in self.declarations else {}  # of methods that have one
@@ -196,7 +201,7 @@ class MethodContract(ToyFixtures):
         asked, observed = [], self.observed_candidates
         pair_scores = DistilledRecommender.pair_scores
 
-        def watched(model: Any, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        def watched(model: DistilledRecommender, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
             asked.append(bool(model.history.contains(users[:, None].cpu(), items[:, observed:].cpu()).any()))
             return pair_scores(model, users, items)
 
@@ -211,11 +216,11 @@ class MethodContract(ToyFixtures):
 
     def test_padding_learns_nothing(self, run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
         """All lists and draws are longer here than what a user has not seen, so that they end in padding."""
-        method: Any = get_model(self.method)
+        method: type[DistilledRecommender] = get_model(self.method)
         distillation_loss = method.distillation_loss
         learnt: list[bool] = []
 
-        def watched(model: Any, batch: Any) -> torch.Tensor:
+        def watched(model: DistilledRecommender, batch: Batch) -> torch.Tensor:
             loss: torch.Tensor = distillation_loss(model, batch)
             tables = [table for table in model.backbone.parameters() if len(table) in (model.n_users, model.n_items)]
             gradients = torch.autograd.grad(loss, tables, retain_graph=True, allow_unused=True)
@@ -228,7 +233,7 @@ class MethodContract(ToyFixtures):
         assert not any(learnt)
 
     def test_within_a_composite_it_teaches_and_the_student_is_saved_as_by_itself(
-        self, run: Callable[..., dict[str, Any]], make_model: Callable[..., Any]
+        self, run: Callable[..., dict[str, Any]], make_model: Callable[..., AbstractRecommender]
     ) -> None:
         """A composite is refused as a part of another."""
         composite = {"methods": {self.method.removesuffix("Student"): 1.0}, "base_loss_weight": 1.0, "user_batches": False}

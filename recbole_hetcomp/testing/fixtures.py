@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
 from recbole_hetcomp.config import Config
@@ -39,10 +40,10 @@ class ToyFixtures:
         return make_split(make_config("BPR"))
 
     @pytest.fixture
-    def make_model(self, make_config: Callable[..., Config], split: Split) -> Callable[..., Any]:
+    def make_model(self, make_config: Callable[..., Config], split: Split) -> Callable[..., AbstractRecommender]:
         """`make_model(name, **settings)`: a model in evaluation mode, as its seed initialises it."""
 
-        def make(name: str, **given: Any) -> Any:
+        def make(name: str, **given: object) -> AbstractRecommender:
             config = make_config(name, **given)
             init_seed(config["seed"], config["reproducibility"])
             return get_model(name)(config, split.loaders(config).train._dataset).eval()

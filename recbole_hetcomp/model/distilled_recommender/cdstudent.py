@@ -11,6 +11,7 @@ from recbole.data.dataset import Dataset
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.knowledge.sampling import draw_without_replacement
 from recbole_hetcomp.model.batch import Batch
@@ -31,7 +32,7 @@ class CDStudent(DistilledRecommender):
 
     needs = Needs(trajectories=True, scores=True)
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.guide = str(config["guide"])
         self.ranked = torch.zeros(0, dtype=torch.int32)  # [U, list_depth] on the CPU: what is drawn from

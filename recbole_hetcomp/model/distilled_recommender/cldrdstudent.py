@@ -14,6 +14,7 @@ import torch
 from recbole.data.dataset import Dataset
 from torch import Tensor
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.knowledge import discrepancy
 from recbole_hetcomp.losses import plackett_luce_loss, unordered_loss
@@ -33,7 +34,7 @@ class CLDRDStudent(DistilledRecommender):
 
     needs = Needs(trajectories=True)
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.ordered = checked_sizes(config["ordered"])
         self.stage, self.nearest = 0, float("inf")  # the least discrepancy that a validation of this stage has seen

@@ -34,7 +34,7 @@ class CompositeStudent(DistilledRecommender):
     method's yaml file do not hold here. `distillation_weight` multiplies the whole sum.
     """
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         with torch.random.fork_rng():  # each builds a student, which the shared one replaces
             self.parts = {name: self._part(config, name, dataset) for name in _checked(config["methods"])}
@@ -44,7 +44,7 @@ class CompositeStudent(DistilledRecommender):
         self.needs = Needs(*(any(getattr(one, name) for one in needs) for name in Needs.__dataclass_fields__))
 
     def _part(self, config: Config, name: str, dataset: Dataset) -> DistilledRecommender:
-        method: Any = get_model(f"{name}Student")
+        method = _method(name)
         own = copy.copy(config)
         own.model, own.model_class = f"{name}Student", method
         own.final_config_dict = {**config.final_config_dict, **self._settings_of(name)}
@@ -95,9 +95,9 @@ class CompositeStudent(DistilledRecommender):
         return all(part.sums_over_users for part in self.parts.values())
 
     @classmethod
-    def not_user_by_user(cls, config: Any) -> list[str]:
+    def not_user_by_user(cls, config: Config) -> list[str]:
         """Those of the composite's methods whose loss over a batch is more than its users' parts."""
-        methods: list[Any] = [get_model(f"{name}Student") for name in _checked(config["methods"])]
+        methods = map(_method, _checked(config["methods"]))
         return [name for method in methods for name in method.not_user_by_user(config)]
 
     def finish_training(self) -> None:
@@ -127,7 +127,12 @@ class CompositeStudent(DistilledRecommender):
             part.load_distillation_state(state[name])
 
 
-def _checked(methods: Any) -> Mapping[str, float]:
+def _method(name: str) -> type[DistilledRecommender]:
+    """The class of a method that `methods` names."""
+    return get_model(f"{name}Student")
+
+
+def _checked(methods: object) -> Mapping[str, float]:
     """Raise a UserError for anything but names with weights."""
     single = sorted(name[: -len("Student")] for name in known_models() if name.endswith("Student") and _is_single(name))
     if not (isinstance(methods, Mapping) and methods and all(map(_is_weight, methods.values()))):
@@ -139,7 +144,7 @@ def _checked(methods: Any) -> Mapping[str, float]:
     return methods
 
 
-def _is_weight(value: Any) -> bool:
+def _is_weight(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
 
 

@@ -77,9 +77,8 @@ class DCDStudent(DistilledRecommender):
         if self.config["item_weight"]:
             teacher = SingleTeacher.from_config(teachers, self.history, self.config)
             self.item_lists = top_users(teacher, self.history, self.config["item_list_depth"])
-        self.rank_differences: dict[
-            str, Tensor
-        ] = {}  # of the "users'" [U, k] and the "items'" lists [I, k]; empty = to be found
+        # of the "users'" [U, k] and the "items'" lists [I, k]; empty = to be found
+        self.rank_differences: dict[str, Tensor] = {}
 
     def on_epoch_start(self, epoch: int) -> None:
         """Finds the student's ranks of the listed entries, every `error_period` epochs or where a list has changed."""

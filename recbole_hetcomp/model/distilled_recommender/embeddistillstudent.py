@@ -67,7 +67,7 @@ class EmbedDistillStudent(EmbeddingStudent):
     def projected(self, name: str, rows: Tensor) -> Tensor:
         """[n, D]: vectors [n, d] of users or items in the teacher's space."""
         if self.asymmetric:
-            return rows @ self._item_embedding.parametrizations.weight.original  # type: ignore[union-attr, operator]
+            return rows @ self.backbone.item_embedding.parametrizations.weight.original  # W [d, D]
         return self.auxiliary[name if name in self.auxiliary else "user"](rows)
 
     # ---- the losses ---------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class EmbedDistillStudent(EmbeddingStudent):
     # ---- what is served -----------------------------------------------------------------------------------------------
 
     @property
-    def _item_embedding(self) -> nn.Module:
+    def _item_embedding(self) -> nn.Embedding:
         return self.backbone.item_embedding
 
     @property
@@ -165,7 +165,7 @@ class EmbedDistillStudent(EmbeddingStudent):
         if not self._folded:
             return state
         plain = {name: tensor for name, tensor in state.items() if ".parametrizations." not in name}
-        return {**plain, ITEM_TABLE: self._item_embedding.weight.detach().clone()}  # type: ignore[operator]
+        return {**plain, ITEM_TABLE: self._item_embedding.weight.detach().clone()}
 
     def load_served_state(self, state: Mapping[str, Tensor]) -> None:
         """Reads a plain item table, so T W^T is made one first."""

@@ -7,12 +7,11 @@ https://arxiv.org/abs/2303.01130. Dynamic knowledge construction (DKC) lives in 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from recbole.data.dataset import Dataset
 from torch import Tensor
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.losses import Dense, fine_ranking_loss, overall_ranking_loss
 from recbole_hetcomp.losses.ranking import list_sizes
@@ -32,7 +31,7 @@ class HetCompStudent(DistilledRecommender):
 
     needs = Needs(trajectories=True)
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         _check(config)
         self.observed = torch.zeros(0)  # [U, P] int32, the training items to learn, in the teachers' order
@@ -73,7 +72,7 @@ class HetCompStudent(DistilledRecommender):
         return bool(self.config["loss_reduction"] == "sum")
 
 
-def _check(config: Any) -> None:
+def _check(config: Config) -> None:
     """Raise a UserError for settings out of range."""
     if config["n_observed"] > OBSERVED_DEPTH:
         raise UserError(f"n_observed: {config['n_observed']} is more than the {OBSERVED_DEPTH} that are ranked; lower it")

@@ -14,6 +14,7 @@ from recbole.data.dataset import Dataset
 from torch import Tensor
 from torch.nn.functional import pad
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.history import users_per_block
 from recbole_hetcomp.losses import Catalogue, Dense, Sampled, Vectors, log_mass
@@ -36,7 +37,7 @@ class KDCEStudent(DistilledRecommender):
 
     needs = Needs(trajectories=True, scores=True)
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.guide, self.temperature = str(config["guide"]), float(config["temperature"])
         self.items = torch.zeros(0, dtype=torch.int32, device=self.device)  # [U, K], C or its listed part

@@ -12,6 +12,7 @@ import torch
 from recbole.data.dataset import Dataset
 from torch import Tensor, nn
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.knowledge.sorted_rows import in_same_row
 from recbole_hetcomp.losses import plackett_luce_loss
 from recbole_hetcomp.losses.exponential import log_sum_exp
@@ -33,7 +34,7 @@ class MTDStudent(DistilledRecommender):
 
     needs = Needs(trajectories=True)
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.learned_lists = self.members = torch.zeros(0)  # [U, M, K] int32, each teacher's; their `membership`
 

@@ -9,6 +9,7 @@ import torch
 from recbole.data.dataset import Dataset
 from torch import Tensor
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.knowledge.sampling import draw_without_replacement
 from recbole_hetcomp.knowledge.sorted_rows import in_same_row
@@ -34,7 +35,7 @@ class RCEKDStudent(DistilledRecommender):
 
     needs = Needs(trajectories=True, scores=True)
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.items = self.soft = self.omega = torch.zeros(0)  # [U, 2 K + L] int64: Q, then V; their scores t / tau; [U]
         if config["sample_depth"] < max(config["n_ranked"], config["n_sampled"]):

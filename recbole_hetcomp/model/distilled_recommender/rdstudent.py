@@ -11,6 +11,7 @@ from recbole.data.dataset import Dataset
 from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.knowledge.sampling import draw_outside
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
@@ -29,7 +30,7 @@ class RDStudent(DistilledRecommender):
 
     needs = Needs(trajectories=True)
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.unobserved: Tensor | None = None  # [U, n_unobserved] int64; None while positions alone count
 
