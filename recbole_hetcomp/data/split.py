@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from logging import getLogger
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import recbole.data.dataset
 from recbole.data import create_samplers
+from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.dataset import Dataset, KnowledgeBasedDataset, SequentialDataset
 from recbole.data.utils import get_dataloader
 from recbole.sampler import KGSampler
@@ -27,9 +28,9 @@ from recbole_hetcomp.data.repeats import check_kept, evaluated_once
 class Loaders(NamedTuple):
     """RecBole's three loaders."""
 
-    train: Any
-    valid: Any
-    test: Any
+    train: AbstractDataLoader
+    valid: AbstractDataLoader
+    test: AbstractDataLoader
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ matrices of users by items; here a user's candidates are the items in the teache
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ BLOCK_ELSEWHERE = 2**22  # and on other devices, where few large pieces are fast
 STEPS_IN_ONE = 32  # log2 of the steps that an importance of 1 is counted in
 ID_BITS = 24  # of an item's id; a sum of importances, in steps, has the rest of an int64
 ID_MASK = 2**ID_BITS - 1
+Integers = TypeVar("Integers", Tensor, np.ndarray)
 
 
 def ensemble_topk(items: Tensor, importance: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -117,7 +118,7 @@ def _keys_by_sorting(items: Tensor, steps: Tensor) -> Tensor:
     return _keys(ids, (running - before) * last)
 
 
-def _keys(ids: Any, totals: Any) -> Any:
+def _keys(ids: Integers, totals: Integers) -> Integers:
     """int64: larger for a larger total, among equal ones for a smaller id; 0 for no item, and for a total of 0.
 
     Args:

@@ -40,9 +40,11 @@ class Dense:
     scores: Tensor
 
     def listed(self, items: Tensor) -> ShortList:
+        """The scores of `items` [B, n] integer ids, 0 = padding, looked up."""
         return ShortList(self.scores.gather(1, items.long()), items > 0)
 
     def log_mass(self, excluded: Tensor) -> Tensor:
+        """[B] log sum exp(score) over all items but 0 and `excluded` [B, n], 0 = padding; -inf where none is left."""
         return log_mass(self.scores, excluded)
 
 

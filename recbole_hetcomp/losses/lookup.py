@@ -21,6 +21,7 @@ class Table(nn.Embedding):
         super().__init__(count, size)
 
     def forward(self, input: Tensor) -> Tensor:
+        """[..., size]: the rows of the ids `input` [...] integer."""
         return look_up(self.weight, input)
 
 

@@ -38,9 +38,11 @@ class Sampled:
     log_q: Tensor
 
     def listed(self, items: Tensor) -> ShortList:
+        """The exact scores of `items` [B, n] integer ids, 0 = padding."""
         return ShortList(self.score(items.long()), items > 0)
 
     def log_mass(self, excluded: Tensor) -> Tensor:
+        """[B] log sum exp(score) but for 0 and `excluded` [B, n], as the sample estimates it; -inf if none of it is left."""
         drawn = self.items.expand(len(excluded), -1)  # [B, S]
         scores = self.score(drawn)
         floor = log_floor(scores)

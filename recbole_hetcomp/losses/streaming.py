@@ -37,12 +37,14 @@ class Vectors(NamedTuple):
     stored_bytes: int = STORED_BYTES  # as `log_mass` has it
 
     def listed(self, items: Tensor) -> ShortList:
+        """The scores of `items` [B, n] integer ids, 0 = padding; in float32 at least, under autocast too."""
         of_items = look_up(self.items, items.long())  # [B, n, d]
         with torch.autocast(self.users.device.type, enabled=False):  # a distance is a difference of its products
             users = self.users.to(torch.promote_types(self.users.dtype, torch.float32))
             return ShortList(torch.einsum("bd,bnd->bn", users, of_items.to(users.dtype)), items > 0)
 
     def log_mass(self, excluded: Tensor) -> Tensor:
+        """[B] log sum exp(score) but for 0 and `excluded` [B, n], 0 = padding, in blocks; -inf where no item is left."""
         return log_mass(self.users, self.items, excluded, stored_bytes=self.stored_bytes)
 
 

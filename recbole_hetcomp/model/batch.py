@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
+import torch
 from torch import Tensor
 
 from recbole_hetcomp.data.transfer import to_device
@@ -30,12 +30,13 @@ class Batch:
     def __post_init__(self) -> None:
         if self.on_cpu is None:
             there = self.users.device.type == "cpu"
-            object.__setattr__(self, "on_cpu", self if there else self._moved(lambda ids: ids.cpu(), None))
+            object.__setattr__(self, "on_cpu", self if there else Batch(*self._ids(lambda ids: ids.cpu())))
 
-    def to(self, device: Any) -> Batch:
+    def to(self, device: torch.device | str) -> Batch:
         """This batch on `device`."""
-        return self.on_cpu._moved(lambda ids: to_device(ids, device), self.on_cpu)
+        return Batch(*self.on_cpu._ids(lambda ids: to_device(ids, device)), self.on_cpu)
 
-    def _moved(self, move: Callable[[Tensor], Tensor], on_cpu: Any) -> Batch:
+    def _ids(self, move: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """`users`, `items` and `positives`, each after a `move`."""
         items, positives = (None if ids is None else move(ids) for ids in (self.items, self.positives))
-        return Batch(move(self.users), items, positives, on_cpu)
+        return move(self.users), items, positives

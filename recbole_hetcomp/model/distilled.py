@@ -130,10 +130,10 @@ class Distilled(AbstractRecommender):
         """[B x n_items] or [B, n_items]: the student's scores of all items."""
         return self.backbone.full_sort_predict(interaction)
 
-    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], *args: bool, **kwargs: bool) -> object:
         """As ever; what an evaluation of other parameters left behind is dropped."""
         self.forget_evaluation()
-        return super().load_state_dict(*args, **kwargs)
+        return super().load_state_dict(state_dict, *args, **kwargs)
 
     def served_state(self) -> dict[str, Tensor]:
         """The parameters of the saved student: the backbone's, as plain tables."""

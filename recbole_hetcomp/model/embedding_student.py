@@ -40,6 +40,7 @@ class EmbeddingStudent(DistilledRecommender):
     user_by_user = False  # the loss takes items too, which are drawn for the batch
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Takes the teacher's vectors, [U, D] and [I, D], and makes the modules that map the student's to them."""
         teacher = SingleTeacher.from_config(teachers, self.history, self.config)
         users, items = teacher.embeddings(self.config["teacher_rank"])
         self.teacher = {"user": users.to(self.device), "item": items.to(self.device)}

@@ -7,6 +7,7 @@ https://arxiv.org/abs/2012.04357.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -23,9 +24,11 @@ class ExpertStudent(EmbeddingStudent):
     epoch = 0
 
     def auxiliary_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
+        """`n_experts` experts with their gate for the users, and as many for the items."""
         return {name: Experts(width, target, self.config["n_experts"]) for name in ("user", "item")}
 
     def on_epoch_start(self, epoch: int) -> None:
+        """Notes the epoch, by which the gate's temperature falls."""
         self.epoch = epoch
 
     @property
@@ -34,8 +37,12 @@ class ExpertStudent(EmbeddingStudent):
         ends = self.config["gate_temperature"], self.config["gate_temperature_end"]
         return annealed(*ends, self.epoch, self.config["annealing_epochs"])
 
+    def experts_of(self, side: Side) -> Experts:
+        """The experts, and their gate, for the vectors of a side."""
+        return cast(Experts, self.auxiliary[side.name])
+
     def projected(self, side: Side) -> Tensor:
         """[n, D]: the experts' mixture for the vectors of a side."""
-        experts: Experts = self.auxiliary[side.name]  # type: ignore[assignment]
+        experts = self.experts_of(side)
         weights = gumbel_softmax(experts.gate_logits(side.teacher), self.temperature, self.generator)
         return experts(side.student, weights)

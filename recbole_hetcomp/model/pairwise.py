@@ -24,4 +24,5 @@ class PairwiseRecommender(GeneralRecommender):
         return -logsigmoid(self.forward(user, item) - self.forward(user, negative)).mean()
 
     def predict(self, interaction: Interaction) -> Tensor:
+        """[B]: the scores of a batch of pairs."""
         return self.forward(interaction[self.USER_ID], interaction[self.ITEM_ID])

@@ -81,19 +81,24 @@ class DistilledRecommender(Distilled, GeneralRecommender):
     # ---- what every method has ----------------------------------------------------------------------------------------
 
     def loss_of(self, interaction: Interaction) -> Tensor:
+        """[]: the distillation loss over the users of RecBole's batch and, where it has any, its items."""
         return self.distillation_loss(self._batch(interaction))
 
     def after_validation(self, score: float, epoch: int, ranking: Callable[[], Tensor]) -> str:
+        """Makes the student's ranking [U, RANKED] and hands it to `on_validation`, whose words for the log it returns."""
         return self.on_validation(ranking(), epoch)
 
     @property
     def may_stop_early(self) -> bool:
+        """False while the curriculum of the lists still moves, where `patience_from_switch` asks to wait for its end."""
         return self.lists is None or self.lists.may_stop_early
 
     def distillation_state(self) -> dict[str, Any]:
+        """Where the curriculum of the lists is; empty for a method without lists."""
         return {} if self.lists is None else {"lists": self.lists.state_dict()}
 
     def load_distillation_state(self, state: Mapping[str, Any]) -> None:
+        """Puts the curriculum back to where it was, and the lists with it."""
         if self.lists is not None:
             self.lists.load_state_dict(state["lists"])
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.knowledge import Curriculum, discrepancy
 from recbole_hetcomp.teachers.ensemble import Ensemble
@@ -37,7 +38,7 @@ class TargetLists:
         final: [U, discrepancy_k] int32, the final ensemble's, on the CPU
     """
 
-    def __init__(self, pool: TeacherPool, config: Any, k: int, n_items: int, *, follow: bool) -> None:
+    def __init__(self, pool: TeacherPool, config: Config, k: int, n_items: int, *, follow: bool) -> None:
         self.ensemble = Ensemble.from_config(pool, config)
         self.device, self.relevance = config["device"], config["discrepancy"]
         self.patient = bool(config["patience_from_switch"])
@@ -114,7 +115,7 @@ class TargetLists:
         return torch.full_like(stage, self.ensemble.items.size(1) - 1) if last or static else stage
 
 
-def check_target_lists(config: Any, *, follow: bool) -> None:
+def check_target_lists(config: Config, *, follow: bool) -> None:
     """Raise a UserError for settings of the lists that do not go together."""
     if config["discrepancy_k"] > RANKED:
         raise UserError(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from logging import getLogger
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.data.history import History
 from recbole_hetcomp.knowledge import ensemble_topk, observed_ranking, power_importance, rank_importance
 from recbole_hetcomp.teachers.pool import TeacherPool
@@ -16,23 +16,23 @@ from recbole_hetcomp.teachers.pool import TeacherPool
 USERS_PER_BLOCK = 2**14  # users whose lists are merged at once
 
 
-def _rank_consistency(ranks: Tensor, rank_std: Tensor, config: Any) -> Tensor:
+def _rank_consistency(ranks: Tensor, rank_std: Tensor, config: Config) -> Tensor:
     constants = (config["importance_temperature"], config["consistency_temperature"], config["importance_cutoff"])
     return rank_importance(
         ranks, rank_std, temperature=constants[0], consistency_temperature=constants[1], cutoff=constants[2]
     )
 
 
-def _rank_only(ranks: Tensor, rank_std: Tensor, config: Any) -> Tensor:
+def _rank_only(ranks: Tensor, rank_std: Tensor, config: Config) -> Tensor:
     return rank_importance(ranks, temperature=config["importance_temperature"], cutoff=config["importance_cutoff"])
 
 
-def _power(ranks: Tensor, rank_std: Tensor, config: Any) -> Tensor:
+def _power(ranks: Tensor, rank_std: Tensor, config: Config) -> Tensor:
     return power_importance(ranks, exponent=config["importance_exponent"], cutoff=config["importance_cutoff"])
 
 
 # (0-based ranks, their deviations, settings) -> importance, by the name of the setting `importance`
-IMPORTANCES: dict[str, Callable[[Tensor, Tensor, Any], Tensor]] = {
+IMPORTANCES: dict[str, Callable[[Tensor, Tensor, Config], Tensor]] = {
     "rank_consistency": _rank_consistency,
     "rank_only": _rank_only,
     "power": _power,
@@ -70,7 +70,7 @@ class Ensemble:
         self.items, self.rank_std = pool.lists(depth)
 
     @classmethod
-    def from_config(cls, pool: TeacherPool, config: Any, max_depth: int | None = None) -> Ensemble:
+    def from_config(cls, pool: TeacherPool, config: Config, max_depth: int | None = None) -> Ensemble:
         """The ensemble that `config` asks for; the lists are read up to the importance's cut-off, or to `max_depth`."""
         of_rank = IMPORTANCES[config["importance"]]
         depth = max_depth or config["importance_cutoff"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
+from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor
 
 from recbole_hetcomp.config.errors import UserError
@@ -27,10 +27,10 @@ class Teacher:
 
     name: str
     trajectory: Trajectory
-    load: Callable[[], Any] | None = field(default=None, repr=False)
+    load: Callable[[], AbstractRecommender] | None = field(default=None, repr=False)
 
     @cached_property
-    def model(self) -> Any:
+    def model(self) -> AbstractRecommender:
         """The trained model, built at first use; `release` lets go of it."""
         if self.load is None:
             raise UserError(

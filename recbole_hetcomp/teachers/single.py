@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from logging import getLogger
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.data.history import History, users_per_block
 from recbole_hetcomp.knowledge.spectral import spectral_factors
 from recbole_hetcomp.teachers.ensemble import teacher_weights
@@ -53,7 +53,7 @@ class SingleTeacher:
         self.weights = weights / weights.sum()
 
     @classmethod
-    def from_config(cls, pool: TeacherPool, history: History, config: Any) -> SingleTeacher:
+    def from_config(cls, pool: TeacherPool, history: History, config: Config) -> SingleTeacher:
         """The pool as one teacher, weighted as `config` asks for."""
         return cls(
             pool,

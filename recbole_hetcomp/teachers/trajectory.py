@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -93,10 +94,10 @@ class Trajectory:
     @classmethod
     def from_lists(
         cls,
-        items: Any,
+        items: Tensor | ArrayLike,
         *,
-        rank_std: Any = None,
-        observed: Any = None,
+        rank_std: Tensor | ArrayLike | None = None,
+        observed: Tensor | ArrayLike | None = None,
         teacher: str = "lists",
         dataset_fingerprint: str = "",
         config_fingerprint: str = "",

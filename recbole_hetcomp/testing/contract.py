@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import yaml
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_hetcomp.commands.checks import check
 from recbole_hetcomp.commands.pipeline import run_hetcomp
@@ -17,6 +19,7 @@ from recbole_hetcomp.config.declarations import Declaration, declarations_in
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import get_model, own_properties_of, properties_dir, properties_of
 from recbole_hetcomp.data.split import Split
+from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.distilled_recommender.compositestudent import CompositeStudent
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent
 from recbole_hetcomp.model.student import DistilledRecommender
@@ -55,7 +58,7 @@ class MethodContract(ToyFixtures):
     def run(self, settings: dict[str, Any]) -> Callable[..., dict[str, Any]]:
         """`run(model, **settings)`: RecBole's result of a short run on `toy`, without the student alone."""
 
-        def start(model: str, **changes: Any) -> dict[str, Any]:
+        def start(model: str, **changes: object) -> dict[str, Any]:
             config = {**settings, **TRAINING, "curriculum_period": 1, "without_distillation": False, **changes}
             config["teacher_config"] = {"all": {"epochs": 2, "embedding_size": 8, "train_batch_size": 256, "eval_step": 1}}
             return run_hetcomp(model, "toy", config_dict=config, arguments=(), compare=False)
@@ -75,6 +78,7 @@ class MethodContract(ToyFixtures):
         return issubclass(get_model(self.method), CompositeStudent)
 
     def test_every_setting_of_its_yaml_file_has_a_kind_and_a_meaning(self) -> None:
+        """A line without a kind and a meaning declares nothing, so that its setting would be missing."""
         path = own_properties_of(get_model(self.method))
         assert path is not None, f"{self.method} has no yaml file"
         assert list(declarations_in(path)) == list(yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -82,6 +86,7 @@ class MethodContract(ToyFixtures):
     def test_what_a_setting_cannot_be_is_refused_before_any_teacher_is_trained(
         self, make_config: Callable[..., Config], split: Split
     ) -> None:
+        """By `check`, and by the model itself, in a sentence that begins with the setting's name."""
         config = make_config(self.method)
         check(config)
         for key, declaration in self.declarations.items():
@@ -99,6 +104,7 @@ class MethodContract(ToyFixtures):
     def test_it_trains_from_any_teachers_and_leaves_them_as_they_are(
         self, run: Callable[..., dict[str, Any]], teachers: str
     ) -> None:
+        """One, three kinds, or none with vectors: twice to the same bits, and no file of a teacher changes."""
         first = run(self.method, teachers=TEACHERS[teachers])
         before = digests(Path("saved") / "trained")
         assert before
@@ -109,6 +115,7 @@ class MethodContract(ToyFixtures):
         assert 0 < first["test_result"]["recall@10"] <= 1
 
     def test_without_its_weight_it_is_plain_training_bit_for_bit(self, run: Callable[..., dict[str, Any]]) -> None:
+        """With weight 0 and a base loss the student is the one that MF becomes alone; with a weight it is another."""
         switched_off = run(self.method, distillation_weight=0.0, base_loss_weight=1.0, user_batches=False)
         assert same(state_of(switched_off), state_of(run("MF")))
         weight = {} if run(self.method)["model"].base_loss_weight == 0 else {"distillation_weight": 1.0}
@@ -126,8 +133,9 @@ class MethodContract(ToyFixtures):
         assert not same(state_of(taught), state_of(alone))
 
     def test_the_saved_student_is_the_backbone_and_serves_without_teachers(
-        self, run: Callable[..., dict[str, Any]], make_model: Callable[..., Any]
+        self, run: Callable[..., dict[str, Any]], make_model: Callable[..., AbstractRecommender]
     ) -> None:
+        """The file holds the backbone's tensors alone, and the student read from it has the trained one's scores."""
         result = run(self.method)
         saved = saved_state(result)
         assert {name.removeprefix("backbone.") for name in saved} == set(make_model("MF").state_dict())
@@ -139,11 +147,14 @@ class MethodContract(ToyFixtures):
     def test_an_interrupted_training_ends_as_an_uninterrupted_one(
         self, run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """Stopped after the third epoch and started again, it ends with the same bits."""
         monkeypatch.setattr(distillation, "PROGRESS_SECONDS", 0)
         whole = run(self.method, checkpoint_dir="whole")
         train_epoch = DistillationTrainer._train_epoch
 
-        def interrupted(trainer: Any, data: Any, epoch: int, **settings: Any) -> Any:
+        def interrupted(
+            trainer: DistillationTrainer, data: AbstractDataLoader, epoch: int, **settings: object
+        ) -> float | tuple[float, ...]:
             loss = train_epoch(trainer, data, epoch, **settings)
             if epoch == 2:
                 raise KeyboardInterrupt
@@ -157,8 +168,9 @@ class MethodContract(ToyFixtures):
         assert same(state_of(run(self.method)), state_of(whole))
 
     def test_lists_alone_are_enough_or_are_refused_before_training_where_scores_are_needed(
-        self, run: Callable[..., dict[str, Any]], make_model: Callable[..., Any], split: Split
+        self, run: Callable[..., dict[str, Any]], make_model: Callable[..., AbstractRecommender], split: Split
     ) -> None:
+        """A teacher may be a file, unless the method's `needs` say that it takes scores."""
         tokens = (split.whole.field2id_token[field] for field in ("user_id", "item_id"))
         users, items = (list(map(str, part))[1:] for part in tokens)
         rows = [f"{user}\t{item}\t{rank}" for user in users for rank, item in enumerate(items)]
@@ -172,8 +184,9 @@ class MethodContract(ToyFixtures):
         assert not (Path("saved") / "trained").exists()
 
     def test_the_curriculum_leads_methods_that_learn_lists_and_is_refused_by_the_others(
-        self, run: Callable[..., dict[str, Any]], make_model: Callable[..., Any]
+        self, run: Callable[..., dict[str, Any]], make_model: Callable[..., AbstractRecommender]
     ) -> None:
+        """Whether it learns lists is what its `needs` say."""
         guide = {"guide": "teacher"} if "guide" in self.declarations else {}  # of methods that have one
         if make_model(self.method).needs.trajectories:
             assert run(self.method, curriculum=True, **guide)["test_result"]
@@ -184,10 +197,11 @@ class MethodContract(ToyFixtures):
     def test_no_candidate_is_a_training_item(
         self, run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """Neither of the items whose scores it asks for, nor of those in its lists."""
         asked, observed = [], self.observed_candidates
         pair_scores = DistilledRecommender.pair_scores
 
-        def watched(model: Any, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        def watched(model: DistilledRecommender, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
             asked.append(bool(model.history.contains(users[:, None].cpu(), items[:, observed:].cpu()).any()))
             return pair_scores(model, users, items)
 
@@ -202,11 +216,11 @@ class MethodContract(ToyFixtures):
 
     def test_padding_learns_nothing(self, run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
         """All lists and draws are longer here than what a user has not seen, so that they end in padding."""
-        method: Any = get_model(self.method)
+        method: type[DistilledRecommender] = get_model(self.method)
         distillation_loss = method.distillation_loss
         learnt: list[bool] = []
 
-        def watched(model: Any, batch: Any) -> torch.Tensor:
+        def watched(model: DistilledRecommender, batch: Batch) -> torch.Tensor:
             loss: torch.Tensor = distillation_loss(model, batch)
             tables = [table for table in model.backbone.parameters() if len(table) in (model.n_users, model.n_items)]
             gradients = torch.autograd.grad(loss, tables, retain_graph=True, allow_unused=True)
@@ -219,8 +233,9 @@ class MethodContract(ToyFixtures):
         assert not any(learnt)
 
     def test_within_a_composite_it_teaches_and_the_student_is_saved_as_by_itself(
-        self, run: Callable[..., dict[str, Any]], make_model: Callable[..., Any]
+        self, run: Callable[..., dict[str, Any]], make_model: Callable[..., AbstractRecommender]
     ) -> None:
+        """A composite is refused as a part of another."""
         composite = {"methods": {self.method.removesuffix("Student"): 1.0}, "base_loss_weight": 1.0, "user_batches": False}
         if self.is_composite:
             with pytest.raises(UserError, match="is no single distillation method"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
 from recbole_hetcomp.config import Config
@@ -25,21 +26,24 @@ class ToyFixtures:
 
     @pytest.fixture
     def settings(self, tmp_path: Path) -> dict[str, Any]:
+        """A config_dict for `toy`, whose files are written to the test's own folder."""
         return toy_settings(write_toy(tmp_path / "data"), tmp_path / "saved")
 
     @pytest.fixture
     def make_config(self, settings: dict[str, Any]) -> Callable[..., Config]:
+        """`make_config(model, **settings)`: a Config for `toy`."""
         return lambda model, **given: Config(model, "toy", config_dict={**settings, **given}, arguments=())
 
     @pytest.fixture
     def split(self, make_config: Callable[..., Config]) -> Split:
+        """`toy`, split as every model of the test takes it."""
         return make_split(make_config("BPR"))
 
     @pytest.fixture
-    def make_model(self, make_config: Callable[..., Config], split: Split) -> Callable[..., Any]:
+    def make_model(self, make_config: Callable[..., Config], split: Split) -> Callable[..., AbstractRecommender]:
         """`make_model(name, **settings)`: a model in evaluation mode, as its seed initialises it."""
 
-        def make(name: str, **given: Any) -> Any:
+        def make(name: str, **given: object) -> AbstractRecommender:
             config = make_config(name, **given)
             init_seed(config["seed"], config["reproducibility"])
             return get_model(name)(config, split.loaders(config).train._dataset).eval()

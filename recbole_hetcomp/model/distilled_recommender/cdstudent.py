@@ -11,6 +11,7 @@ from recbole.data.dataset import Dataset
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.knowledge.sampling import draw_without_replacement
 from recbole_hetcomp.model.batch import Batch
@@ -31,7 +32,7 @@ class CDStudent(DistilledRecommender):
 
     needs = Needs(trajectories=True, scores=True)
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.guide = str(config["guide"])
         self.ranked = torch.zeros(0, dtype=torch.int32)  # [U, list_depth] on the CPU: what is drawn from
@@ -41,11 +42,13 @@ class CDStudent(DistilledRecommender):
             raise UserError("guide: 'student' learns no list of the teachers; set curriculum: False, or guide: teacher")
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Takes the teacher's scores and, with `guide: teacher`, lists of `list_depth` items to draw from."""
         self.teacher = SingleTeacher.from_config(teachers, self.history, self.config)
         if self.guide == "teacher":
             self.lists = self.target_lists(teachers, self.config["list_depth"])
 
     def on_epoch_start(self, epoch: int) -> None:
+        """Draws `n_drawn` items a user, with their soft labels, from the student's ranking of now or the teacher's list."""
         config, of_teacher = self.config, self.guide == "teacher"
         ranked = self.current_lists.on_cpu if of_teacher else self.ranking(config["list_depth"])
         ranked = ranked.masked_fill(self.teacher.without_list[:, None], 0)  # equal soft labels would level the order
@@ -61,6 +64,7 @@ class CDStudent(DistilledRecommender):
         self.labels = self.soft.gather(1, places).to(self.device)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the mean over the batch's users of the sum over the drawn items of BCE(sigmoid(s), q)."""
         items = self.items[batch.users]
         return soft_label_loss(self.pair_scores(batch.users, items), self.labels[batch.users], items > 0).mean()
 

@@ -14,6 +14,7 @@ import torch
 from recbole.data.dataset import Dataset
 from torch import Tensor
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.knowledge import discrepancy
 from recbole_hetcomp.losses import plackett_luce_loss, unordered_loss
@@ -33,19 +34,22 @@ class CLDRDStudent(DistilledRecommender):
 
     needs = Needs(trajectories=True)
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.ordered = checked_sizes(config["ordered"])
         self.stage, self.nearest = 0, float("inf")  # the least discrepancy that a validation of this stage has seen
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Takes lists as long as the last stage has them in order, `ordered[-1]` items."""
         self.lists = self.target_lists(teachers, self.ordered[-1])
 
     def on_epoch_start(self, epoch: int) -> None:
+        """Sets the stage by the epoch, where `stage_rule` is fixed."""
         if self.config["stage_rule"] == "fixed":
             self.stage = min(epoch // self.config["stage_epochs"], len(self.ordered) - 1)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the mean over the batch's users of `coarse_to_fine_loss`, with as many items in order as the stage says."""
         targets = self.current_lists.targets[batch.users]
         history = self.history.padded(batch.users)
         catalogue = self.catalogue(batch.users)
@@ -54,6 +58,7 @@ class CLDRDStudent(DistilledRecommender):
         return coarse_to_fine_loss(scores, tail, present, self.ordered[self.stage]).mean()
 
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
+        """Goes on to the next stage at a plateau; adds to the log how many items were learnt in order until now."""
         line = super().on_validation(student_topk, epoch)
         trained_at = self.stage
         if self.config["stage_rule"] == "plateau":
@@ -72,13 +77,16 @@ class CLDRDStudent(DistilledRecommender):
 
     @property
     def may_stop_early(self) -> bool:
+        """False before the last stage too, where `patience_from_switch` is set."""
         last = self.stage == len(self.ordered) - 1
         return super().may_stop_early and (last or not self.config["patience_from_switch"])
 
     def distillation_state(self) -> dict[str, Any]:
+        """Beside the curriculum of the lists: the stage, and the least discrepancy that it has seen."""
         return {**super().distillation_state(), "stage": self.stage, "nearest": self.nearest}
 
     def load_distillation_state(self, state: Mapping[str, Any]) -> None:
+        """Goes back to that stage, and to the least discrepancy that it had seen."""
         super().load_distillation_state(state)
         self.stage, self.nearest = int(state["stage"]), float(state["nearest"])
 

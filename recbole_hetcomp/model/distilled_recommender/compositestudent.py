@@ -34,7 +34,7 @@ class CompositeStudent(DistilledRecommender):
     method's yaml file do not hold here. `distillation_weight` multiplies the whole sum.
     """
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         with torch.random.fork_rng():  # each builds a student, which the shared one replaces
             self.parts = {name: self._part(config, name, dataset) for name in _checked(config["methods"])}
@@ -44,7 +44,7 @@ class CompositeStudent(DistilledRecommender):
         self.needs = Needs(*(any(getattr(one, name) for one in needs) for name in Needs.__dataclass_fields__))
 
     def _part(self, config: Config, name: str, dataset: Dataset) -> DistilledRecommender:
-        method: Any = get_model(f"{name}Student")
+        method = _method(name)
         own = copy.copy(config)
         own.model, own.model_class = f"{name}Student", method
         own.final_config_dict = {**config.final_config_dict, **self._settings_of(name)}
@@ -60,61 +60,79 @@ class CompositeStudent(DistilledRecommender):
         return {key: value for key, value in defaults.items() if key not in of_the_run and not self.config.given(key)}
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Lets every method take what it learns, and trains its modules beside the student."""
         for name, part in self.parts.items():
             part.learn_from(teachers)
             self.auxiliary[name] = part.auxiliary
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the sum over the methods of weight * loss, all of the same batch."""
         weights = self.config["methods"]
         return torch.stack([weights[name] * part.distillation_loss(batch) for name, part in self.parts.items()]).sum()
 
     def on_epoch_start(self, epoch: int) -> None:
+        """Lets every method draw or rank anew."""
         for part in self.parts.values():
             part.on_epoch_start(epoch)
 
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
+        """Hands the student's ranking [U, RANKED] to every method; returns what each says, behind its name."""
         lines = {name: part.on_validation(student_topk, epoch) for name, part in self.parts.items()}
         return "; ".join(f"{name}: {line}" for name, line in lines.items() if line)
 
     @property
     def may_stop_early(self) -> bool:
+        """False as long as any method asks to wait."""
         return all(part.may_stop_early for part in self.parts.values())
 
     def parameter_groups(self) -> list[dict[str, Any]]:
+        """The groups of all methods, one after the other."""
         return [group for part in self.parts.values() for group in part.parameter_groups()]
 
     @property
     def sums_over_users(self) -> bool:
+        """Whether all methods sum over users; sums and means together are refused when the composite is made."""
         return all(part.sums_over_users for part in self.parts.values())
 
     @classmethod
-    def not_user_by_user(cls, config: Any) -> list[str]:
-        methods: list[Any] = [get_model(f"{name}Student") for name in _checked(config["methods"])]
+    def not_user_by_user(cls, config: Config) -> list[str]:
+        """Those of the composite's methods whose loss over a batch is more than its users' parts."""
+        methods = map(_method, _checked(config["methods"]))
         return [name for method in methods for name in method.not_user_by_user(config)]
 
     def finish_training(self) -> None:
+        """Drops the modules of all methods; each also leaves plain tables where it trained something in their stead."""
         super().finish_training()
         for part in self.parts.values():
             part.finish_training()
 
     def unfolded(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`state` with plain tables in place of what any of the methods trains in their stead."""
         for part in self.parts.values():
             state = part.unfolded(state)
         return state
 
     def load_served_state(self, state: Mapping[str, Tensor]) -> None:
+        """Reads plain tables, so what a method trains in their stead is dropped first."""
         self.finish_training()
         super().load_served_state(state)
 
     def distillation_state(self) -> dict[str, Any]:
+        """Each method's state, by its name."""
         return {name: part.distillation_state() for name, part in self.parts.items()}
 
     def load_distillation_state(self, state: Mapping[str, Any]) -> None:
+        """Gives each method its own state back."""
         for name, part in self.parts.items():
             part.load_distillation_state(state[name])
 
 
-def _checked(methods: Any) -> Mapping[str, float]:
+def _method(name: str) -> type[DistilledRecommender]:
+    """The class of a method that `methods` names."""
+    return get_model(f"{name}Student")
+
+
+def _checked(methods: object) -> Mapping[str, float]:
     """Raise a UserError for anything but names with weights."""
     single = sorted(name[: -len("Student")] for name in known_models() if name.endswith("Student") and _is_single(name))
     if not (isinstance(methods, Mapping) and methods and all(map(_is_weight, methods.values()))):
@@ -126,7 +144,7 @@ def _checked(methods: Any) -> Mapping[str, float]:
     return methods
 
 
-def _is_weight(value: Any) -> bool:
+def _is_weight(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
 
 

@@ -71,16 +71,17 @@ class DCDStudent(DistilledRecommender):
     user_by_user = False  # a mean over the batch's items as well, and what a user learns is drawn for the batch
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Takes lists of `list_depth` items and, where items learn too, each item's list of `item_list_depth` users."""
         self.lists = self.target_lists(teachers, self.config["list_depth"])
         self.item_lists = torch.zeros(self.n_items, 0, dtype=torch.int32)  # [I, item_list_depth] on the CPU
         if self.config["item_weight"]:
             teacher = SingleTeacher.from_config(teachers, self.history, self.config)
             self.item_lists = top_users(teacher, self.history, self.config["item_list_depth"])
-        self.rank_differences: dict[
-            str, Tensor
-        ] = {}  # of the "users'" [U, k] and the "items'" lists [I, k]; empty = to be found
+        # of the "users'" [U, k] and the "items'" lists [I, k]; empty = to be found
+        self.rank_differences: dict[str, Tensor] = {}
 
     def on_epoch_start(self, epoch: int) -> None:
+        """Finds the student's ranks of the listed entries, every `error_period` epochs or where a list has changed."""
         if epoch % self.config["error_period"] and self.rank_differences:
             return
         was_training = self.training
@@ -91,6 +92,7 @@ class DCDStudent(DistilledRecommender):
         self.train(was_training)
 
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
+        """Lets the curriculum move; where a list has changed, the student's ranks are found anew at the next epoch."""
         before = self.current_lists.on_cpu.clone()
         line = super().on_validation(student_topk, epoch)
         if not torch.equal(before, self.current_lists.on_cpu):
@@ -98,6 +100,7 @@ class DCDStudent(DistilledRecommender):
         return line
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the mean over the batch's users, + `item_weight` * that over its items, of PL(s_A; log-mass of Z)."""
         drawn = self.corrections("users", self.current_lists.on_cpu, batch.on_cpu.users)
         ranked, others = (to_device(part, self.device) for part in drawn)
         scores = self.pair_scores(batch.users, torch.cat([ranked, others], 1))
@@ -129,9 +132,11 @@ class DCDStudent(DistilledRecommender):
         return items[items > 0]
 
     def distillation_state(self) -> dict[str, Any]:
+        """Beside the curriculum of the lists: by how many places the student ranks each entry lower, int16."""
         return {**super().distillation_state(), "rank_differences": self.rank_differences}
 
     def load_distillation_state(self, state: Mapping[str, Any]) -> None:
+        """Puts the lists back, and the student's ranks among them."""
         super().load_distillation_state(state)
         self.rank_differences = {side: difference.cpu() for side, difference in state["rank_differences"].items()}
 

@@ -21,5 +21,6 @@ class DEStudent(ExpertStudent):
     """
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the mean squared distance of the experts' mixture from the teacher's vector, users' and items' summed."""
         losses = [squared_distance(self.projected(side), side.teacher).mean() for side in self.sides(batch)]
         return torch.stack(losses).sum()

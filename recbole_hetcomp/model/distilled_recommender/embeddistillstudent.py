@@ -44,6 +44,7 @@ class EmbedDistillStudent(EmbeddingStudent):
     needs = Needs(trajectories=True, scores=True)
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Takes vectors and lists, finds items' neighbours for pseudo-users; if asymmetric, the item table becomes T W^T."""
         self.asymmetric = self.config["side"] == "asymmetric"
         super().learn_from(teachers)
         self.lists = self.target_lists(teachers, self.config["list_depth"])
@@ -57,6 +58,7 @@ class EmbedDistillStudent(EmbeddingStudent):
             parametrize.register_parametrization(self._item_embedding, "weight", Folded(self.teacher["item"]))
 
     def auxiliary_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
+        """W and W', or one map for both; none if asymmetric, where W is in the item table."""
         if self.asymmetric:
             return {}
         names = ["user"] if self.config["shared_projection"] else ["user", "item"]
@@ -65,12 +67,13 @@ class EmbedDistillStudent(EmbeddingStudent):
     def projected(self, name: str, rows: Tensor) -> Tensor:
         """[n, D]: vectors [n, d] of users or items in the teacher's space."""
         if self.asymmetric:
-            return rows @ self._item_embedding.parametrizations.weight.original  # type: ignore[union-attr, operator]
+            return rows @ self.backbone.item_embedding.parametrizations.weight.original  # W [d, D]
         return self.auxiliary[name if name in self.auxiliary else "user"](rows)
 
     # ---- the losses ---------------------------------------------------------------------------------------------------
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: a L_score + b L_user + c L_item + g L_pseudo; without L_item if asymmetric, where the item sides are one."""
         config = self.config
         weights = {"user": config["user_weight"], "item": 0.0 if self.asymmetric else config["item_weight"]}
         total = torch.zeros((), device=self.device)
@@ -144,7 +147,7 @@ class EmbedDistillStudent(EmbeddingStudent):
     # ---- what is served -----------------------------------------------------------------------------------------------
 
     @property
-    def _item_embedding(self) -> nn.Module:
+    def _item_embedding(self) -> nn.Embedding:
         return self.backbone.item_embedding
 
     @property
@@ -158,12 +161,14 @@ class EmbedDistillStudent(EmbeddingStudent):
             parametrize.remove_parametrizations(self._item_embedding, "weight", leave_parametrized=True)
 
     def unfolded(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`state` with the item table [I, d] in place of W."""
         if not self._folded:
             return state
         plain = {name: tensor for name, tensor in state.items() if ".parametrizations." not in name}
-        return {**plain, ITEM_TABLE: self._item_embedding.weight.detach().clone()}  # type: ignore[operator]
+        return {**plain, ITEM_TABLE: self._item_embedding.weight.detach().clone()}
 
     def load_served_state(self, state: Mapping[str, Tensor]) -> None:
+        """Reads a plain item table, so T W^T is made one first."""
         self.finish_training()
         super().load_served_state(state)
 
@@ -195,6 +200,7 @@ class Folded(nn.Module):
         self.register_buffer("table", table, persistent=False)
 
     def forward(self, projection: Tensor) -> Tensor:
+        """[d, D] -> [I, d]: T W^T."""
         return self.table @ projection.T
 
     def right_inverse(self, weight: Tensor) -> Tensor:

@@ -24,8 +24,10 @@ class FitNetStudent(EmbeddingStudent):
     """
 
     def auxiliary_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
+        """A projector for the users and one for the items, with `hidden_ratio` x `width` hidden units."""
         return {name: projector(width, target, self.config["hidden_ratio"]) for name in ("user", "item")}
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the mean squared distance of projected vectors from the teacher's, users' and items' summed."""
         losses = [squared_distance(self.auxiliary[s.name](s.student), s.teacher).mean() for s in self.sides(batch)]
         return torch.stack(losses).sum()

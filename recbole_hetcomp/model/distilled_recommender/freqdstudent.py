@@ -31,6 +31,7 @@ class FreqDStudent(EmbeddingStudent):
     """
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Takes the teacher's vectors, and makes graphs of users and of items, `n_neighbours` nearest for each."""
         super().learn_from(teachers)
         history, k = self.history, self.config["n_neighbours"]
         users, shape = history.pairs // history.n_items, (history.n_users, history.n_items)
@@ -40,9 +41,11 @@ class FreqDStudent(EmbeddingStudent):
         }
 
     def auxiliary_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
+        """A projector for the users and one for the items, with `hidden_ratio` x `width` hidden units."""
         return {name: projector(width, target, self.config["hidden_ratio"]) for name in ("user", "item")}
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the mean distance of filtered projected vectors from the teacher's filtered ones, users' and items' summed."""
         ids = {"user": batch.on_cpu.users, "item": self.items_of(batch)}
         settings = self.config["neighbour_share"], self.config["edge_keep"]
         found = {name: self.graphs[name].low_pass(ids[name], *settings, self.generator) for name in ids}

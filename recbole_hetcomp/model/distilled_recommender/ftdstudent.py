@@ -21,5 +21,6 @@ class FTDStudent(EmbeddingStudent):
     """
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the mean over pairs of the batch's users and items of the squared difference of their cosines."""
         sides = self.sides(batch)
         return full_topology(torch.cat([side.student for side in sides]), torch.cat([side.teacher for side in sides]))

@@ -7,12 +7,11 @@ https://arxiv.org/abs/2303.01130. Dynamic knowledge construction (DKC) lives in 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from recbole.data.dataset import Dataset
 from torch import Tensor
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.losses import Dense, fine_ranking_loss, overall_ranking_loss
 from recbole_hetcomp.losses.ranking import list_sizes
@@ -32,18 +31,20 @@ class HetCompStudent(DistilledRecommender):
 
     needs = Needs(trajectories=True)
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         _check(config)
         self.observed = torch.zeros(0)  # [U, P] int32, the training items to learn, in the teachers' order
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Takes lists of `n_targets` items, and `n_observed` training items a user in the teachers' order."""
         config = self.config
         self.lists = self.target_lists(teachers, config["n_targets"])
         observed = self.lists.ensemble.observed(config["n_observed"], self.history, config["importance_temperature"])
         self.observed = observed.to(self.device)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the fine-grained or the overall loss, as `fine` says, over the batch's users; `loss_reduction` mean or sum."""
         history = self.history.padded(batch.users)
         lists = (self.current_lists.targets[batch.users], self.observed[batch.users], history)
         clamp = self.config["score_clamp"]
@@ -56,6 +57,7 @@ class HetCompStudent(DistilledRecommender):
         return loss.sum() if self.sums_over_users else loss.mean()
 
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
+        """Lets the curriculum move; adds to the log which of the two losses now holds."""
         return f"{super().on_validation(student_topk, epoch)}, {'fine-grained' if self.fine else 'overall'} loss"
 
     @property
@@ -66,10 +68,11 @@ class HetCompStudent(DistilledRecommender):
 
     @property
     def sums_over_users(self) -> bool:
+        """Whether `loss_reduction` is sum."""
         return bool(self.config["loss_reduction"] == "sum")
 
 
-def _check(config: Any) -> None:
+def _check(config: Config) -> None:
     """Raise a UserError for settings out of range."""
     if config["n_observed"] > OBSERVED_DEPTH:
         raise UserError(f"n_observed: {config['n_observed']} is more than the {OBSERVED_DEPTH} that are ranked; lower it")

@@ -14,7 +14,6 @@ from recbole_hetcomp.losses.topology import entity_topology, group_topology
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.embedding_student import Side, squared_distance
 from recbole_hetcomp.model.expert_student import ExpertStudent
-from recbole_hetcomp.model.projectors import Experts
 
 
 class HTDStudent(ExpertStudent):
@@ -27,11 +26,11 @@ class HTDStudent(ExpertStudent):
 
     def groups(self, side: Side) -> Tensor:
         """[n] int64: the group of each row; those of the items are counted on from those of the users."""
-        experts: Experts = self.auxiliary[side.name]  # type: ignore[assignment]
         first = self.config["n_experts"] if side.name == "item" else 0
-        return experts.gate_logits(side.teacher).argmax(1) + first
+        return self.experts_of(side).gate_logits(side.teacher).argmax(1) + first
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: share * (entity + group topology) + (1 - share) * the experts' mean squared distance from the teacher."""
         sides = self.sides(batch, self.config["entities_per_batch"])
         student, teacher = torch.cat([side.student for side in sides]), torch.cat([side.teacher for side in sides])
         groups = torch.cat([self.groups(side) for side in sides])

@@ -31,6 +31,7 @@ class IRRRDStudent(DistilledRecommender):
     user_by_user = False  # a mean over the batch's items as well
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Takes each user's list of `list_depth` items, and each item's of `item_list_depth` users."""
         self.lists = self.target_lists(teachers, self.config["list_depth"])
         teacher = SingleTeacher.from_config(teachers, self.history, self.config)
         self.item_lists = top_users(teacher, self.history, self.config["item_list_depth"])  # [I, item_list_depth], CPU
@@ -39,6 +40,7 @@ class IRRRDStudent(DistilledRecommender):
         self.drawn, self.drawn_users = ((torch.zeros(0), torch.zeros(0)) for _ in range(2))
 
     def on_epoch_start(self, epoch: int) -> None:
+        """Draws anew each user's interesting and uninteresting items, and each item's users of both kinds."""
         if self.config["sampled"]:
             lists, users, n_others = self.current_lists.on_cpu, self.history.active_users, self.config["n_uninteresting"]
             drawn = draw_by_rank(lists, self.config["n_interesting"], self.config["sampling_temperature"], self.generator)
@@ -55,6 +57,7 @@ class IRRRDStudent(DistilledRecommender):
         return self.item_history.contains(items, users) | (self.history.counts[users] == 0)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the mean over the batch's users + `item_weight` * that over at most `items_per_batch` of their drawn items."""
         items = some_of(self.items_of(batch.on_cpu.users), self.config["items_per_batch"], self.generator)
         return self.user_side_loss(batch) + self.config["item_weight"] * self.item_side_loss(items)
 

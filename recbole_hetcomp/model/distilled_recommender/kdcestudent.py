@@ -14,6 +14,7 @@ from recbole.data.dataset import Dataset
 from torch import Tensor
 from torch.nn.functional import pad
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.history import users_per_block
 from recbole_hetcomp.losses import Catalogue, Dense, Sampled, Vectors, log_mass
@@ -36,7 +37,7 @@ class KDCEStudent(DistilledRecommender):
 
     needs = Needs(trajectories=True, scores=True)
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.guide, self.temperature = str(config["guide"]), float(config["temperature"])
         self.items = torch.zeros(0, dtype=torch.int32, device=self.device)  # [U, K], C or its listed part
@@ -45,12 +46,14 @@ class KDCEStudent(DistilledRecommender):
             raise UserError("guide: 'student' learns no list of the teachers; set curriculum: False, or guide: teacher")
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Takes the teacher's scores and, unless the student is the guide, lists of `n_soft_labels` items."""
         config = self.config
         self.teacher = SingleTeacher.from_config(teachers, self.history, config)
         if self.guide != "student":
             self.lists = self.target_lists(teachers, config["n_soft_labels"])
 
     def on_epoch_start(self, epoch: int) -> None:
+        """Makes the soft labels anew where the items have changed: the student's best of now, or the curriculum's lists."""
         of_student = self.guide == "student"
         items = self.ranking(self.config["n_soft_labels"]) if of_student else self.current_lists.on_cpu
         items = items.masked_fill(self.teacher.without_list[:, None], 0)  # equal soft labels would level the student's order
@@ -63,6 +66,7 @@ class KDCEStudent(DistilledRecommender):
         self.soft = soft.to(self.device)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the mean over the batch's users of CE(softmax(t / temperature), softmax(s / temperature)) on C."""
         items, soft = self.items[batch.users], self.soft[batch.users]
         if self.guide != "catalogue":
             scores = self.pair_scores(batch.users, items.long()) / self.temperature

@@ -12,6 +12,7 @@ import torch
 from recbole.data.dataset import Dataset
 from torch import Tensor, nn
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.knowledge.sorted_rows import in_same_row
 from recbole_hetcomp.losses import plackett_luce_loss
 from recbole_hetcomp.losses.exponential import log_sum_exp
@@ -33,11 +34,12 @@ class MTDStudent(DistilledRecommender):
 
     needs = Needs(trajectories=True)
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.learned_lists = self.members = torch.zeros(0)  # [U, M, K] int32, each teacher's; their `membership`
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Takes every teacher's list of `n_ranked` items, and makes the numbers behind the weights if they are learned."""
         self.lists = self.target_lists(teachers, self.config["n_ranked"])
         if self.config["list_weights"] != "uniform":
             rows = self.n_users if self.config["list_weights"] == "user" else 1
@@ -46,10 +48,12 @@ class MTDStudent(DistilledRecommender):
         self._take_lists()
 
     def on_epoch_start(self, epoch: int) -> None:
+        """Takes the teachers' lists anew where a curriculum may have moved."""
         if self.follows_curriculum:
             self._take_lists()
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the mean over the batch's users of sum over m of a_m PL_m, less entropy_weight * H(a) where a is learned."""
         items = self.learned_lists[batch.users]
         of_all = items.flatten(1)  # [B, M * K], with repeats
         history = self.history.padded(batch.users)
@@ -64,6 +68,7 @@ class MTDStudent(DistilledRecommender):
         return weighted_loss(losses, self._logits(batch.users), self.config["entropy_weight"], has_list).mean()
 
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
+        """Lets the curriculum move; adds to the log the mean weight of every teacher, where the weights are learned."""
         line = super().on_validation(student_topk, epoch)
         if self.config["list_weights"] == "uniform":
             return line

@@ -32,10 +32,12 @@ class PCKDStudent(ExpertStudent):
     needs = Needs(trajectories=True, scores=True)
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Takes the teacher's vectors, and lists of `list_depth` items."""
         super().learn_from(teachers)
         self.lists = self.target_lists(teachers, self.config["list_depth"])
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: L_DE of the batch's users and items + `consistency_weight` * the mean of C(u) over its users."""
         losses = [squared_distance(self.projected(side), side.teacher).mean() for side in self.sides(batch)]
         return torch.stack(losses).sum() + self.config["consistency_weight"] * self.consistency(batch.on_cpu.users).mean()
 

@@ -9,6 +9,7 @@ import torch
 from recbole.data.dataset import Dataset
 from torch import Tensor
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.knowledge.sampling import draw_without_replacement
 from recbole_hetcomp.knowledge.sorted_rows import in_same_row
@@ -34,18 +35,20 @@ class RCEKDStudent(DistilledRecommender):
 
     needs = Needs(trajectories=True, scores=True)
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.items = self.soft = self.omega = torch.zeros(0)  # [U, 2 K + L] int64: Q, then V; their scores t / tau; [U]
         if config["sample_depth"] < max(config["n_ranked"], config["n_sampled"]):
             raise UserError(f"sample_depth: {config['sample_depth']} is below n_ranked or n_sampled; raise it")
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Takes the teacher's scores, and lists T of `n_ranked` items."""
         config = self.config
         self.teacher = SingleTeacher.from_config(teachers, self.history, config)
         self.lists = self.target_lists(teachers, config["n_ranked"])
 
     def on_epoch_start(self, epoch: int) -> None:
+        """Makes anew, from the student's ranking of now: Q, V, the soft labels of both, and omega."""
         config = self.config
         ranked, lists = self.ranking(config["sample_depth"]).long(), self.current_lists.on_cpu.long()
         first = ranked[:, : config["n_ranked"]]
@@ -61,6 +64,7 @@ class RCEKDStudent(DistilledRecommender):
         self.items, self.omega = items.to(self.device), omega.to(self.device)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the mean over the batch's users of (1 - omega) L_S + omega L_T."""
         items, soft, omega = self.items[batch.users], self.soft[batch.users], self.omega[batch.users]
         scores = self.pair_scores(batch.users, items) / self.config["temperature"]
         sizes = [self.config["n_ranked"], items.size(1) - self.config["n_ranked"]]

@@ -11,6 +11,7 @@ from recbole.data.dataset import Dataset
 from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.knowledge.sampling import draw_outside
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
@@ -29,14 +30,16 @@ class RDStudent(DistilledRecommender):
 
     needs = Needs(trajectories=True)
 
-    def __init__(self, config, dataset: Dataset) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.unobserved: Tensor | None = None  # [U, n_unobserved] int64; None while positions alone count
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Takes lists of `n_distilled` items."""
         self.lists = self.target_lists(teachers, self.config["n_distilled"])
 
     def on_epoch_start(self, epoch: int) -> None:
+        """From epoch `discrepancy_start` on, draws anew the items by which the student's ranks are estimated."""
         if epoch < self.config["discrepancy_start"]:
             return
         drawn = torch.zeros(self.n_users, self.config["n_unobserved"], dtype=torch.int64)
@@ -45,6 +48,7 @@ class RDStudent(DistilledRecommender):
         self.unobserved = drawn.to(self.device)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the mean over the batch's users of sum over r of w_r * -log sigmoid(s of the list's item r)."""
         listed = self.current_lists.targets[batch.users].long()
         weights = position_weights(listed > 0, self.config["position_temperature"])
         if self.unobserved is None:

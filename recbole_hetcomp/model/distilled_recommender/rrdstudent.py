@@ -27,11 +27,13 @@ class RRDStudent(DistilledRecommender):
     needs = Needs(trajectories=True)
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Takes lists of `list_depth` items."""
         self.lists = self.target_lists(teachers, self.config["list_depth"])
         self.drawn = torch.zeros(0), torch.zeros(0)  # [U, n_interesting], [U, n_uninteresting] int64 on the CPU
         self.interesting, self.uninteresting = self.drawn  # the same on the student's device
 
     def on_epoch_start(self, epoch: int) -> None:
+        """Draws anew each user's interesting and uninteresting items; nothing with `sampled: False`."""
         if not self.config["sampled"]:
             return
         lists = self.current_lists.on_cpu
@@ -42,6 +44,7 @@ class RRDStudent(DistilledRecommender):
         self.interesting, self.uninteresting = (part.to(self.device) for part in self.drawn)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the mean over the batch's users of PL(interesting; uninteresting), or unsampled of PL(first; all others)."""
         if self.config["sampled"]:
             ranked, others = self.interesting[batch.users], self.uninteresting[batch.users]
             scores = self.pair_scores(batch.users, torch.cat([ranked, others], 1))

@@ -125,6 +125,7 @@ class UnKDStudent(DistilledRecommender):
     needs = Needs(scores=True)
 
     def learn_from(self, teachers: TeacherPool) -> None:
+        """Cuts the items into groups by popularity, and takes the teacher's `group_depth` best items a user in each."""
         config = self.config
         teacher = SingleTeacher.from_config(teachers, self.history, config)
         popularity = torch.bincount(self.history.items, minlength=self.n_items)
@@ -134,11 +135,13 @@ class UnKDStudent(DistilledRecommender):
         self.better = self.worse = torch.zeros(0)  # [U, pairs of all groups] int64, 0 = no pair
 
     def on_epoch_start(self, epoch: int) -> None:
+        """Draws each user's pairs anew."""
         temperature = self.config["pair_temperature"]
         drawn = [draw_pairs(lists, n, temperature, self.generator) for lists, n in zip(self.group_lists, self.n_pairs)]
         self.better, self.worse = (torch.cat(members, 1).to(self.device) for members in zip(*drawn))
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the mean over the batch's users of the mean over their pairs of -log sigmoid(s_better - s_worse)."""
         better, worse = self.better[batch.users], self.worse[batch.users]
         scores = self.pair_scores(batch.users, torch.cat([better, worse], 1))
         return pairwise_loss(scores, better > 0).mean()

@@ -25,9 +25,11 @@ class VkDStudent(EmbeddingStudent):
     """
 
     def auxiliary_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
+        """An orthonormal map for the users and one for the items."""
         return {name: _orthonormal(nn.Linear(width, target, bias=False)) for name in ("user", "item")}
 
     def distillation_loss(self, batch: Batch) -> Tensor:
+        """[]: the mean squared distance of P p from the teacher's centred vectors, users' and items' summed."""
         losses = [
             squared_distance(self.auxiliary[side.name](side.student), centred(side.teacher)).mean()
             for side in self.sides(batch)

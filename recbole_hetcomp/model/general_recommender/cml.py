@@ -101,8 +101,10 @@ class CML(GeneralRecommender):
         return (weight * (self.margin + positive - negative).relu()).mean()
 
     def predict(self, interaction: Interaction) -> Tensor:
+        """[B]: -|u - v|^2 of a batch of pairs."""
         return -self.forward(interaction[self.USER_ID], interaction[self.ITEM_ID])
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """[B * n_items]: -|u - v|^2 of the batch's users and all items, user by user."""
         users = unit_ball(self.user_embedding(interaction[self.USER_ID]))
         return -squared_distances(users, unit_ball(self.item_embedding.weight)).view(-1)

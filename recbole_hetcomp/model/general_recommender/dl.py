@@ -5,8 +5,6 @@ Source: He, Liao, Zhang, Nie, Hu, Chua, "Neural Collaborative Filtering", WWW 20
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
@@ -44,12 +42,13 @@ class DL(PairwiseRecommender):
     def _mlp(self, users: Tensor, items: Tensor) -> Tensor:
         size = self.user_mlp.embedding_dim
         of_user = linear(self.user_mlp(users), self.first.weight[:, :size], self.first.bias)
-        hidden: Any = of_user + linear(self.item_mlp(items), self.first.weight[:, size:])
+        hidden = of_user + linear(self.item_mlp(items), self.first.weight[:, size:])
         for layer in self.layers:
             hidden = layer(hidden.relu())
         return hidden.squeeze(-1)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """[B * n_items]: the scores of all items for the batch's users, user by user."""
         users = interaction[self.USER_ID]
         product = (self.user_product(users) * self.product_weight) @ self.item_product.weight.T  # [B, I]
         every_item = torch.arange(self.n_items, device=users.device)

@@ -63,4 +63,5 @@ class HistoryEncoder(PairwiseRecommender):
         return Vectors(self.user_vectors(users), self.item_embedding.weight)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """[B * n_items]: the scores of all items for the batch's users, user by user."""
         return torch.mm(self.user_vectors(interaction[self.USER_ID]), self.item_embedding.weight.T).view(-1)

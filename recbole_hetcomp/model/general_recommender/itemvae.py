@@ -7,7 +7,6 @@ https://doi.org/10.1145/3178876.3186150, applied to the columns of the interacti
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -162,11 +161,14 @@ class ItemVAE(GeneralRecommender):
         return vectors
 
     def predict(self, interaction: Interaction) -> Tensor:
+        """[B]: log p(i|u) of a batch of pairs, but for a constant of each user."""
         return (self.user_vectors(interaction[self.USER_ID]) * self.item_vectors()[interaction[self.ITEM_ID]]).sum(1)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """[B * n_items]: log p(i|u) of all items, but for a constant of each user, user by user."""
         return (self.user_vectors(interaction[self.USER_ID]) @ self.item_vectors().T).view(-1)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], *args: bool, **kwargs: bool) -> object:
+        """As torch's; the item vectors kept from an evaluation of other parameters are dropped."""
         self.restored_items = None
         return super().load_state_dict(state_dict, *args, **kwargs)

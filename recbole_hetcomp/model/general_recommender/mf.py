@@ -40,4 +40,5 @@ class MF(PairwiseRecommender):
         return Vectors(self.user_embedding(users), self.item_embedding.weight)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """[B * n_items]: the scores of all items for the batch's users, user by user."""
         return torch.mm(self.user_embedding(interaction[self.USER_ID]), self.item_embedding.weight.T).view(-1)

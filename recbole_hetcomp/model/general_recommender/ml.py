@@ -32,7 +32,9 @@ class ML(CML):
         return squared_distance_vectors(*points, scale=self.score_scale)
 
     def predict(self, interaction: Interaction) -> Tensor:
+        """[B]: -score_scale * |u - v|^2 of a batch of pairs."""
         return self.score_scale * super().predict(interaction)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """[B * n_items]: -score_scale * |u - v|^2 of the batch's users and all items, user by user."""
         return self.score_scale * super().full_sort_predict(interaction)
