@@ -35,10 +35,9 @@ def rows_of_interaction(self: Interaction, index: object) -> Interaction | torch
 
 
 def sampling_by_sorted_pairs(stock: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """`AbstractSampler.sample_by_key_ids` that draws the same [len(key_ids) * num] int64 values, faster."""
+    """`AbstractSampler.sample_by_key_ids` that draws the same [len(key_ids) * num] int64: tested against sorted pairs, not sets."""
 
     def sample_by_key_ids(self: AbstractSampler, key_ids: Ids, num: int) -> torch.Tensor:
-        """`AbstractSampler.sample_by_key_ids`: the same draws, tested against sorted pairs instead of a loop over sets."""
         keys = np.array(key_ids)
         if (keys == keys[0]).all() or keys.min() < 0 or keys.max() >= len(self.used_ids):  # the last two end in its error
             return stock(self, key_ids, num)
@@ -113,13 +112,12 @@ class BatchesOfPlaces:
 
 
 def loading_by_arrays(stock: Callable[..., None]) -> Callable[..., None]:
-    """`AbstractDataLoader.__init__`, after which batches come as int64 arrays of row numbers instead of lists."""
+    """`AbstractDataLoader.__init__`, after which batches come as int64 arrays of row numbers instead of lists.
+
+    torch calls a loader's parts constant once it is made, so they are changed beneath its `__setattr__`.
+    """
 
     def make(self: AbstractDataLoader, *arguments: object, **settings: object) -> None:
-        """`AbstractDataLoader.__init__`; then batches are arrays of row numbers, not gathered one by one.
-
-        torch calls a loader's parts constant once it is made, so they are changed beneath its `__setattr__`.
-        """
         stock(self, *arguments, **settings)
         if type(self.sampler) in (RandomSampler, SequentialSampler):
             batches = BatchesOfPlaces(self.sampler, self.batch_size)
@@ -132,7 +130,6 @@ def users_of_full_sort(stock: Callable[..., FullSortBatch]) -> Callable[..., Ful
     """`FullSortEvalDataLoader.collate_fn` that gives the same batch of users from a few tensors for all of them."""
 
     def collate_fn(self: FullSortEvalDataLoader, index: Sequence[int]) -> FullSortBatch:
-        """`FullSortEvalDataLoader.collate_fn` without a tensor for each user."""
         if self.is_sequential:
             return stock(self, index)
         user_df = self.user_df[np.array(index)]

@@ -24,13 +24,12 @@ def propagate_by_rows() -> Undo:
 
 
 def laying_out_in_rows(stock: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`LightGCN.get_norm_adj_mat` that lays its matrix out in rows besides, for `symmetric_mm`."""
+    """`LightGCN.get_norm_adj_mat` that lays its [n_users + n_items, n_users + n_items] matrix out in rows besides.
+
+    A subclass that makes another matrix of it has no rows: it may change what is given here.
+    """
 
     def get_norm_adj_mat(self: lightgcn.LightGCN) -> Tensor:
-        """[n_users + n_items, n_users + n_items]: LightGCN's normalised adjacency, in coordinates, as ever.
-
-        A subclass that makes another matrix of it has no rows: it may change what is given here.
-        """
         matrix = stock(self)
         return with_rows(matrix) if type(self).get_norm_adj_mat is get_norm_adj_mat else matrix
 

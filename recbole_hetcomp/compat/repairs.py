@@ -164,7 +164,6 @@ def restoring(stock: Callable[..., dict[str, float] | None]) -> Callable[..., di
         model_file: PathLike | None = None,
         show_progress: bool = False,
     ) -> dict[str, float] | None:
-        """`Trainer.evaluate`, reading the best model as data."""
         if eval_data and load_best_model:
             path = model_file or self.saved_model_file
             restore(self, path)
@@ -287,10 +286,9 @@ def remap(self: dataset.Dataset, remap_list: list[tuple[pd.DataFrame, str, Featu
 
 
 def refusing_float_sequences(stock: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
-    """`Dataset._load_feat` that raises a NotImplementedError for columns of number sequences."""
+    """`Dataset._load_feat` that raises a NotImplementedError for number sequences, which RecBole reads wrongly on pandas 3."""
 
     def load_feat(self: dataset.Dataset, filepath: PathLike, source: FeatureSource | str) -> pd.DataFrame:
-        """`Dataset._load_feat`, refusing columns of number sequences, which RecBole reads wrongly on pandas 3."""
         load, unload = self._get_load_and_unload_col(source)
         with open(filepath, encoding=self.config["encoding"]) as file:
             header = file.readline().rstrip("\n").split(self.config["field_separator"])
@@ -331,10 +329,9 @@ def collector_stumbles() -> bool:
 
 
 def setting_plain_values_aside(stock: Callable[..., DataStruct]) -> Callable[..., DataStruct]:
-    """`Collector.get_data_struct` that takes values which are no tensors along as they are."""
+    """`Collector.get_data_struct` that moves tensors to the CPU, as ever, and takes other values along as they are."""
 
     def get_data_struct(self: Collector) -> DataStruct:
-        """`Collector.get_data_struct`, which moves every value to the CPU, also for values that are not tensors."""
         collected = self.data_struct._data_dict
         plain = {name: value for name, value in collected.items() if not isinstance(value, torch.Tensor)}
         self.data_struct._data_dict = {name: value for name, value in collected.items() if name not in plain}
@@ -350,7 +347,6 @@ def sampling_no_more_than_there_are(stock: Callable[..., Samples]) -> Callable[.
     """DGCF's `sample_cor_samples` that draws at most as many users and items as there are of either."""
 
     def sample_cor_samples(n_users: int, n_items: int, cor_batch_size: int) -> Samples:
-        """DGCF's sample of users and items, also where one side is smaller than the sample asked for."""
         return stock(n_users, n_items, min(cor_batch_size, n_users, n_items))
 
     return sample_cor_samples
