@@ -35,7 +35,7 @@ def rows_of_interaction(self: Interaction, index: object) -> Interaction | torch
 
 
 def sampling_by_sorted_pairs(stock: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """`AbstractSampler.sample_by_key_ids` that draws the same [len(key_ids) * num] int64: tested against sorted pairs, not sets."""
+    """`AbstractSampler.sample_by_key_ids` that draws the same [len(key_ids) * num] int64, by sorted pairs, not by sets."""
 
     def sample_by_key_ids(self: AbstractSampler, key_ids: Ids, num: int) -> torch.Tensor:
         keys = np.array(key_ids)

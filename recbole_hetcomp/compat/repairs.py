@@ -286,7 +286,7 @@ def remap(self: dataset.Dataset, remap_list: list[tuple[pd.DataFrame, str, Featu
 
 
 def refusing_float_sequences(stock: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
-    """`Dataset._load_feat` that raises a NotImplementedError for number sequences, which RecBole reads wrongly on pandas 3."""
+    """`Dataset._load_feat` that raises a NotImplementedError for number sequences, which it misreads on pandas 3."""
 
     def load_feat(self: dataset.Dataset, filepath: PathLike, source: FeatureSource | str) -> pd.DataFrame:
         load, unload = self._get_load_and_unload_col(source)
