@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.console import warnings_in_log
@@ -63,7 +62,7 @@ def _in_one_sentence(work: Callable[[], object]) -> None:
         raise UserError(f"{file} cannot be written ({error.strerror}); what was kept so far stays") from error
 
 
-def _parsed(arguments: Sequence[str], **options: Any) -> tuple[argparse.Namespace, list[str]]:
+def _parsed(arguments: Sequence[str], **options: str | None) -> tuple[argparse.Namespace, list[str]]:
     """RecBole's flags and `options` (flag -> default); what is left are settings."""
     for argument in arguments:
         if re.match(r"-[A-Za-z_]{2}", argument):

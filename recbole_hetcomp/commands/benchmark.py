@@ -35,7 +35,7 @@ def run_benchmark(
     models: Sequence[str],
     dataset: str = "ml-100k",
     config_file_list: Sequence[str] | None = None,
-    config_dict: Mapping[str, Any] | None = None,
+    config_dict: Mapping[str, object] | None = None,
     *,
     seeds: int = 3,
     arguments: Sequence[str] = (),

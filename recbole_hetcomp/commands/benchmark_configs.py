@@ -21,7 +21,7 @@ def check_models(models: Sequence[str]) -> None:
     if len(set(models)) < len(models):
         raise UserError(f"models: {', '.join(models)} names one twice; name each once, and run variants of one apart")
     for name in models:
-        kind = get_model(name, "models").type  # type: ignore[attr-defined]
+        kind = get_model(name, "models").type
         if kind not in (ModelType.GENERAL, ModelType.TRADITIONAL):
             raise UserError(
                 f"models: {name!r} is a {kind.name.lower()} model; a benchmark compares general recommenders, leave it out"
@@ -32,7 +32,7 @@ def configs_of(
     name: str,
     dataset: str,
     files: Sequence[str] | None,
-    settings: Mapping[str, Any] | None,
+    settings: Mapping[str, object] | None,
     seeds: int,
     arguments: Sequence[str],
 ) -> list[Config]:
@@ -50,7 +50,7 @@ def configs_of(
     return [Config(name, dataset, files, {**given, **tuned, **own, **shared, "seed": first + i}, kept) for i in range(seeds)]
 
 
-def _settings_of_one(model_config: Any, name: str) -> dict[str, Any]:
+def _settings_of_one(model_config: object, name: str) -> dict[str, Any]:
     """What `model_config` says of the model `name`.
 
     Raises:
@@ -64,7 +64,7 @@ def _settings_of_one(model_config: Any, name: str) -> dict[str, Any]:
     return dict(by_model.get(name, {}))
 
 
-def _check_own(config: Config, name: str, own: Mapping[str, Any]) -> None:
+def _check_own(config: Config, name: str, own: Mapping[str, object]) -> None:
     """Say of each setting in `model_config` that the model `name` does not know; a misspelt one is a UserError."""
     for key, near in config.unknown_keys(own).items():
         if near and key not in settings_of_any_model():

@@ -12,6 +12,8 @@ from typing import Any
 from uuid import uuid4
 
 from recbole.data.transform import construct_transform
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.trainer import Trainer
 from recbole.utils import get_environment, get_flops, init_seed, set_color
 from torch import nn
 
@@ -42,7 +44,7 @@ def run_hetcomp(
     model: str | type | None = None,
     dataset: str | None = None,
     config_file_list: Sequence[str] | None = None,
-    config_dict: Mapping[str, Any] | None = None,
+    config_dict: Mapping[str, object] | None = None,
     saved: bool = True,
     arguments: Sequence[str] | None = None,
     compare: bool = True,
@@ -110,7 +112,7 @@ def run_on_split(config: Config, split: Split, saved: bool = True, compare: bool
     return _fit_and_test(_trainer(config, model), config, loaders, saved)
 
 
-def _as_recbole_counts_it(model: Any) -> Any:
+def _as_recbole_counts_it(model: AbstractRecommender) -> AbstractRecommender:
     """A copy of the model whose tables are of the very class that RecBole's `get_flops` knows."""
     counted = copy.deepcopy(model)
     for module in counted.modules():
@@ -119,7 +121,7 @@ def _as_recbole_counts_it(model: Any) -> Any:
     return counted
 
 
-def _trainer(config: Config, model: Any) -> Any:
+def _trainer(config: Config, model: AbstractRecommender) -> Trainer:
     """The model's trainer, with a checkpoint of its own: RecBole names it by the second, and two runs may share one."""
     trainer = console.shown(get_trainer(config.model_class))(config, model)
     path = Path(trainer.saved_model_file)
@@ -172,7 +174,7 @@ def _progress_file(config: Config, split: Split, pool: TeacherPool) -> Path:
     return Path(config["checkpoint_dir"]) / name
 
 
-def _fit_and_test(trainer: Any, config: Config, loaders: Loaders, saved: bool) -> dict[str, Any]:
+def _fit_and_test(trainer: Trainer, config: Config, loaders: Loaders, saved: bool) -> dict[str, Any]:
     """RecBole's own last steps: fit, evaluate, environment, result dict."""
     trainer.test_batch_size = min(trainer.test_batch_size, PAIRS_AT_ONCE)
     started = time()

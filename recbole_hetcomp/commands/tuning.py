@@ -19,7 +19,7 @@ KINDS = {"uniform": 2, "quniform": 3, "loguniform": 2}  # of a search space's li
 
 
 def objective_function(
-    config_dict: Mapping[str, Any] | None = None,
+    config_dict: Mapping[str, object] | None = None,
     config_file_list: Sequence[str] | None = None,
     saved: bool = True,
     *,
@@ -39,7 +39,7 @@ def objective_function(
     return {"model": result["name"], **{key: result[key] for key in keys}}
 
 
-def _text(settings: Mapping[str, Any]) -> str:
+def _text(settings: Mapping[str, object]) -> str:
     """`learning_rate 0.01, student MF`."""
     return ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in settings.items())
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Optional, Union
 
 import numpy as np
 import torch
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
+from recbole.sampler.sampler import AbstractSampler
 from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
+
+FullSortBatch = tuple[Interaction, Optional[tuple[torch.Tensor, torch.Tensor]], torch.Tensor, torch.Tensor]
+Ids = Union[Sequence[int], np.ndarray, torch.Tensor]
 
 KEY_BITS = 32  # of a value's id beside its key's in one int64
 
 
-def rows_of_interaction(self: Any, index: Any) -> Any:
+def rows_of_interaction(self: Interaction, index: object) -> Interaction | torch.Tensor:
     """`Interaction.__getitem__` with one index for all columns, where RecBole reads a Python list for each of them."""
     if isinstance(index, str):
         return self.interaction[index]
@@ -28,9 +34,10 @@ def rows_of_interaction(self: Any, index: Any) -> Any:
     return Interaction({name: column[index] for name, column in self.interaction.items()})
 
 
-def sampling_by_sorted_pairs(stock: Callable[..., Any]) -> Callable[..., Any]:
-    def sample_by_key_ids(self: Any, key_ids: Any, num: int) -> Any:
-        """`AbstractSampler.sample_by_key_ids`: the same draws, tested against sorted pairs instead of a loop over sets."""
+def sampling_by_sorted_pairs(stock: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """`AbstractSampler.sample_by_key_ids` that draws the same [len(key_ids) * num] int64, by sorted pairs, not by sets."""
+
+    def sample_by_key_ids(self: AbstractSampler, key_ids: Ids, num: int) -> torch.Tensor:
         keys = np.array(key_ids)
         if (keys == keys[0]).all() or keys.min() < 0 or keys.max() >= len(self.used_ids):  # the last two end in its error
             return stock(self, key_ids, num)
@@ -44,7 +51,7 @@ def sampling_by_sorted_pairs(stock: Callable[..., Any]) -> Callable[..., Any]:
     return sample_by_key_ids
 
 
-def used_pairs(sampler: Any) -> np.ndarray:
+def used_pairs(sampler: AbstractSampler) -> np.ndarray:
     """[N] int64, sorted: the (key, value) pairs that a sampler must not draw; kept until it is given others."""
     found, pairs = vars(sampler).get("_sorted_pairs", (None, None))
     if pairs is None or found is not sampler.used_ids:
@@ -75,10 +82,10 @@ class Places:
     def __getitem__(self, place: int) -> int:
         return range(self.n)[place]
 
-    def __getitems__(self, places: Any) -> np.ndarray:
+    def __getitems__(self, places: Sequence[int]) -> np.ndarray:
         return np.asarray(places)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[type[list], tuple[range]]:
         return list, (range(self.n),)
 
 
@@ -89,7 +96,7 @@ class BatchesOfPlaces:
     end must then stay undrawn.
     """
 
-    def __init__(self, sampler: Any, size: int) -> None:
+    def __init__(self, sampler: RandomSampler | SequentialSampler, size: int) -> None:
         self.sampler, self.batch_size, self.drop_last = sampler, size, False
 
     def __len__(self) -> int:
@@ -100,16 +107,17 @@ class BatchesOfPlaces:
         while len(batch := np.fromiter(islice(places, self.batch_size), np.int64)):
             yield batch
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[type[BatchSampler], tuple[object, ...]]:
         return BatchSampler, (self.sampler, self.batch_size, self.drop_last)
 
 
 def loading_by_arrays(stock: Callable[..., None]) -> Callable[..., None]:
-    def make(self: Any, *arguments: Any, **settings: Any) -> None:
-        """`AbstractDataLoader.__init__`; then batches are arrays of row numbers, not gathered one by one.
+    """`AbstractDataLoader.__init__`, after which batches come as int64 arrays of row numbers instead of lists.
 
-        torch calls a loader's parts constant once it is made, so they are changed beneath its `__setattr__`.
-        """
+    torch calls a loader's parts constant once it is made, so they are changed beneath its `__setattr__`.
+    """
+
+    def make(self: AbstractDataLoader, *arguments: object, **settings: object) -> None:
         stock(self, *arguments, **settings)
         if type(self.sampler) in (RandomSampler, SequentialSampler):
             batches = BatchesOfPlaces(self.sampler, self.batch_size)
@@ -118,9 +126,10 @@ def loading_by_arrays(stock: Callable[..., None]) -> Callable[..., None]:
     return make
 
 
-def users_of_full_sort(stock: Callable[..., Any]) -> Callable[..., Any]:
-    def collate_fn(self: Any, index: Any) -> Any:
-        """`FullSortEvalDataLoader.collate_fn` without a tensor for each user."""
+def users_of_full_sort(stock: Callable[..., FullSortBatch]) -> Callable[..., FullSortBatch]:
+    """`FullSortEvalDataLoader.collate_fn` that gives the same batch of users from a few tensors for all of them."""
+
+    def collate_fn(self: FullSortEvalDataLoader, index: Sequence[int]) -> FullSortBatch:
         if self.is_sequential:
             return stock(self, index)
         user_df = self.user_df[np.array(index)]

@@ -24,11 +24,12 @@ def propagate_by_rows() -> Undo:
 
 
 def laying_out_in_rows(stock: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def get_norm_adj_mat(self: Any) -> Tensor:
-        """[n_users + n_items, n_users + n_items]: LightGCN's normalised adjacency, in coordinates, as ever.
+    """`LightGCN.get_norm_adj_mat` that lays its [n_users + n_items, n_users + n_items] matrix out in rows besides.
 
-        A subclass that makes another matrix of it has no rows: it may change what is given here.
-        """
+    A subclass that makes another matrix of it has no rows: it may change what is given here.
+    """
+
+    def get_norm_adj_mat(self: lightgcn.LightGCN) -> Tensor:
         matrix = stock(self)
         return with_rows(matrix) if type(self).get_norm_adj_mat is get_norm_adj_mat else matrix
 
@@ -41,7 +42,7 @@ class Rows:
 
     matrix: Tensor
 
-    def __deepcopy__(self, memo: Any) -> Rows:
+    def __deepcopy__(self, memo: dict[int, object]) -> Rows:
         return self
 
 
@@ -64,11 +65,13 @@ class SymmetricProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, vectors: Tensor) -> Tensor:
+        """[N, d]: `matrix` [N, N], sparse in rows, times `vectors` [N, d]."""
         ctx.matrix = matrix
         return _product(matrix, vectors)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        """None for the matrix, which is constant, and [N, d] for the vectors."""
         return None, _product(ctx.matrix, gradient)
 
 

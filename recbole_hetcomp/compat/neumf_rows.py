@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from recbole.data.interaction import Interaction
+from recbole.model.general_recommender.neumf import NeuMF
 from torch import Tensor, nn
 
 PAIRS_AT_ONCE = 2**14  # on the CPU: few enough for the hidden layer to stay in its cache
 PAIRS_ELSEWHERE = 2**20  # on other devices, where few large pieces are faster
 
 
-def scores_of_all_items(self: Any, interaction: Any) -> Tensor:
+def scores_of_all_items(self: NeuMF, interaction: Interaction) -> Tensor:
     """[B * n_items]: NeuMF's `predict` of every item for the batch's users.
 
     The first layer of its network is linear in the user's and in the item's vector, so each part of it is computed once.
@@ -35,7 +35,7 @@ def scores_of_all_items(self: Any, interaction: Any) -> Tensor:
 scores_of_all_items.pair_by_pair = True  # type: ignore[attr-defined]  # for a few items of a user, `predict` takes less
 
 
-def _of_network(model: Any, users: Tensor, weights: Tensor) -> Tensor:
+def _of_network(model: NeuMF, users: Tensor, weights: Tensor) -> Tensor:
     """[B, n_items]: the last hidden layer of every pair, times `weights`."""
     first, *others = (layer for layer in model.mlp_layers.mlp_layers if not isinstance(layer, nn.Dropout))
     left, right = first.weight.split(model.mlp_embedding_size, dim=1)

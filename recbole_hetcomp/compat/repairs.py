@@ -7,38 +7,44 @@ amiss and leaves the rest to RecBole. The others are the replacement itself, or 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import types
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 import pandas as pd
 import recbole
+import scipy.sparse
 import torch
+from recbole.config import Config
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.dataset import dataset
 from recbole.evaluator.collector import Collector, DataStruct
 from recbole.trainer import trainer
-from recbole.utils import FeatureType
+from recbole.utils import FeatureSource, FeatureType
 
 Undo = Callable[[], object]
+PathLike = Union[str, "os.PathLike[str]"]
+Samples = tuple[list[int], list[int]]  # ids of users and of items
 _MISSING = object()
 
 
 class Overlay:
     """A module with some names replaced, to be bound to its name inside one other module."""
 
-    def __init__(self, module: Any, **names: Any) -> None:
+    def __init__(self, module: object, **names: object) -> None:
         self.__dict__.update(names, _module=module)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self.__dict__["_module"], name)
 
 
-def replaced(owner: Any, **values: Any) -> Undo:
+def replaced(owner: object, **values: object) -> Undo:
     """Sets attributes of `owner`; the function returned restores what was there."""
     before = {name: vars(owner).get(name, _MISSING) for name in values}
     for name, value in values.items():
@@ -51,7 +57,8 @@ def replaced(owner: Any, **values: Any) -> Undo:
     return undo
 
 
-def is_stock(function: Any) -> bool:
+def is_stock(function: Callable[..., object]) -> bool:
+    """Whether `function` is RecBole's own, which nobody has replaced yet."""
     return function.__module__.startswith("recbole.")
 
 
@@ -63,12 +70,13 @@ QUICK_START = "recbole.quick_start.quick_start"
 class LazyTune:
     """Stands for `ray.tune` inside RecBole: reports to a ray that somebody else imported, and is silent without one."""
 
-    def report(self, **metrics: Any) -> None:
+    def report(self, **metrics: object) -> None:
+        """`ray.tune.report` where ray is loaded; else nothing."""
         tune = sys.modules.get("ray.tune")
         if tune is not None:
             tune.report(**metrics)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name.startswith("__"):
             raise AttributeError(name)
         try:
@@ -78,8 +86,9 @@ class LazyTune:
 
 
 def import_quick_start_without_ray() -> Undo:
+    """Imports RecBole's quick start with `LazyTune` in ray's place; undone, the next import takes ray itself."""
     placeholder = types.ModuleType("ray")
-    placeholder.tune = LazyTune()  # type: ignore[attr-defined]
+    vars(placeholder)["tune"] = LazyTune()
     sys.modules["ray"] = placeholder
     try:
         importlib.import_module(QUICK_START)
@@ -108,7 +117,7 @@ NUMPY_NAMES = {
 }
 
 
-def set_missing_numpy_names(config: Any) -> None:
+def set_missing_numpy_names(config: Config) -> None:
     """The names RecBole uses, where numpy lacks them; those that numpy has keep their meaning."""
     for name, value in NUMPY_NAMES.items():
         if name not in vars(np):
@@ -127,7 +136,7 @@ def import_sine_quietly() -> Undo:
     return partial(torch.autograd.set_detect_anomaly, True)
 
 
-def update_entries(matrix: Any, entries: dict[tuple[int, int], Any]) -> None:
+def update_entries(matrix: scipy.sparse.dok_matrix, entries: dict[tuple[int, int], float]) -> None:
     """Sets many entries of a `dok_matrix` at once, unchecked."""
     matrix._dict.update(entries)
 
@@ -135,7 +144,7 @@ def update_entries(matrix: Any, entries: dict[tuple[int, int], Any]) -> None:
 # torch.load: refuses RecBole's checkpoints since torch 2.6, and ran whatever they contained before
 
 
-def restore(trainer: Any, path: Any) -> dict[str, Any]:
+def restore(trainer: trainer.Trainer, path: PathLike) -> dict[str, Any]:
     """Loads weights and other parameters of a checkpoint into `trainer.model`; returns the checkpoint."""
     from recbole_hetcomp.trainer.checkpoint import load_checkpoint
 
@@ -145,11 +154,16 @@ def restore(trainer: Any, path: Any) -> dict[str, Any]:
     return checkpoint
 
 
-def restoring(stock: Callable[..., Any]) -> Callable[..., Any]:
+def restoring(stock: Callable[..., dict[str, float] | None]) -> Callable[..., dict[str, float] | None]:
+    """`Trainer.evaluate` that reads the best model as data; the metrics, or None without data, as RecBole gives them."""
+
     def evaluate(
-        self: Any, eval_data: Any, load_best_model: bool = True, model_file: Any = None, show_progress: bool = False
-    ) -> Any:
-        """`Trainer.evaluate`, reading the best model as data."""
+        self: trainer.Trainer,
+        eval_data: AbstractDataLoader | None,
+        load_best_model: bool = True,
+        model_file: PathLike | None = None,
+        show_progress: bool = False,
+    ) -> dict[str, float] | None:
         if eval_data and load_best_model:
             path = model_file or self.saved_model_file
             restore(self, path)
@@ -159,7 +173,7 @@ def restoring(stock: Callable[..., Any]) -> Callable[..., Any]:
     return evaluate
 
 
-def resume_checkpoint(self: Any, resume_file: Any) -> None:
+def resume_checkpoint(self: trainer.Trainer, resume_file: PathLike) -> None:
     """`Trainer.resume_checkpoint`, reading the file as data."""
     self.saved_model_file = str(resume_file)
     checkpoint = restore(self, resume_file)
@@ -180,7 +194,7 @@ PRETRAINED = (
 )
 
 
-def load_pretrained(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
+def load_pretrained(path: PathLike, map_location: torch.device | str = "cpu") -> dict[str, Any]:
     """`torch.load` for the models that start from another model's checkpoint."""
     from recbole_hetcomp.trainer.checkpoint import load_checkpoint
 
@@ -199,6 +213,7 @@ def pretrained_loading() -> Iterator[None]:
 
 
 def read_pretrained_as_data() -> Undo:
+    """Enters `pretrained_loading`; the function returned leaves it."""
     stack = ExitStack()
     stack.enter_context(pretrained_loading())
     return stack.close
@@ -208,6 +223,7 @@ def read_pretrained_as_data() -> Undo:
 
 
 def chained_fillna_is_unsafe() -> bool:
+    """Whether this pandas warns of `frame[column].fillna(..., inplace=True)`, or leaves NaN there."""
     frame = pd.DataFrame({"x": [float("nan")]})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -215,7 +231,7 @@ def chained_fillna_is_unsafe() -> bool:
     return bool(caught) or bool(frame["x"].isna().any())
 
 
-def fill_nan(self: Any) -> None:
+def fill_nan(self: dataset.Dataset) -> None:
     """`Dataset._fill_nan`: tokens with the padding id, floats with their mean, sequences with an empty one."""
     for name in self.feat_name_list:
         feat = getattr(self, name)
@@ -245,7 +261,7 @@ def read_sequences() -> Undo:
     return lambda: [undo() for undo in undos]
 
 
-def read_csv_with_empty_sequences(*arguments: Any, **settings: Any) -> pd.DataFrame:
+def read_csv_with_empty_sequences(*arguments: object, **settings: object) -> pd.DataFrame:
     """`pandas.read_csv` of an atomic file, whose headers end in the type; an empty text for a sequence that is not there."""
     frame = pd.read_csv(*arguments, **settings)
     for column in frame:
@@ -254,7 +270,7 @@ def read_csv_with_empty_sequences(*arguments: Any, **settings: Any) -> pd.DataFr
     return frame
 
 
-def remap(self: Any, remap_list: Any) -> None:
+def remap(self: dataset.Dataset, remap_list: list[tuple[pd.DataFrame, str, FeatureType]]) -> None:
     """`Dataset._remap`: gives the tokens of some columns their ids, the same in all of them."""
     if not remap_list:
         return
@@ -269,9 +285,10 @@ def remap(self: Any, remap_list: Any) -> None:
         feat[field] = np.split(part, np.cumsum([len(value) for value in feat[field]])[:-1]) if sequences else part
 
 
-def refusing_float_sequences(stock: Callable[..., Any]) -> Callable[..., Any]:
-    def load_feat(self: Any, filepath: Any, source: Any) -> Any:
-        """`Dataset._load_feat`, refusing columns of number sequences, which RecBole reads wrongly on pandas 3."""
+def refusing_float_sequences(stock: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    """`Dataset._load_feat` that raises a NotImplementedError for number sequences, which it misreads on pandas 3."""
+
+    def load_feat(self: dataset.Dataset, filepath: PathLike, source: FeatureSource | str) -> pd.DataFrame:
         load, unload = self._get_load_and_unload_col(source)
         with open(filepath, encoding=self.config["encoding"]) as file:
             header = file.readline().rstrip("\n").split(self.config["field_separator"])
@@ -294,11 +311,13 @@ def refusing_float_sequences(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def barrier_if_distributed() -> None:
+    """`torch.distributed.barrier`, for which a single process does not wait."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
 
 
 def collector_stumbles() -> bool:
+    """Whether RecBole's Collector ends in an error where a collected value is no tensor."""
     collector = object.__new__(Collector)
     collector.data_struct = DataStruct()
     collector.data_struct.set("data.num_items", 1)
@@ -309,9 +328,10 @@ def collector_stumbles() -> bool:
     return False
 
 
-def setting_plain_values_aside(stock: Callable[..., Any]) -> Callable[..., Any]:
-    def get_data_struct(self: Any) -> Any:
-        """`Collector.get_data_struct`, which moves every value to the CPU, also for values that are not tensors."""
+def setting_plain_values_aside(stock: Callable[..., DataStruct]) -> Callable[..., DataStruct]:
+    """`Collector.get_data_struct` that moves tensors to the CPU, as ever, and takes other values along as they are."""
+
+    def get_data_struct(self: Collector) -> DataStruct:
         collected = self.data_struct._data_dict
         plain = {name: value for name, value in collected.items() if not isinstance(value, torch.Tensor)}
         self.data_struct._data_dict = {name: value for name, value in collected.items() if name not in plain}
@@ -323,18 +343,21 @@ def setting_plain_values_aside(stock: Callable[..., Any]) -> Callable[..., Any]:
     return get_data_struct
 
 
-def sampling_no_more_than_there_are(stock: Callable[..., Any]) -> Callable[..., Any]:
-    def sample_cor_samples(n_users: int, n_items: int, cor_batch_size: int) -> Any:
-        """DGCF's sample of users and items, also where one side is smaller than the sample asked for."""
+def sampling_no_more_than_there_are(stock: Callable[..., Samples]) -> Callable[..., Samples]:
+    """DGCF's `sample_cor_samples` that draws at most as many users and items as there are of either."""
+
+    def sample_cor_samples(n_users: int, n_items: int, cor_batch_size: int) -> Samples:
         return stock(n_users, n_items, min(cor_batch_size, n_users, n_items))
 
     return sample_cor_samples
 
 
 def todays_amp() -> Undo:
+    """Gives RecBole's trainers `torch.amp` for CUDA in the place of the deprecated `torch.cuda.amp`."""
     amp = types.SimpleNamespace(GradScaler=partial(torch.amp.GradScaler, "cuda"), autocast=partial(torch.autocast, "cuda"))
     return replaced(trainer, amp=amp)
 
 
-def wrapped(owner: Any, name: str, wrapper: Callable[[Any], Any]) -> Callable[[], Undo]:
+def wrapped(owner: object, name: str, wrapper: Callable[[Callable[..., Any]], object]) -> Callable[[], Undo]:
+    """A repair that puts `wrapper(stock)` in the place of the function `stock` that `owner` has by that name."""
     return lambda: replaced(owner, **{name: wrapper(getattr(owner, name))})

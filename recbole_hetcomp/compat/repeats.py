@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+
+from recbole.data.dataset import Dataset
 
 
 def removing_what_is_repeated(stock: Callable[..., None]) -> Callable[..., None]:
-    def _remove_duplication(self: Any) -> None:
-        """`Dataset._remove_duplication`, which leaves the rows as they are where none is repeated, else counts them."""
+    """`Dataset._remove_duplication` that keeps the order of the rows where none is repeated, and else says how many are."""
+
+    def _remove_duplication(self: Dataset) -> None:
         keep, fields = self.config["rm_dup_inter"], [self.uid_field, self.iid_field]
         if keep is None or None in fields:
             return stock(self)

@@ -64,7 +64,7 @@ class Config(RecBoleConfig):
         model: str | type | None = None,
         dataset: str | None = None,
         config_file_list: Sequence[str] | None = None,
-        config_dict: Mapping[str, Any] | None = None,
+        config_dict: Mapping[str, object] | None = None,
         arguments: Sequence[str] | None = None,
     ) -> None:
         self.arguments = arguments
@@ -84,7 +84,7 @@ class Config(RecBoleConfig):
         SettingsLoader.yaml_implicit_resolvers = super()._build_yaml_loader().yaml_implicit_resolvers
         return SettingsLoader
 
-    def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
+    def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, object]:
         file_list = [_preset_or_file(path) for path in file_list or ()]
         for path in file_list:
             if not isinstance(self.read_yaml(Path(path)), dict):
@@ -98,10 +98,10 @@ class Config(RecBoleConfig):
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"config_files: {str(path)!r} is not valid yaml: {' '.join(str(error).split())}") from error
 
-    def _load_cmd_line(self) -> dict[str, Any]:
+    def _load_cmd_line(self) -> dict[str, object]:
         if self.arguments is None:
             return super()._load_cmd_line()
-        given: dict[str, Any] = {}
+        given: dict[str, object] = {}
         for argument in self.arguments:
             key, equals, value = argument[2:].partition("=")
             if not argument.startswith("--") or not equals:
@@ -109,7 +109,7 @@ class Config(RecBoleConfig):
             given[key] = value
         return self._convert_config_dict(given)
 
-    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+    def _convert_config_dict(self, config_dict: dict[str, object]) -> dict[str, object]:
         """Strings to the literals that they spell. RecBole evaluates them as code, which no setting needs."""
         return {key: _literal(value) if isinstance(value, str) else value for key, value in config_dict.items()}
 
@@ -200,7 +200,7 @@ def _preset_or_file(path: str) -> str:
     return path if Path(path).is_file() else str(presets[path])
 
 
-def _literal(text: str) -> Any:
+def _literal(text: str) -> object:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     if text == "~":  # as the yaml files write nothing
@@ -211,7 +211,7 @@ def _literal(text: str) -> Any:
         return text
 
 
-def derive(config: Config, model: str, settings: Mapping[str, Any], *, seed: int) -> Config:
+def derive(config: Config, model: str, settings: Mapping[str, object], *, seed: int) -> Config:
     """The Config of another model in the same run: same data, same protocol, same machine; its own training.
 
     Args:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 import recbole
-from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.model.abstract_recommender import AbstractRecommender, GeneralRecommender
 from recbole.utils import ModelType
 
 import recbole_hetcomp
@@ -29,7 +29,7 @@ HOMES = (*(f"recbole_hetcomp.model.{kind}" for kind in OURS), *(f"recbole.model.
 EXTERNAL = dict.fromkeys(("xgboost", "lightgbm"), "recbole.model.exlib_recommender")
 
 
-def get_model(name: str, setting: str = "model") -> type:
+def get_model(name: str, setting: str = "model") -> type[AbstractRecommender]:
     """The model class of that name, from the file of that name in lower case, as RecBole has it.
 
     Args:
@@ -70,13 +70,13 @@ def recommends_unseen(model_class: type) -> bool:
     return getattr(model_class, "type", None) in (ModelType.GENERAL, ModelType.TRADITIONAL, ModelType.KNOWLEDGE)
 
 
-def backbone_class(name: str) -> Any:
+def backbone_class(name: str) -> type[GeneralRecommender]:
     """The class of the student `name`.
 
     Raises:
         UserError: there is no such model, or it is no general recommender, or it is not trained by gradients.
     """
-    backbone: Any = get_model(name, "student")
+    backbone = get_model(name, "student")
     if not issubclass(backbone, GeneralRecommender) or is_distilled(backbone):
         raise UserError(f"student: {name!r} is no general recommender; choose MF, ML, DL, LightGCN or HistoryEncoder")
     if backbone.type == ModelType.TRADITIONAL:
@@ -122,7 +122,7 @@ def settings_of_any_model() -> set[str]:
     return {line.partition(":")[0].strip() for line in lines if ":" in line}
 
 
-def _plugins() -> list[Any]:
+def _plugins() -> list[EntryPoint]:
     found: Any = entry_points()
     # Python 3.9 has no `select`: there entry_points() is a plain dict of groups.
     return list(found.select(group=ENTRY_POINTS) if hasattr(found, "select") else found.get(ENTRY_POINTS, []))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.trainer import Trainer
 
 from recbole_hetcomp.console.events import counted, display, note, say, subject
@@ -12,7 +11,7 @@ from recbole_hetcomp.console.events import counted, display, note, say, subject
 class Shown(Trainer):
     """A mixin before any RecBole trainer: what it trains is on the screen, epoch by epoch."""
 
-    def fit(self, *arguments: Any, **settings: Any) -> Any:
+    def fit(self, *arguments: object, **settings: object) -> tuple[float, dict[str, float]]:
         """As RecBole's, shown from a line at its beginning to its end."""
         self.title, self.last_score = subject() or self.config["model"], ""
         already = f", goes on from epoch {self.start_epoch}" if self.start_epoch else ""
@@ -24,12 +23,14 @@ class Shown(Trainer):
         finally:
             display.screen.end(self.title)
 
-    def _train_epoch(self, train_data, epoch_idx, *arguments, **settings):  # type: ignore[no-untyped-def]
+    def _train_epoch(
+        self, train_data: AbstractDataLoader, epoch_idx: int, *arguments: object, **settings: object
+    ) -> float | tuple[float, ...]:
         loss = super()._train_epoch(train_data, epoch_idx, *arguments, **settings)
         display.screen.advance(self.title, epoch_idx + 1, self.last_score, display.note)
         return loss
 
-    def _valid_epoch(self, *arguments, **settings):  # type: ignore[no-untyped-def]
+    def _valid_epoch(self, *arguments: object, **settings: object) -> tuple[float, dict[str, float]]:
         score, result = super()._valid_epoch(*arguments, **settings)
         self.last_score = f"{self.config['valid_metric']} {score:.4f}"
         return score, result

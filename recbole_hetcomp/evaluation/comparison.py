@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from recbole.evaluator import smaller_metrics
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer import Trainer
 
 from recbole_hetcomp.config import Config
@@ -33,7 +34,7 @@ COLUMNS = ("role", "model", "params", "size_mb", "ms_per_1000_users", "fidelity"
 Row = dict[str, Any]
 
 
-def metrics_of(model: Any, config: Config, loaders: Loaders) -> dict[str, float]:
+def metrics_of(model: AbstractRecommender, config: Config, loaders: Loaders) -> dict[str, float]:
     """The test metrics of a model as it stands, by RecBole's evaluator."""
     quiet = copy.copy(config)
     quiet.final_config_dict = {**config.final_config_dict, "log_wandb": False}
@@ -44,7 +45,7 @@ def metrics_of(model: Any, config: Config, loaders: Loaders) -> dict[str, float]
     return {name: float(value) for name, value in result.items()}
 
 
-def model_row(role: str, name: str, model: Any, config: Config, split: Split, loaders: Loaders) -> Row:
+def model_row(role: str, name: str, model: AbstractRecommender, config: Config, split: Split, loaders: Loaders) -> Row:
     """A model's metrics, size and speed."""
     return {
         "role": role,
@@ -86,12 +87,16 @@ def _merging_milliseconds(pool: TeacherPool, config: Config, users: torch.Tensor
     return milliseconds_per_thousand(lambda: ensemble_topk(*candidates, FIDELITY_K)[0], len(users))
 
 
-def _sum(values: Any) -> Any:
-    values = list(values)
-    return None if None in values else sum(values)
+def _sum(values: Iterable[float | None]) -> float | None:
+    """The sum, or None where one of the values is not known."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return sum(known) if len(known) == len(found) else None
 
 
-def add_fidelity(row: Row, model: Any, pool: TeacherPool, ensemble: Row, config: Config, split: Split) -> None:
+def add_fidelity(
+    row: Row, model: AbstractRecommender, pool: TeacherPool, ensemble: Row, config: Config, split: Split
+) -> None:
     """Add to a student's row how near it comes to the ensemble.
 
     `fidelity` is 1 - D@50, graded by both ranks, between the two top-50 lists outside the training items, a mean over
@@ -161,7 +166,7 @@ def _text(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def save_comparison(rows: Sequence[Row], text: str, provenance: Mapping[str, Any], folder: Path) -> None:
+def save_comparison(rows: Sequence[Row], text: str, provenance: Mapping[str, object], folder: Path) -> None:
     """`comparison.md` and `comparison.json` in `folder`."""
     (folder / "comparison.md").write_text(text + "\n", encoding="utf-8")
     content = json.dumps({**provenance, "rows": list(rows)}, indent=1, default=str)

@@ -32,6 +32,7 @@ class ListRecommender(GeneralRecommender):
         self.placeholder = nn.Parameter(torch.zeros(1))  # RecBole's Trainer wants something to optimise
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """[B, n_items]: minus an item's place among all that the lists hold; -inf for items of no list and the padding."""
         items, importance = self.candidates(interaction[self.USER_ID].cpu())
         n_teachers, _, depth = items.shape
         by_rank = (1 - torch.arange(depth) / depth).expand(n_teachers, 1, depth)
@@ -44,6 +45,7 @@ class ListRecommender(GeneralRecommender):
         return scores.to(self.device)
 
     def predict(self, interaction: Interaction) -> Tensor:
+        """[B]: the scores of (user, item) pairs, taken from those of all items."""
         scores = self.full_sort_predict(interaction)
         return scores.gather(1, interaction[self.ITEM_ID][:, None]).squeeze(1)
 

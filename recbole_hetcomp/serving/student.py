@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 from recbole.data.dataset import Dataset
+from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, close_matches
@@ -22,7 +22,7 @@ TITLES = ("title", "name")  # an item's title stands in a column whose name cont
 Recommendations = dict[str, list[tuple[str, float]]]
 
 
-def load_student(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Config, Any, Dataset]:
+def load_student(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Config, AbstractRecommender, Dataset]:
     """A model that this package or RecBole saved.
 
     Args:
@@ -64,7 +64,7 @@ def load_student(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Co
 
 
 @torch.no_grad()
-def recommend(model: Any, dataset: Dataset, users: Sequence[str], k: int = 10) -> Recommendations:
+def recommend(model: AbstractRecommender, dataset: Dataset, users: Sequence[str], k: int = 10) -> Recommendations:
     """The k best items that each user has no interaction with in the dataset.
 
     Args:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config, derive
@@ -25,14 +26,14 @@ def check_student_alone(config: Config) -> None:
     check_settings(alone, "without_distillation_config: ")
 
 
-def student_alone(config: Config, split: Split) -> Any:
+def student_alone(config: Config, split: Split) -> AbstractRecommender:
     """The same student as in the run of `config`, trained without teachers, by its own loss and with its own settings.
 
     Kept and found again like a teacher. What makes it the same student, such as its size, is taken from the run.
     """
     alone = alone_config(config)
 
-    def train(folder: Path) -> Mapping[str, Any]:
+    def train(folder: Path) -> Mapping[str, object]:
         with computing_in(config["teacher_threads"]):
             trainer = fit_recorded(alone, split, None)
         save_checkpoint(folder / "model.pth", trainer.best_state)
@@ -52,7 +53,7 @@ def alone_folder(config: Config, split: Split) -> Path:
     return folder_of(alone_config(config), split.fingerprint, _shaped_by(config))
 
 
-def _shaped_by(config: Config) -> dict[str, Any]:
+def _shaped_by(config: Config) -> dict[str, object]:
     return {"teacher_threads": config["teacher_threads"], **recording_source()}
 
 

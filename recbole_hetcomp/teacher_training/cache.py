@@ -46,8 +46,8 @@ READING_LISTS = "recbole_hetcomp.teachers.lists"
 def cached(
     config: Config,
     split_fingerprint: str,
-    shaped_by: Mapping[str, Any],
-    train: Callable[[Path], Mapping[str, Any]],
+    shaped_by: Mapping[str, object],
+    train: Callable[[Path], Mapping[str, object]],
     home: str = "trained",
 ) -> Path:
     """The folder of the model that `config` describes; trained now where none of the same fingerprints is there.
@@ -94,7 +94,7 @@ def _outcome(config: Config, record: Mapping[str, Any]) -> str:
     return f"trained {console.counted(record['epochs_trained'], 'epoch')} in {record['seconds']:.0f} s{best}"
 
 
-def folder_of(config: Config, split_fingerprint: str, shaped_by: Mapping[str, Any], home: str = "trained") -> Path:
+def folder_of(config: Config, split_fingerprint: str, shaped_by: Mapping[str, object], home: str = "trained") -> Path:
     """Where the model that `config` describes is cached, be it there or not."""
     name = f"{config.model}-{split_fingerprint[:8]}-{fingerprint(config, shaped_by)[:12]}"
     return Path(config["checkpoint_dir"]) / home / name
@@ -129,13 +129,13 @@ def remove_abandoned(home: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def settings_of(config: Config) -> dict[str, Any]:
+def settings_of(config: Config) -> dict[str, object]:
     """The settings that shape what a training gives, as plain data."""
     shaping = {key: value for key, value in config.final_config_dict.items() if key not in WITHOUT_EFFECT}
     return json.loads(json.dumps(shaping, default=str, sort_keys=True))
 
 
-def fingerprint(config: Config, shaped_by: Mapping[str, Any]) -> str:
+def fingerprint(config: Config, shaped_by: Mapping[str, object]) -> str:
     """sha256 of all that shapes a training beside the data: settings, `shaped_by`, RecBole's version, the source it runs.
 
     Raises:

@@ -43,7 +43,7 @@ def check_teachers(config: Config) -> None:
 
 def teacher_config(config: Config, name: str) -> Config:
     """A teacher's Config: RecBole's defaults, our yaml file for it, `teacher_config`'s part for all, then its own part."""
-    model: Any = get_model(name, "teachers")
+    model = get_model(name, "teachers")
     if model.type not in (ModelType.GENERAL, ModelType.TRADITIONAL):
         raise UserError(f"teachers: {name!r} is a {model.type.name.lower()} model; teachers are general recommenders")
     if is_distilled(model):
@@ -58,12 +58,17 @@ def training_settings(config: Config, name: str) -> dict[str, Any]:
     """How a model is trained unless the user says otherwise: properties/teacher/<name>.yaml, where there is one."""
     path = properties_dir() / "teacher" / f"{name}.yaml"
     settings = config.read_yaml(path) if path.is_file() else {}
-    if get_model(name).type == ModelType.TRADITIONAL:  # type: ignore[attr-defined]
+    if get_model(name).type == ModelType.TRADITIONAL:
         settings["eval_step"] = 1  # RecBole trains these for one epoch, and keeps nothing that it has not validated
     return settings
 
 
 def checkpoint_selection(config: Config) -> Selection:
+    """How a teacher's checkpoints are chosen: `trajectory_rule`, `trajectory_fractions` and `consistency_window`.
+
+    Raises:
+        UserError: the fractions do not rise from above 0 to 1.
+    """
     rule, fractions = config["trajectory_rule"], config["trajectory_fractions"]
     if sorted(fractions) != list(fractions) or fractions[-1] != 1 or fractions[0] <= 0:
         raise UserError(f"trajectory_fractions: {fractions!r} must rise from above 0 to 1, such as [0.25, 0.5, 0.75, 1.0]")

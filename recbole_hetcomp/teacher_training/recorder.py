@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.trainer import Trainer
 from safetensors import safe_open
 from torch import Tensor
@@ -141,18 +142,24 @@ class Recorder(Trainer):
         self.epochs_trained, self.best_epoch = 0, 0
         self.best_state: dict[str, Any] = {}
 
-    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):  # type: ignore[no-untyped-def]
+    def _train_epoch(
+        self,
+        train_data: AbstractDataLoader,
+        epoch_idx: int,
+        loss_func: Callable[..., Tensor | tuple[Tensor, ...]] | None = None,
+        show_progress: bool = False,
+    ) -> float | tuple[float, ...]:
         loss = super()._train_epoch(train_data, epoch_idx, loss_func=loss_func, show_progress=show_progress)
         self.epochs_trained = epoch_idx + 1
         return loss
 
-    def _valid_epoch(self, valid_data, show_progress=False):  # type: ignore[no-untyped-def]
+    def _valid_epoch(self, valid_data: AbstractDataLoader, show_progress: bool = False) -> tuple[float, dict[str, float]]:
         score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
         if self.snapshots is not None:
             self.snapshots.take(self.epochs_trained, float(score), self.lists())
         return score, result
 
-    def _save_checkpoint(self, epoch, verbose=True, **kwargs):  # type: ignore[no-untyped-def]
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: object) -> None:
         state = plain_state(self.model)
         self.best_state = {
             part: {name: value.detach().clone() if isinstance(value, Tensor) else value for name, value in values.items()}

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config
@@ -58,7 +57,7 @@ def _train_side_by_side(config: Config, split: Split, names: Sequence[str], and_
     Raises:
         UserError: what the first of the teachers that failed says, when the others have been trained and cached.
     """
-    jobs: dict[str, Callable[[], Any]] = {}
+    jobs: dict[str, Callable[[], object]] = {}
     if and_student_alone and not alone_folder(config, split).is_dir():
         jobs["student alone"] = partial(student_alone, config, split)  # first: a long one at the end would run by itself
     missing = [name for name in names if not teacher_folder(config, split, name).is_dir()]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from logging import LogRecord, getLogRecordFactory, setLogRecordFactory
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
 
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
@@ -27,7 +26,7 @@ def check_backend(name: str) -> None:
         register_ray()
 
 
-def side_by_side(config: Config, jobs: Mapping[str, Callable[[], Any]], workers: int) -> dict[str, UserError]:
+def side_by_side(config: Config, jobs: Mapping[str, Callable[[], object]], workers: int) -> dict[str, UserError]:
     """Do the `jobs`, several at a time, in the order that they have; what they return is dropped.
 
     By joblib, whose backend `ray` spreads them over a Ray cluster (with a `checkpoint_dir` that all its machines see). Each
@@ -56,11 +55,11 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], Any]], workers:
     return {name: error for name, error in zip(jobs, errors) if error is not None}
 
 
-def _in_worker(told: Path, name: str, job: Callable[[], Any]) -> UserError | None:
+def _in_worker(told: Path, name: str, job: Callable[[], object]) -> UserError | None:
     """Do one job in a process of its own; what makes it impossible is returned, lest others be cancelled."""
     plain = getLogRecordFactory()
 
-    def begin_with_name(*values: Any, **more: Any) -> LogRecord:
+    def begin_with_name(*values: object, **more: object) -> LogRecord:
         record = plain(*values, **more)
         record.msg, record.args = f"[{name}] {record.getMessage()}", ()
         return record

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
-from typing import Any
 
 import torch
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
 from recbole_hetcomp import console
@@ -42,7 +42,7 @@ def cached_teacher(config: Config, split: Split, name: str) -> Teacher:
     """
     own = teacher_config(config, name)
 
-    def train(folder: Path) -> Mapping[str, Any]:
+    def train(folder: Path) -> Mapping[str, object]:
         with computing_in(config["teacher_threads"]):
             return _train_teacher(own, split, checkpoint_selection(config), config["trajectory_depth"], folder)
 
@@ -67,7 +67,7 @@ def recording_source() -> dict[str, str]:
     return {"recording": source_fingerprint(RECORDING, alone=[__name__])}
 
 
-def _shaped_by(config: Config) -> dict[str, Any]:
+def _shaped_by(config: Config) -> dict[str, object]:
     return {**{key: config[key] for key in SHAPING_SETTINGS}, **recording_source()}
 
 
@@ -76,7 +76,7 @@ def teacher_folder(config: Config, split: Split, name: str) -> Path:
     return folder_of(teacher_config(config, name), split.fingerprint, _shaped_by(config))
 
 
-def load_model(config: Config, split: Split, path: Path) -> Any:
+def load_model(config: Config, split: Split, path: Path) -> AbstractRecommender:
     """The model of `config` with the parameters cached in `path`, in evaluation mode."""
     model = get_model(config.model)(config, copy.copy(split.train)).to(config["device"])
     try:
@@ -127,7 +127,7 @@ def is_nan(error: Exception) -> bool:
     return re.search(r"\bnan\b", str(error), re.IGNORECASE) is not None and not isinstance(error, UserError)
 
 
-def _train_teacher(config: Config, split: Split, selection: Selection, depth: int, folder: Path) -> dict[str, Any]:
+def _train_teacher(config: Config, split: Split, selection: Selection, depth: int, folder: Path) -> dict[str, object]:
     """Train one teacher and write its files into `folder`; returns the record of it."""
     snapshots = Snapshots(folder)
     trainer = fit_recorded(config, split, snapshots, depth)

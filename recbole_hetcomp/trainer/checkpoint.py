@@ -204,7 +204,7 @@ def _pickle_protocol(path: Path) -> int:
     return opening[1]
 
 
-def _section(name: str, value: Any) -> Any:
+def _section(name: str, value: object) -> object:
     """One top-level entry of a RecBole checkpoint as data."""
     if name == "config":
         return plain_config(types.SimpleNamespace(**value.state) if isinstance(value, Record) else value)

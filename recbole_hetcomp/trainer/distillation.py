@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import torch
+from recbole.config import Config
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
 from recbole.utils import set_color
@@ -38,7 +40,7 @@ class DistillationTrainer(Trainer):
     was not written less than PROGRESS_SECONDS ago: an interrupted training goes on from there as if nothing had happened.
     """
 
-    def __init__(self, config, model: DistilledRecommender) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, model: DistilledRecommender) -> None:
         super().__init__(config, model)
         self.progress_file: Path | None = None
         self.progress_written = -math.inf  # when, in seconds
@@ -48,7 +50,7 @@ class DistillationTrainer(Trainer):
             field, users = model.training_entities
             self.user_batches = EntityBatches(field, users, config["train_batch_size"], config["seed"])
 
-    def _build_optimizer(self, **settings):  # type: ignore[no-untyped-def]
+    def _build_optimizer(self, **settings: object) -> torch.optim.Optimizer:
         groups = self.model.parameter_groups()
         if not groups:
             return super()._build_optimizer(**settings)
@@ -79,7 +81,7 @@ class DistillationTrainer(Trainer):
             ) from error
         self.logger.info(set_color("Resuming", "blue") + f": epoch {self.start_epoch}, from {path}")
 
-    def fit(self, *arguments: Any, **settings: Any) -> Any:
+    def fit(self, *arguments: object, **settings: object) -> tuple[float, dict[str, float]]:
         """As RecBole's; at the end the student is what is served, without what only its training needed."""
         result = super().fit(*arguments, **settings)
         if not self.model.may_stop_early:
@@ -98,7 +100,13 @@ class DistillationTrainer(Trainer):
         self.saved_model_file = state["saved_model_file"]
 
     @in_chosen_threads
-    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):  # type: ignore[no-untyped-def]
+    def _train_epoch(
+        self,
+        train_data: AbstractDataLoader,
+        epoch_idx: int,
+        loss_func: Callable[..., Tensor | tuple[Tensor, ...]] | None = None,
+        show_progress: bool = False,
+    ) -> float | tuple[float, ...]:
         batches = train_data if self.user_batches is None else self.user_batches
         if self.progress_file is not None:
             if self.progress:  # the first epoch after a resume: RecBole's fit has drawn nothing before it
@@ -119,7 +127,7 @@ class DistillationTrainer(Trainer):
         losses = [self._step(loss, batch, scaler) for batch in self.thread_choice.steps(bar)]
         return self._sums(losses)
 
-    def _step(self, loss: Any, batch: Interaction, scaler: Any) -> tuple[Tensor, ...]:
+    def _step(self, loss: Callable[..., Any], batch: Interaction, scaler: Any) -> tuple[Tensor, ...]:
         """One batch, as RecBole's Trainer has it, but that nobody waits for the device: the parts of the loss stay there."""
         self.optimizer.zero_grad()
         with torch.autocast(self.device.type, enabled=self.enable_amp):
@@ -132,14 +140,14 @@ class DistillationTrainer(Trainer):
         scaler.update()
         return tuple(part.detach().reshape(()) for part in parts)  # some of RecBole's models, as LightGCN, return [1]
 
-    def _sums(self, losses: Sequence[tuple[Tensor, ...]]) -> Any:
+    def _sums(self, losses: Sequence[tuple[Tensor, ...]]) -> float | tuple[float, ...]:
         """The epoch's sum of the loss, or of each of its parts; a ValueError where one is NaN, as RecBole has it."""
         columns = torch.stack([torch.stack(parts) for parts in losses], 1).double()  # [parts, batches]
         self._check_nan(columns.sum())
         sums = tuple(columns.cumsum(1)[:, -1].tolist())  # one after the other, in double precision, as RecBole adds them
         return sums if len(sums) > 1 else sums[0]
 
-    def _save_progress(self, epoch: int, batches: Any) -> None:
+    def _save_progress(self, epoch: int, batches: AbstractDataLoader | EntityBatches) -> None:
         if not parallel.is_first():
             return
         best = self.best_valid_result
@@ -160,7 +168,7 @@ class DistillationTrainer(Trainer):
         save_checkpoint(self.progress_file, state)
 
     @in_chosen_threads
-    def _valid_epoch(self, valid_data, show_progress=False):  # type: ignore[no-untyped-def]
+    def _valid_epoch(self, valid_data: AbstractDataLoader, show_progress: bool = False) -> tuple[float, dict[str, float]]:
         score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
         epoch = self._epochs_trained()
         still_moving = not self.model.may_stop_early
@@ -187,7 +195,7 @@ class DistillationTrainer(Trainer):
         """Epochs trained so far; RecBole records each epoch's loss before it validates."""
         return max(self.train_loss_dict) + 1
 
-    def _save_checkpoint(self, epoch, verbose=True, **kwargs):  # type: ignore[no-untyped-def]
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: str) -> None:
         if not parallel.is_first():
             return
         path = kwargs.get("saved_model_file", self.saved_model_file)
@@ -206,7 +214,14 @@ class DistillationTrainer(Trainer):
 
     @torch.no_grad()
     @in_chosen_threads
-    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):  # type: ignore[no-untyped-def]
+    def evaluate(
+        self,
+        eval_data: AbstractDataLoader,
+        load_best_model: bool = True,
+        model_file: str | None = None,
+        show_progress: bool = False,
+    ) -> dict[str, float] | None:
+        """The metrics by name, on every process; RecBole's method on the first one, the best student read as data."""
         if load_best_model:
             parallel.wait()  # for the first process, which may still be writing it
             path = model_file or self.saved_model_file
@@ -217,7 +232,7 @@ class DistillationTrainer(Trainer):
         return parallel.from_first(super().evaluate(eval_data, load_best_model=False, show_progress=show_progress))
 
 
-def _gradient_scaler(enabled: bool) -> Any:
+def _gradient_scaler(enabled: bool) -> torch.amp.GradScaler:
     """torch's scaler of gradients on a GPU, wherever this version of torch has it."""
     if hasattr(torch.amp, "GradScaler"):
         return torch.amp.GradScaler("cuda", enabled=enabled)

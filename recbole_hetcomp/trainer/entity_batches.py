@@ -6,10 +6,13 @@ learn from an entity's whole row instead: HetComp's student from a user's ranked
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
+from recbole.config import Config
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer import Trainer
 from torch import Tensor
 
@@ -46,10 +49,16 @@ class EntityTrainer(Trainer):
     `train_batch_size` counts entities here. The interactions that `fit` is given serve evaluation statistics only.
     """
 
-    def __init__(self, config, model) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Config, model: AbstractRecommender) -> None:
         super().__init__(config, model)
         field, ids = model.training_entities
         self.batches = EntityBatches(field, ids, config["train_batch_size"], config["seed"])
 
-    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):  # type: ignore[no-untyped-def]
+    def _train_epoch(
+        self,
+        train_data: AbstractDataLoader,
+        epoch_idx: int,
+        loss_func: Callable[..., Tensor | tuple[Tensor, ...]] | None = None,
+        show_progress: bool = False,
+    ) -> float | tuple[float, ...]:
         return super()._train_epoch(self.batches, epoch_idx, loss_func=loss_func, show_progress=show_progress)

@@ -16,11 +16,12 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import recbole.trainer.trainer
 import torch
 import torch.distributed as dist
+from recbole.config import Config
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -31,7 +32,9 @@ MEETING = timedelta(minutes=10)  # until all processes have to be there
 WAITING = timedelta(days=30)  # while the first one trains teachers
 
 Result = TypeVar("Result")
-_groups: dict[str, Any] = {}  # device type -> the group for its tensors; gloo's, the default one, where none is given
+_groups: dict[
+    str, dist.ProcessGroup
+] = {}  # device type -> the group for its tensors; gloo's, the default one, where none is given
 
 
 class DesertedError(UserError):
@@ -127,7 +130,7 @@ def in_turn(work: Callable[[], Result]) -> Result:
     return result
 
 
-def from_first(value: Any) -> Any:
+def from_first(value: Result) -> Result:
     """The first process's `value`, of JSON types or numpy's numbers, on all."""
     if not _several():
         return value
@@ -137,14 +140,14 @@ def from_first(value: Any) -> Any:
     return value if is_first() else json.loads(bytes(content))
 
 
-def agree(value: Any, otherwise: str) -> None:
+def agree(value: object, otherwise: str) -> None:
     """Raise a UserError that says `otherwise` on all processes unless all have the same `value`, of JSON types."""
     different = total(torch.tensor(int(value != from_first(value))))
     if different:
         raise UserError(otherwise)
 
 
-def open_log(config: Any) -> None:
+def open_log(config: Config) -> None:
     """The log and the screen on the first process; the others show errors alone, and nothing of RecBole's own."""
     if is_first():
         console.open_log(config)
@@ -157,10 +160,10 @@ def open_log(config: Any) -> None:
 class _NoTensorboard:
     """Stands for tensorboard's writer where nothing is to be written."""
 
-    def add_scalar(self, *values: Any, **options: Any) -> None:
+    def add_scalar(self, *values: object, **options: object) -> None:
         pass
 
-    def add_hparams(self, *values: Any, **options: Any) -> None:
+    def add_hparams(self, *values: object, **options: object) -> None:
         pass
 
 

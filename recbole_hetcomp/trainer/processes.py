@@ -12,11 +12,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from multiprocessing.queues import SimpleQueue
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from recbole.config import Config
 
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.student import DistilledRecommender
@@ -61,7 +62,7 @@ class Processes:
             return cls(count, total, offset, ip, _free_port() if count == total else RECBOLES_PORT)
         return cls(count, total, offset, ip, _whole("port", port, 1))
 
-    def check(self, config: Any) -> None:
+    def check(self, config: Config) -> None:
         """Raise a UserError where the run of `config` cannot be shared among these processes."""
         if not issubclass(config.model_class, DistilledRecommender):
             raise UserError(f"nproc: several processes train distilled models alone, {config.model} is none; use --nproc=1")
@@ -121,7 +122,7 @@ def launch(work: Callable[[], object], processes: Processes) -> None:
             process.terminate()  # after Ctrl-C; the others have ended
 
 
-def _member(local_rank: int, processes: Processes, work: Callable[[], object], sentences: Any) -> None:
+def _member(local_rank: int, processes: Processes, work: Callable[[], object], sentences: SimpleQueue[str]) -> None:
     """What one process does: join the others, work, and hand in the sentence if that fails."""
     torch.set_num_threads(max(1, torch.get_num_threads() // processes.nproc))
     try:

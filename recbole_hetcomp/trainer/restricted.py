@@ -12,7 +12,7 @@ import pickle
 import re
 import types
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any
 
@@ -99,7 +99,7 @@ def is_class_instance(value: object) -> bool:
     return isinstance(value, Record) and value.kind.startswith(RECORD_PACKAGES)
 
 
-def rebuilt(value: Any, depth: int = 0) -> Any:
+def rebuilt(value: object, depth: int = 0) -> Any:
     """`value` with its numpy and scipy records built.
 
     Raises:
@@ -140,7 +140,7 @@ def as_json(value: object, depth: int = 0) -> Any:
     return value if type(value) in SCALARS else _DROP
 
 
-def _json_of_record(record: Record) -> Any:
+def _json_of_record(record: Record) -> object:
     if record.kind == "torch.device":
         return str(torch.device(*record.args))
     if record.kind.endswith(".multiarray.scalar"):
@@ -160,7 +160,7 @@ def _dtype(record: Record, kinds: str = "biufcSU") -> np.dtype[Any]:
     return np.dtype(object) if spec[0] == "O" else np.dtype(spec).newbyteorder(record.state[1])
 
 
-def _scalar(record: Record) -> Any:
+def _scalar(record: Record) -> object:
     return np.frombuffer(record.args[1], _dtype(record.args[0]))[0].item()
 
 
@@ -170,7 +170,7 @@ def _array(record: Record) -> np.ndarray[Any, Any]:
     return np.asmatrix(array) if record.args[0].kind.endswith(".matrix") else array
 
 
-def _compressed(record: Record) -> Any:
+def _compressed(record: Record) -> object:
     import scipy.sparse
 
     data, indices, indptr = (_array(record.state[part]) for part in ("data", "indices", "indptr"))
@@ -180,7 +180,7 @@ def _compressed(record: Record) -> Any:
     return matrix
 
 
-def _list_of_lists(record: Record) -> Any:
+def _list_of_lists(record: Record) -> object:
     from scipy.sparse import coo_matrix
 
     columns, values = (list(_rows(record.state[part])) for part in ("rows", "data"))
@@ -200,7 +200,7 @@ def _rows(record: Record) -> Iterator[list[Any]]:
         yield rebuilt(row)
 
 
-_BUILDERS = {
+_BUILDERS: dict[str, Callable[[Record], object]] = {
     "scalar": _scalar,
     "_reconstruct": _array,
     "csr_matrix": _compressed,
