@@ -82,8 +82,9 @@ def test_the_papers_mathematics_needs_torch_numpy_and_scipy_alone(path):
 
 
 @pytest.mark.parametrize("path", MODULES)
-def test_no_module_is_longer_than_300_lines(path):
-    assert len(MODULES[path].read_text(encoding="utf-8").splitlines()) <= 300
+def test_no_module_is_longer_than_250_lines(path):
+    longest = 280 if path == "compat/__init__.py" else 250  # a table, a row a repair
+    assert len(MODULES[path].read_text(encoding="utf-8").splitlines()) <= longest
 
 
 @pytest.mark.parametrize("path", [path for path, file in MODULES.items() if file.stat().st_size])

@@ -32,11 +32,12 @@ from recbole.model.general_recommender import dgcf, lightgcn, neumf
 from recbole.sampler.sampler import AbstractSampler
 from recbole.trainer import trainer
 
-from recbole_hetcomp.compat import faster, repairs
+from recbole_hetcomp.compat import faster, pandas_features, repairs
 from recbole_hetcomp.compat.lightgcn_rows import propagate_by_rows
 from recbole_hetcomp.compat.neumf_rows import scores_of_all_items
-from recbole_hetcomp.compat.repairs import Undo, pretrained_loading, replaced, wrapped
+from recbole_hetcomp.compat.repairs import pretrained_loading
 from recbole_hetcomp.compat.repeats import removing_what_is_repeated
+from recbole_hetcomp.compat.replacing import Overlay, Undo, is_stock, replaced, wrapped
 
 __all__ = ["REPAIRS", "Repair", "install", "pretrained_loading", "report", "uninstall"]
 
@@ -76,7 +77,7 @@ REPAIRS = (
         "numpy_names",
         "RecBole#2215, PR #2187",
         "numpy>=2: Config() reads numpy.float_, which is gone",
-        lambda: "float_" not in vars(np) and repairs.is_stock(Config.compatibility_settings),
+        lambda: "float_" not in vars(np) and is_stock(Config.compatibility_settings),
         lambda: replaced(Config, compatibility_settings=repairs.set_missing_numpy_names),
     ),
     Repair(
@@ -91,14 +92,14 @@ REPAIRS = (
         "evaluate",
         "RecBole#2212, #2215",
         "any torch: the best model cannot be read since 2.6, and reading it could run code before",
-        lambda: repairs.is_stock(trainer.Trainer.evaluate),
+        lambda: is_stock(trainer.Trainer.evaluate),
         wrapped(trainer.Trainer, "evaluate", repairs.restoring),
     ),
     Repair(
         "resume",
         "RecBole#2212, #2215",
         "any torch, as above, when training is resumed",
-        lambda: repairs.is_stock(trainer.Trainer.resume_checkpoint),
+        lambda: is_stock(trainer.Trainer.resume_checkpoint),
         lambda: replaced(trainer.Trainer, resume_checkpoint=repairs.resume_checkpoint),
     ),
     Repair(
@@ -112,15 +113,15 @@ REPAIRS = (
         "fill_nan",
         "not reported",
         "pandas>=2.2 warns and pandas>=3 silently keeps NaN, also in the padding row of every feature",
-        lambda: repairs.is_stock(dataset.Dataset._fill_nan) and repairs.chained_fillna_is_unsafe(),
-        lambda: replaced(dataset.Dataset, _fill_nan=repairs.fill_nan),
+        lambda: is_stock(dataset.Dataset._fill_nan) and pandas_features.chained_fillna_is_unsafe(),
+        lambda: replaced(dataset.Dataset, _fill_nan=pandas_features.fill_nan),
     ),
     Repair(
         "pandas_sequences",
         "not reported",
         "pandas>=3: columns of token sequences end in an error; those of number sequences are refused",
-        lambda: int(pd.__version__.partition(".")[0]) >= 3 and repairs.is_stock(dataset.Dataset._load_feat),
-        repairs.read_sequences,
+        lambda: int(pd.__version__.partition(".")[0]) >= 3 and is_stock(dataset.Dataset._load_feat),
+        pandas_features.read_sequences,
     ),
     Repair(
         "download_barrier",
@@ -129,16 +130,14 @@ REPAIRS = (
         lambda: dataset.torch is torch,
         lambda: replaced(
             dataset,
-            torch=repairs.Overlay(
-                torch, distributed=repairs.Overlay(torch.distributed, barrier=repairs.barrier_if_distributed)
-            ),
+            torch=Overlay(torch, distributed=Overlay(torch.distributed, barrier=repairs.barrier_if_distributed)),
         ),
     ),
     Repair(
         "repeats",
         "not reported",
         "any: rm_dup_inter sorts the rows by time, and so changes ids and split, though no interaction is repeated",
-        lambda: repairs.is_stock(dataset.Dataset._remove_duplication),
+        lambda: is_stock(dataset.Dataset._remove_duplication),
         wrapped(dataset.Dataset, "_remove_duplication", removing_what_is_repeated),
     ),
     Repair(
@@ -152,7 +151,7 @@ REPAIRS = (
         "dgcf_sample",
         "not reported",
         "any: DGCF draws more users or items than there are when an epoch has few batches",
-        lambda: repairs.is_stock(dgcf.sample_cor_samples),
+        lambda: is_stock(dgcf.sample_cor_samples),
         wrapped(dgcf, "sample_cor_samples", repairs.sampling_no_more_than_there_are),
     ),
     Repair(
@@ -166,28 +165,28 @@ REPAIRS = (
         "row_index",
         "not reported",
         "any: each column of each batch is indexed by a Python list, a quarter of a training step",
-        lambda: repairs.is_stock(Interaction.__getitem__),
+        lambda: is_stock(Interaction.__getitem__),
         lambda: replaced(Interaction, __getitem__=faster.rows_of_interaction),
     ),
     Repair(
         "negatives",
         "not reported",
         "any: negative items are tested one by one in a Python loop, a quarter of a training step",
-        lambda: repairs.is_stock(AbstractSampler.sample_by_key_ids),
+        lambda: is_stock(AbstractSampler.sample_by_key_ids),
         wrapped(AbstractSampler, "sample_by_key_ids", faster.sampling_by_sorted_pairs),
     ),
     Repair(
         "batches",
         "not reported",
         "any: the row numbers of a batch are gathered one by one in Python, a tenth of a training step and more",
-        lambda: repairs.is_stock(AbstractDataLoader.__init__),
+        lambda: is_stock(AbstractDataLoader.__init__),
         wrapped(AbstractDataLoader, "__init__", faster.loading_by_arrays),
     ),
     Repair(
         "full_sort_users",
         "not reported",
         "any: an evaluation makes two tensors for each user, a quarter of its time where models are small",
-        lambda: repairs.is_stock(FullSortEvalDataLoader.collate_fn),
+        lambda: is_stock(FullSortEvalDataLoader.collate_fn),
         wrapped(FullSortEvalDataLoader, "collate_fn", faster.users_of_full_sort),
     ),
     Repair(
@@ -195,9 +194,7 @@ REPAIRS = (
         "not reported",
         "torch with MKL: on the CPU LightGCN multiplies by a matrix in coordinates, four times slower than one in rows",
         lambda: (
-            torch.backends.mkl.is_available()
-            and lightgcn.torch is torch
-            and repairs.is_stock(lightgcn.LightGCN.get_norm_adj_mat)
+            torch.backends.mkl.is_available() and lightgcn.torch is torch and is_stock(lightgcn.LightGCN.get_norm_adj_mat)
         ),
         propagate_by_rows,
     ),

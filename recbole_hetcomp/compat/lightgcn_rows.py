@@ -11,7 +11,7 @@ import torch
 from recbole.model.general_recommender import lightgcn
 from torch import Tensor
 
-from recbole_hetcomp.compat.repairs import Overlay, Undo, replaced
+from recbole_hetcomp.compat.replacing import Overlay, Undo, replaced
 
 
 def propagate_by_rows() -> Undo:

@@ -10,59 +10,25 @@ import importlib
 import os
 import sys
 import types
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Union
 
 import numpy as np
-import pandas as pd
 import recbole
 import scipy.sparse
 import torch
 from recbole.config import Config
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
-from recbole.data.dataset import dataset
 from recbole.evaluator.collector import Collector, DataStruct
 from recbole.trainer import trainer
-from recbole.utils import FeatureSource, FeatureType
 
-Undo = Callable[[], object]
+from recbole_hetcomp.compat.replacing import Overlay, Undo, replaced
+
 PathLike = Union[str, "os.PathLike[str]"]
 Samples = tuple[list[int], list[int]]  # ids of users and of items
-_MISSING = object()
 
-
-class Overlay:
-    """A module with some names replaced, to be bound to its name inside one other module."""
-
-    def __init__(self, module: object, **names: object) -> None:
-        self.__dict__.update(names, _module=module)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.__dict__["_module"], name)
-
-
-def replaced(owner: object, **values: object) -> Undo:
-    """Sets attributes of `owner`; the function returned restores what was there."""
-    before = {name: vars(owner).get(name, _MISSING) for name in values}
-    for name, value in values.items():
-        setattr(owner, name, value)
-
-    def undo() -> None:
-        for name, value in before.items():
-            delattr(owner, name) if value is _MISSING else setattr(owner, name, value)
-
-    return undo
-
-
-def is_stock(function: Callable[..., object]) -> bool:
-    """Whether `function` is RecBole's own, which nobody has replaced yet."""
-    return function.__module__.startswith("recbole.")
-
-
-# ray: RecBole imports it for one call in its tuning objective; its pinned version does not import on numpy 2
 
 QUICK_START = "recbole.quick_start.quick_start"
 
@@ -219,94 +185,6 @@ def read_pretrained_as_data() -> Undo:
     return stack.close
 
 
-# pandas: chained `fillna(inplace=True)` warns since 2.2 and does nothing in 3
-
-
-def chained_fillna_is_unsafe() -> bool:
-    """Whether this pandas warns of `frame[column].fillna(..., inplace=True)`, or leaves NaN there."""
-    frame = pd.DataFrame({"x": [float("nan")]})
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        frame["x"].fillna(0, inplace=True)
-    return bool(caught) or bool(frame["x"].isna().any())
-
-
-def fill_nan(self: dataset.Dataset) -> None:
-    """`Dataset._fill_nan`: tokens with the padding id, floats with their mean, sequences with an empty one."""
-    for name in self.feat_name_list:
-        feat = getattr(self, name)
-        for field in feat:
-            feat[field] = _filled(feat[field], self.field2type[field])
-
-
-def _filled(column: pd.Series, kind: FeatureType) -> pd.Series:
-    if kind == FeatureType.TOKEN:
-        return column.fillna(0)
-    if kind == FeatureType.FLOAT:
-        return column.fillna(column.mean())
-    dtype = np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64
-    return column.apply(lambda value: np.array([], dtype=dtype) if isinstance(value, float) else value)
-
-
-# pandas 3: `fillna(inplace=True)` of a column leaves an empty sequence NaN, and `agg(len)` no longer counts each sequence
-
-
-def read_sequences() -> Undo:
-    """Token sequences are read as on pandas 2; sequences of numbers, which RecBole counts in more places, are refused."""
-    undos = (
-        replaced(dataset, pd=Overlay(pd, read_csv=read_csv_with_empty_sequences)),
-        replaced(dataset.Dataset, _remap=remap),
-        wrapped(dataset.Dataset, "_load_feat", refusing_float_sequences)(),
-    )
-    return lambda: [undo() for undo in undos]
-
-
-def read_csv_with_empty_sequences(*arguments: object, **settings: object) -> pd.DataFrame:
-    """`pandas.read_csv` of an atomic file, whose headers end in the type; an empty text for a sequence that is not there."""
-    frame = pd.read_csv(*arguments, **settings)
-    for column in frame:
-        if str(column).endswith("_seq"):
-            frame[column] = frame[column].fillna("")
-    return frame
-
-
-def remap(self: dataset.Dataset, remap_list: list[tuple[pd.DataFrame, str, FeatureType]]) -> None:
-    """`Dataset._remap`: gives the tokens of some columns their ids, the same in all of them."""
-    if not remap_list:
-        return
-    tokens, ends = self._concat_remaped_tokens(remap_list)
-    ids, names = pd.factorize(tokens)
-    id_token = np.array(["[PAD]", *names])
-    token_id = {token: number for number, token in enumerate(id_token)}
-    for (feat, field, kind), part in zip(remap_list, np.split(ids + 1, ends)):
-        self.field2id_token.setdefault(field, id_token)
-        self.field2token_id.setdefault(field, token_id)
-        sequences = kind == FeatureType.TOKEN_SEQ
-        feat[field] = np.split(part, np.cumsum([len(value) for value in feat[field]])[:-1]) if sequences else part
-
-
-def refusing_float_sequences(stock: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
-    """`Dataset._load_feat` that raises a NotImplementedError for number sequences, which it misreads on pandas 3."""
-
-    def load_feat(self: dataset.Dataset, filepath: PathLike, source: FeatureSource | str) -> pd.DataFrame:
-        load, unload = self._get_load_and_unload_col(source)
-        with open(filepath, encoding=self.config["encoding"]) as file:
-            header = file.readline().rstrip("\n").split(self.config["field_separator"])
-        named = (column.partition(":") for column in header)
-        sequences = [field for field, _, kind in named if kind == FeatureType.FLOAT_SEQ.value]
-        wanted = [field for field in sequences if (load is None or field in load) and field not in (unload or ())]
-        if wanted:
-            raise NotImplementedError(
-                f"RecBole 1.2.1 cannot read the number sequences {wanted} of {filepath} on pandas {pd.__version__}; "
-                "install pandas<3, or leave them out with load_col"
-            )
-        with warnings.catch_warnings():  # of RecBole's own filling, which is done by then
-            warnings.filterwarnings("ignore", message="A value is ")
-            return stock(self, filepath, source)
-
-    return load_feat
-
-
 # RecBole's own slips
 
 
@@ -356,8 +234,3 @@ def todays_amp() -> Undo:
     """Gives RecBole's trainers `torch.amp` for CUDA in the place of the deprecated `torch.cuda.amp`."""
     amp = types.SimpleNamespace(GradScaler=partial(torch.amp.GradScaler, "cuda"), autocast=partial(torch.autocast, "cuda"))
     return replaced(trainer, amp=amp)
-
-
-def wrapped(owner: object, name: str, wrapper: Callable[[Callable[..., Any]], object]) -> Callable[[], Undo]:
-    """A repair that puts `wrapper(stock)` in the place of the function `stock` that `owner` has by that name."""
-    return lambda: replaced(owner, **{name: wrapper(getattr(owner, name))})

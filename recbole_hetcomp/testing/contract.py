@@ -17,7 +17,7 @@ from recbole_hetcomp.commands.pipeline import run_hetcomp
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.declarations import Declaration, declarations_in
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.config.registry import get_model, own_properties_of, properties_dir, properties_of
+from recbole_hetcomp.config.registry import get_model, own_properties_of
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.distilled_recommender.compositestudent import CompositeStudent
@@ -25,7 +25,7 @@ from recbole_hetcomp.model.embedding_student import EmbeddingStudent
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.testing.fixtures import ToyFixtures
 from recbole_hetcomp.testing.results import digests, same, saved_state, serves_alike, state_of
-from recbole_hetcomp.testing.wrong_values import wrong_values
+from recbole_hetcomp.testing.wrong_values import longer_than_the_catalogue, wrong_values
 from recbole_hetcomp.trainer import distillation
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
@@ -38,7 +38,6 @@ TRAINING = {
     "weight_decay": 0.0,
 }
 TEACHERS = {"one": ["LightGCN"], "three kinds": ["BPR", "NeuMF", "MultiVAE"], "without embeddings": ["EASE"]}
-NO_LENGTHS = ("n_experts", "n_groups", "n_neighbours")  # the other n_* count items or users of lists
 
 
 class MethodContract(ToyFixtures):
@@ -152,9 +151,7 @@ class MethodContract(ToyFixtures):
         whole = run(self.method, checkpoint_dir="whole")
         train_epoch = DistillationTrainer._train_epoch
 
-        def interrupted(
-            trainer: DistillationTrainer, data: AbstractDataLoader, epoch: int, **settings: object
-        ) -> float | tuple[float, ...]:
+        def interrupted(trainer: DistillationTrainer, data: AbstractDataLoader, epoch: int, **settings: Any) -> object:
             loss = train_epoch(trainer, data, epoch, **settings)
             if epoch == 2:
                 raise KeyboardInterrupt
@@ -245,10 +242,3 @@ class MethodContract(ToyFixtures):
         assert {name.removeprefix("backbone.") for name in saved_state(result)} == set(make_model("MF").state_dict())
         assert not same(state_of(result), state_of(run("MF")))
         assert serves_alike(result)
-
-
-def longer_than_the_catalogue(method: str) -> dict[str, int]:
-    """All numbers of items or users that any method takes, this one among them: more than `toy` has."""
-    files = [*properties_dir().glob("model/*Student.yaml"), properties_of(method)]
-    keys = {key for path in files if path is not None for key in declarations_in(path) if key.startswith("n_")}
-    return dict.fromkeys(sorted(keys - set(NO_LENGTHS)), 100)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from recbole_hetcomp.config.declarations import Kind
+from recbole_hetcomp.config.declarations import Kind, declarations_in
+from recbole_hetcomp.config.registry import properties_dir, properties_of
+
+NO_LENGTHS = ("n_experts", "n_groups", "n_neighbours")  # the other n_* count items or users of lists
 
 NEVER: dict[str, list[object]] = {
     "int": [1.5, "x", True],
@@ -22,3 +25,10 @@ def wrong_values(kind: Kind) -> list[object]:
     if kind.many:
         wrong = [3, [], *([value] for value in wrong)]
     return wrong if kind.optional else [*wrong, None]
+
+
+def longer_than_the_catalogue(method: str) -> dict[str, int]:
+    """All numbers of items or users that any method takes, this one among them: more than `toy` has."""
+    files = [*properties_dir().glob("model/*Student.yaml"), properties_of(method)]
+    keys = {key for path in files if path is not None for key in declarations_in(path) if key.startswith("n_")}
+    return dict.fromkeys(sorted(keys - set(NO_LENGTHS)), 100)

@@ -31,7 +31,8 @@ from recbole.trainer import trainer as trainer_module
 from recbole.utils import FeatureType
 
 from recbole_hetcomp import compat
-from recbole_hetcomp.compat import repairs
+from recbole_hetcomp.compat import pandas_features, repairs
+from recbole_hetcomp.compat.replacing import is_stock
 from recbole_hetcomp.config import Config as HetCompConfig
 from recbole_hetcomp.data.split import make_split
 
@@ -240,7 +241,7 @@ def test_pretrained_loading_is_undone_on_leaving():
 
 def test_number_sequences_are_refused_where_pandas_would_spoil_them(tmp_path):
     (tmp_path / "toy.item").write_text("item_id:token\ttitle:token_seq\tprices:float_seq\n")
-    read = repairs.refusing_float_sequences(lambda *_: "read")
+    read = pandas_features.refusing_float_sequences(lambda *_: "read")
     dataset = types.SimpleNamespace(config={"encoding": "utf-8", "field_separator": "\t"})
     dataset._get_load_and_unload_col = lambda source: (None, None)
     with pytest.raises(NotImplementedError, match=r"\['prices'\].*pandas<3"):
@@ -259,7 +260,7 @@ def test_token_sequences_are_read_with_gaps_and_share_their_ids(settings, toy):
 @pytest.mark.skipif(pd.__version__ >= "3", reason="pandas 2: RecBole itself reads them")
 def test_recbole_reads_the_same_sequences_on_pandas_2(settings, toy):
     stock = sequences_of(settings, toy)
-    undo = repairs.read_sequences()
+    undo = pandas_features.read_sequences()
     try:
         assert sequences_of(settings, toy) == stock
     finally:
@@ -268,7 +269,7 @@ def test_recbole_reads_the_same_sequences_on_pandas_2(settings, toy):
 
 @pytest.fixture
 def _sequences_are_read():
-    undo = repairs.read_sequences() if repairs.is_stock(Dataset._load_feat) else lambda: None
+    undo = pandas_features.read_sequences() if is_stock(Dataset._load_feat) else lambda: None
     yield
     undo()
 

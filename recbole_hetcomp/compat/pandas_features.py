@@ -1,0 +1,102 @@
+"""What RecBole's feature tables need on pandas 2.2 and later: missing values are filled, sequences are read or refused."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from typing import Union
+
+import numpy as np
+import pandas as pd
+from recbole.data.dataset import dataset
+from recbole.utils import FeatureSource, FeatureType
+
+from recbole_hetcomp.compat.replacing import Overlay, Undo, replaced, wrapped
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+
+def chained_fillna_is_unsafe() -> bool:
+    """Whether this pandas warns of `frame[column].fillna(..., inplace=True)`, or leaves NaN there."""
+    frame = pd.DataFrame({"x": [float("nan")]})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        frame["x"].fillna(0, inplace=True)
+    return bool(caught) or bool(frame["x"].isna().any())
+
+
+def fill_nan(self: dataset.Dataset) -> None:
+    """`Dataset._fill_nan`: tokens with the padding id, floats with their mean, sequences with an empty one."""
+    for name in self.feat_name_list:
+        feat = getattr(self, name)
+        for field in feat:
+            feat[field] = _filled(feat[field], self.field2type[field])
+
+
+def _filled(column: pd.Series, kind: FeatureType) -> pd.Series:
+    if kind == FeatureType.TOKEN:
+        return column.fillna(0)
+    if kind == FeatureType.FLOAT:
+        return column.fillna(column.mean())
+    dtype = np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64
+    return column.apply(lambda value: np.array([], dtype=dtype) if isinstance(value, float) else value)
+
+
+# pandas 3: `fillna(inplace=True)` of a column leaves an empty sequence NaN, and `agg(len)` no longer counts each sequence
+
+
+def read_sequences() -> Undo:
+    """Token sequences are read as on pandas 2; sequences of numbers, which RecBole counts in more places, are refused."""
+    undos = (
+        replaced(dataset, pd=Overlay(pd, read_csv=read_csv_with_empty_sequences)),
+        replaced(dataset.Dataset, _remap=remap),
+        wrapped(dataset.Dataset, "_load_feat", refusing_float_sequences)(),
+    )
+    return lambda: [undo() for undo in undos]
+
+
+def read_csv_with_empty_sequences(*arguments: object, **settings: object) -> pd.DataFrame:
+    """`pandas.read_csv` of an atomic file, whose headers end in the type; an empty text for a sequence that is not there."""
+    frame = pd.read_csv(*arguments, **settings)
+    for column in frame:
+        if str(column).endswith("_seq"):
+            frame[column] = frame[column].fillna("")
+    return frame
+
+
+def remap(self: dataset.Dataset, remap_list: list[tuple[pd.DataFrame, str, FeatureType]]) -> None:
+    """`Dataset._remap`: gives the tokens of some columns their ids, the same in all of them."""
+    if not remap_list:
+        return
+    tokens, ends = self._concat_remaped_tokens(remap_list)
+    ids, names = pd.factorize(tokens)
+    id_token = np.array(["[PAD]", *names])
+    token_id = {token: number for number, token in enumerate(id_token)}
+    for (feat, field, kind), part in zip(remap_list, np.split(ids + 1, ends)):
+        self.field2id_token.setdefault(field, id_token)
+        self.field2token_id.setdefault(field, token_id)
+        sequences = kind == FeatureType.TOKEN_SEQ
+        feat[field] = np.split(part, np.cumsum([len(value) for value in feat[field]])[:-1]) if sequences else part
+
+
+def refusing_float_sequences(stock: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    """`Dataset._load_feat` that raises a NotImplementedError for number sequences, which it misreads on pandas 3."""
+
+    def load_feat(self: dataset.Dataset, filepath: PathLike, source: FeatureSource | str) -> pd.DataFrame:
+        load, unload = self._get_load_and_unload_col(source)
+        with open(filepath, encoding=self.config["encoding"]) as file:
+            header = file.readline().rstrip("\n").split(self.config["field_separator"])
+        named = (column.partition(":") for column in header)
+        sequences = [field for field, _, kind in named if kind == FeatureType.FLOAT_SEQ.value]
+        wanted = [field for field in sequences if (load is None or field in load) and field not in (unload or ())]
+        if wanted:
+            raise NotImplementedError(
+                f"RecBole 1.2.1 cannot read the number sequences {wanted} of {filepath} on pandas {pd.__version__}; "
+                "install pandas<3, or leave them out with load_col"
+            )
+        with warnings.catch_warnings():  # of RecBole's own filling, which is done by then
+            warnings.filterwarnings("ignore", message="A value is ")
+            return stock(self, filepath, source)
+
+    return load_feat
