@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import math
 from itertools import islice
-from pathlib import Path
 from time import perf_counter
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-import yaml
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_hetcomp.config import Config
 from recbole_hetcomp.data.history import History
 from recbole_hetcomp.model.distilled_recommender.hetcompstudent import HetCompStudent
 from recbole_hetcomp.model.general_recommender.mf import MF
 from recbole_hetcomp.trainer.entity_batches import EntityBatches
 
-PROPERTIES = Path(__file__).parents[1] / "properties"
-FILES = ("overall.yaml", "distillation.yaml", "model/MF.yaml", "model/HetCompStudent.yaml")
-RECBOLE = {"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "NEG_PREFIX": "neg_", "seed": 2020}
-RECBOLE["device"] = torch.device("cpu")
+CPU = torch.device("cpu")
 N_TEACHERS, N_STAGES, N_USERS, N_ITEMS, DEPTH, SIZE = 6, 4, 5_220, 25_182, 200, 8  # CiteULike's shape
 SPREAD = 1.235  # of the log of a user's number of items: CiteULike's training sets have median 7, mean 15
 
@@ -60,12 +56,10 @@ def ranked_lists(generator: torch.Generator) -> Tensor:
     return lists
 
 
-def settings(**changes: Any) -> dict[str, Any]:
+def settings(device: torch.device = CPU, **changes: Any) -> Config:
     """The package's settings of the student, but the fine-grained loss from the start."""
-    read: dict[str, Any] = {}
-    for name in FILES:
-        read.update(yaml.safe_load((PROPERTIES / name).read_text(encoding="utf-8")))
-    return {**read, **RECBOLE, "embedding_size": SIZE, "transfer": "fine", **changes}
+    own = {"seed": 2020, "embedding_size": SIZE, "transfer": "fine", "use_gpu": device.type != "cpu", "gpu_id": "0"}
+    return Config("HetCompStudent", "ml-100k", config_dict={**own, **changes}, arguments=())
 
 
 def factors(dataset: SyntheticDataset, size: int) -> MF:
@@ -81,7 +75,7 @@ class Training:
         device: of the student
     """
 
-    def __init__(self, dataset: SyntheticDataset, targets: Tensor, device: torch.device = RECBOLE["device"]) -> None:
+    def __init__(self, dataset: SyntheticDataset, targets: Tensor, device: torch.device = CPU) -> None:
         config = settings(device=device)
         self.student = HetCompStudent(config, dataset).to(device)  # type: ignore[arg-type]
         self.student.lists = SimpleNamespace(targets=targets.to(device))  # type: ignore[assignment]

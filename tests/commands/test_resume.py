@@ -112,7 +112,7 @@ def test_killed_twice_and_started_again_it_ends_as_if_left_alone(settings, tmp_p
     during_student.kill()
     text = during_student.text()
     assert text.count("nothing that matters has changed") == 2
-    assert text.count("training, to be kept in") == 1
+    assert text.count("training, to be cached in") == 1
     assert not (broken / "comparison.json").exists()
 
     last = Process(settings, broken, tmp_path / "3.log").finish()

@@ -51,7 +51,7 @@ def test_through_a_pipe_it_is_some_lines_and_the_table(capsys, flags):
     for line in (
         r"^toy: 61 users, 81 items, 711 interactions \(475 training, 118 validation, 118 test\)$",
         r"^teacher BPR: training, at most 2 epochs$",
-        r"^teacher BPR: trained 2 epochs in \d+ s, best Recall@10 0\.\d{4} \(epoch [12]\); kept in .*BPR-\w+-\w+$",
+        r"^teacher BPR: trained 2 epochs in \d+ s, best Recall@10 0\.\d{4} \(epoch [12]\); cached in .*BPR-\w+-\w+$",
         r"^teacher LightGCN: trained 2 epochs",
         r"^teachers count: BPR \d\.\d\d, LightGCN 1\.00: ",
         r"^HetCompStudent \(MF\): training, at most 4 epochs$",

@@ -86,7 +86,7 @@ def test_two_processes_train_the_student_that_one_trains(settings, capfd, caplog
     arguments, folder = flags(settings, epochs=6, learning_rate=0.05), Path(settings["checkpoint_dir"])
     assert main([*arguments, "--nproc=2"]) == 0
     text = capfd.readouterr().err
-    assert text.count("training, to be kept in") == 2
+    assert text.count("training, to be cached in") == 2
     assert len(list(Path("log").glob("*/*"))) == len(list(Path("log_tensorboard").glob("*"))) == 1
     shared = (folder / "comparison.json").read_text()
     with caplog.at_level(logging.INFO):
@@ -316,7 +316,7 @@ def test_the_summed_gradient_reaches_the_parameters(student, monkeypatch):
     model.calculate_loss(batch).backward()
     expected = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()
-    others = shared_batches.part_of_loss(model, batch, 0, 3) + parallel.part_of_loss(model, batch, 2, 3)
+    others = shared_batches.part_of_loss(model, batch, 0, 3) + shared_batches.part_of_loss(model, batch, 2, 3)
     monkeypatch.setattr(parallel, "_several", lambda: True)
     monkeypatch.setattr(parallel.dist, "get_rank", lambda: 1)
     monkeypatch.setattr(parallel.dist, "get_world_size", lambda: 3)

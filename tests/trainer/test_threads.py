@@ -10,9 +10,7 @@ import torch
 import yaml
 from recbole.utils import init_seed
 
-from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import properties_dir
-from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.losses.streaming import log_mass
 from recbole_hetcomp.model.distilled_recommender.hetcompstudent import HetCompStudent
 from recbole_hetcomp.quick_start import run_hetcomp
@@ -108,14 +106,6 @@ def test_what_there_is_to_choose_from() -> None:
     assert possible_threads(None, torch.device("cuda")) == possible_threads(1, torch.device("cuda")) == [2]
     with computing_in(1):  # as by OMP_NUM_THREADS=1
         assert possible_threads(None, CPU) == [1]
-
-
-@pytest.mark.parametrize("key", ["threads", "teacher_threads"])
-@pytest.mark.parametrize("value", [0, -1, 1.5, True, "x"])
-def test_the_settings_are_whole_numbers_of_at_least_1(key: str, value: Any) -> None:
-    with pytest.raises(UserError, match=f"^{key}: .* must be a whole number of at least 1"):
-        check_settings({key: value})
-    check_settings({"threads": None, "teacher_threads": 3})
 
 
 # --- in a training ----------------------------------------------------------------------------------------------------
