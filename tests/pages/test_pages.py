@@ -109,7 +109,7 @@ def test_a_table_has_spreads_stars_and_gains(pages: dict[str, ModuleType]) -> No
 def test_links_between_pages_lead_to_files() -> None:
     for page in [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("results/*.md")]:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
-            assert (page.parent / link).exists() or link.endswith("compatibility.md"), f"{page.name} links to {link}"
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
 def test_readme_is_short() -> None:
