@@ -87,11 +87,13 @@ def _check_flags(settings: Sequence[str], flags: Sequence[str]) -> None:
     from recbole_hetcomp.config.config import READ_BY_RECBOLE
     from recbole_hetcomp.config.registry import settings_of_any_model
 
-    known = {*settings_of_any_model(), *READ_BY_RECBOLE}
-    common = {*argument_list.general_arguments, *argument_list.training_arguments} & known  # which may be meant as well
+    common = {*argument_list.general_arguments, *argument_list.training_arguments}  # which may be meant as well
     for name in (argument[2:].partition("=")[0] for argument in settings if argument.startswith("--")):
-        near = difflib.get_close_matches(name.lower(), [*flags, *common], n=1)
-        if name not in known and near and near[0] in flags:
+        if not difflib.get_close_matches(name.lower(), flags):
+            continue
+        known = {*settings_of_any_model(), *READ_BY_RECBOLE}
+        near = difflib.get_close_matches(name.lower(), [*flags, *(common & known)], n=1)
+        if name not in known and near[0] in flags:
             raise UserError(f"--{name}: there is no such flag or setting; did you mean --{near[0]}?")
 
 

@@ -315,6 +315,11 @@ def test_a_setting_near_a_flag_is_no_misspelt_one(setting):
     assert cli._parsed([f"--{setting}"], models=None, seeds="3", k="10")[1] == [f"--{setting}"]
 
 
+def test_other_packages_are_looked_at_only_where_a_setting_is_near_a_flag(monkeypatch):
+    monkeypatch.setattr("recbole_hetcomp.config.registry.settings_of_any_model", lambda: pytest.fail("they are looked at"))
+    assert cli._parsed(["--model=BPR", "--epochs=1", "--learning_rate=0.1"])[1] == ["--epochs=1", "--learning_rate=0.1"]
+
+
 @pytest.mark.parametrize("argument", ["-model=MF", "-model", "-learning-rate=1", "-nproc=2"])
 def test_a_name_with_one_dash_is_refused(capsys, flags, argument):
     assert f"write -{argument}" in refused(capsys, [*flags, argument])

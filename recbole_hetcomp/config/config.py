@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
@@ -25,6 +23,7 @@ from recbole_hetcomp.config.registry import (
     recommends_unseen,
     settings_of_any_model,
 )
+from recbole_hetcomp.config.values import literal, plain
 
 # Keys that RecBole reads though none of its yaml files or argument lists names them.
 READ_BY_RECBOLE = {
@@ -56,7 +55,8 @@ class Config(RecBoleConfig):
         arguments: `--key=value` strings; None reads the command line, as RecBole does
 
     Raises:
-        UserError: an unknown model or student, an unreadable configuration file, a malformed argument.
+        UserError: no model or dataset, an unknown model or student, no metric, an unreadable configuration file, a
+            malformed argument.
     """
 
     def __init__(
@@ -68,14 +68,11 @@ class Config(RecBoleConfig):
         arguments: Sequence[str] | None = None,
     ) -> None:
         self.arguments = arguments
+        given = {key: plain(value) for key, value in (config_dict or {}).items()}
         try:
-            super().__init__(model, dataset, config_file_list, copy.deepcopy(dict(config_dict or {})))
+            super().__init__(model, dataset, config_file_list, given)
         except UserError:
             raise
-        except KeyError as error:  # RecBole's way to say that a model or a dataset is not given
-            missing = "model" if "model need" in str(error) else "dataset"
-            example = {"model": "HetCompStudent", "dataset": "ml-100k"}[missing]
-            raise UserError(f"{missing}: none is given; write --{missing}={example}") from error
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # and that a value is out of range
             setting = "metrics" if "no metric" in str(error) else "configuration"
             raise UserError(f"{setting}: {error}") from error
@@ -111,10 +108,14 @@ class Config(RecBoleConfig):
 
     def _convert_config_dict(self, config_dict: dict[str, object]) -> dict[str, object]:
         """Strings to the literals that they spell. RecBole evaluates them as code, which no setting needs."""
-        return {key: _literal(value) if isinstance(value, str) else value for key, value in config_dict.items()}
+        return {key: literal(value) if isinstance(value, str) else value for key, value in config_dict.items()}
 
     def _get_model_and_dataset(self, model: str | type | None, dataset: str | None) -> tuple[str, type, str]:
         model = model or self.external_config_dict.get("model")
+        dataset = dataset or self.external_config_dict.get("dataset")
+        for setting, value, example in (("model", model, "HetCompStudent"), ("dataset", dataset, "ml-100k")):
+            if not value:
+                raise UserError(f"{setting}: none is given; write --{setting}={example}")
         return super()._get_model_and_dataset(get_model(model) if isinstance(model, str) else model, dataset)
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
@@ -135,6 +136,10 @@ class Config(RecBoleConfig):
         return [path for path in own if path is not None and path.is_file()]
 
     def _set_default_parameters(self) -> None:
+        metrics = self.final_config_dict["metrics"]  # RecBole takes a single one as well
+        self.final_config_dict["metrics"] = [metrics] if isinstance(metrics, str) else metrics
+        for key in ("metrics", "valid_metric"):  # RecBole looks into them here
+            declarations_in(properties_dir() / "overall.yaml")[key].check(self.final_config_dict[key])
         super()._set_default_parameters()
         if is_distilled(self.model_class):  # negatives are drawn for the backbone's own loss
             self.final_config_dict["MODEL_INPUT_TYPE"] = backbone_class(str(self.final_config_dict["student"])).input_type
@@ -198,17 +203,6 @@ def _preset_or_file(path: str) -> str:
         names = ", ".join(sorted(presets))
         raise UserError(f"config_files: there is no file {path!r}; give the path of a yaml file, or a preset ({names})")
     return path if Path(path).is_file() else str(presets[path])
-
-
-def _literal(text: str) -> object:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if text == "~":  # as the yaml files write nothing
-        return None
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def derive(config: Config, model: str, settings: Mapping[str, object], *, seed: int) -> Config:

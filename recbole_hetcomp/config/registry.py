@@ -9,7 +9,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Sequence
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,8 @@ from recbole_hetcomp.config.errors import UserError, close_matches
 RECBOLE = Path(recbole.__file__).resolve().parent
 ENTRY_POINTS = "recbole_hetcomp.methods"
 KINDS = ("general", "context_aware", "sequential", "knowledge_aware")
-OURS = ("distilled_recommender", "general_recommender")
-HOMES = (*(f"recbole_hetcomp.model.{kind}" for kind in OURS), *(f"recbole.model.{kind}_recommender" for kind in KINDS))
+OURS = tuple(f"recbole_hetcomp.model.{kind}_recommender" for kind in ("distilled", "general"))
+THEIRS = tuple(f"recbole.model.{kind}_recommender" for kind in KINDS)
 # These need libraries of their own, and RecBole imports them for any name that it does not know.
 EXTERNAL = dict.fromkeys(("xgboost", "lightgbm"), "recbole.model.exlib_recommender")
 
@@ -37,20 +40,37 @@ def get_model(name: str, setting: str = "model") -> type[AbstractRecommender]:
         setting: the setting that names it
 
     Raises:
-        UserError: there is no such model; the sentence offers close matches.
+        UserError: there is no such model (the sentence offers close matches), or its package cannot be imported.
     """
-    homes = (EXTERNAL[name.lower()],) if name.lower() in EXTERNAL else HOMES
-    for module in (f"{home}.{name.lower()}" for home in homes if name.isidentifier()):
-        if importlib.util.find_spec(module) is not None:
-            found = vars(importlib.import_module(module)).get(name)
-            if found is not None:
-                return found
-    for entry in _plugins():
-        if entry.name == name:
-            return entry.load()
+    found = _class_in(OURS, name)
+    if found is None:
+        found = next((_loaded(entry, setting) for entry in _plugins() if entry.name == name), None)
+    if found is None:
+        found = _class_in((EXTERNAL[name.lower()],) if name.lower() in EXTERNAL else THEIRS, name)
+    if found is not None:
+        return found
     near = f"; did you mean '{name}Student'?" if f"{name}Student" in known_models() else close_matches(name, known_models())
     near = near or "; give the name of a class, such as MF or LightGCN"
     raise UserError(f"{setting}: there is no model named {name!r}{near}")
+
+
+def _class_in(homes: Sequence[str], name: str) -> type[AbstractRecommender] | None:
+    """The class of that name in the first of the packages `homes` that has its module."""
+    for module in (f"{home}.{name.lower()}" for home in homes if name.isidentifier()):
+        if importlib.util.find_spec(module) is not None:
+            found: type[AbstractRecommender] | None = vars(importlib.import_module(module)).get(name)
+            if found is not None:
+                return found
+    return None
+
+
+def _loaded(entry: EntryPoint, setting: str) -> type[AbstractRecommender]:
+    """The class that another package announces."""
+    try:
+        found: type[AbstractRecommender] = entry.load()
+    except ImportError as error:
+        raise UserError(f"{setting}: {entry.name!r} is {entry.value}, which cannot be imported ({error})") from error
+    return found
 
 
 def known_models() -> list[str]:
@@ -91,11 +111,14 @@ def properties_dir() -> Path:
 
 
 def properties_of(model: str) -> Path | None:
-    """The yaml file with a model's settings: ours, RecBole's or that of another package; None where there is none."""
-    for folder in (properties_dir(), RECBOLE / "properties"):
-        if (folder / "model" / f"{model}.yaml").is_file():
-            return folder / "model" / f"{model}.yaml"
-    return next((own_properties_of(entry.load()) for entry in _plugins() if entry.name == model), None)
+    """The yaml file with a model's settings: ours, that of another package or RecBole's; None where there is none."""
+    if (properties_dir() / "model" / f"{model}.yaml").is_file():
+        return properties_dir() / "model" / f"{model}.yaml"
+    for entry in _plugins():
+        if entry.name == model:
+            return _properties_of_plugin(entry)
+    theirs = RECBOLE / "properties" / "model" / f"{model}.yaml"
+    return theirs if theirs.is_file() else None
 
 
 def own_properties_of(model_class: type) -> Path | None:
@@ -104,9 +127,13 @@ def own_properties_of(model_class: type) -> Path | None:
     For `TopTenStudent` that is toptenstudent.yaml or TopTenStudent.yaml in the folder of the file that defines the class,
     or properties/TopTenStudent.yaml there or in a folder above it, up to the top of its package.
     """
-    name, module = model_class.__name__, model_class.__module__
+    source = getattr(sys.modules.get(model_class.__module__), "__file__", None)
+    return _properties_beside(model_class.__name__, model_class.__module__, source)
+
+
+def _properties_beside(name: str, module: str, source: str | None) -> Path | None:
+    """The yaml file of the class `name` in `module`, whose file is `source`."""
     places = [properties_dir() / "model" / f"{name}.yaml"]
-    source = getattr(sys.modules.get(module), "__file__", None)
     if source is not None:
         home = Path(source).resolve().parent
         places += [home / f"{name.lower()}.yaml", home / f"{name}.yaml"]
@@ -114,10 +141,37 @@ def own_properties_of(model_class: type) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
+def _properties_of_plugin(entry: EntryPoint) -> Path | None:
+    """The yaml file of another package's model, beside the module that its entry point names; nothing is imported for it.
+
+    Only where none is there, since the module may have the class from another one, is the class asked for.
+    """
+    found = _properties_beside(entry.attr, entry.module, _source_of(entry.module))
+    if found is not None:
+        return found
+    try:
+        return own_properties_of(entry.load())
+    except Exception as error:  # whatever is wrong with another package must not end a run that does not use it
+        getLogger().warning(f"the entry point {entry.name} = {entry.value} is left out: it cannot be loaded ({error})")
+        return None
+
+
+def _source_of(module: str) -> str | None:
+    """The file of a module that need not be imported; None where it is not to be found."""
+    top, *below = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+        for name in below:
+            spec = spec and PathFinder.find_spec(f"{spec.name}.{name}", spec.submodule_search_locations)
+    except (ImportError, KeyError, ValueError):  # a half-installed package, or one that has no spec
+        return None
+    return spec.origin if spec else None
+
+
 def settings_of_any_model() -> set[str]:
     """Names of all settings in all yaml files: ours, RecBole's and those of other packages' models."""
     files = [path for folder in (properties_dir(), RECBOLE / "properties") for path in folder.rglob("*.yaml")]
-    files += filter(None, (properties_of(entry.name) for entry in _plugins()))
+    files += filter(None, map(_properties_of_plugin, _plugins()))
     lines = [line for path in files for line in path.read_text("utf-8").splitlines()]
     return {line.partition(":")[0].strip() for line in lines if ":" in line}
 

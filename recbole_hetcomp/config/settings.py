@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from recbole.evaluator.register import metric_information
+
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.declarations import declarations_in
 from recbole_hetcomp.config.errors import UserError
@@ -24,7 +28,13 @@ def check_settings(config: Config, where: str = "") -> None:
 
 def _check_valid_metric(config: Config) -> None:
     """Raise a UserError where early stopping would ask for a metric that nobody measures."""
-    known = [f"{name}@{k}" for name in config["metrics"] for k in config["topk"]]
+    known = [f"{name}{cut_off}" for name in config["metrics"] for cut_off in _cut_offs(name, config["topk"])]
     metric = config["valid_metric"]
-    if "@" in metric and metric.lower() not in map(str.lower, known):
+    if metric.lower() not in map(str.lower, known):
         raise UserError(f"valid_metric: {metric!r} is not measured by metrics and topk; choose one of {', '.join(known)}")
+
+
+def _cut_offs(metric: str, topk: Sequence[int]) -> list[str]:
+    """What follows the metric's name where it is measured: its cut-offs, or nothing, as with AUC and LogLoss."""
+    of_lists = {"rec.items", "rec.topk"} & set(metric_information[metric.lower()])
+    return [f"@{k}" for k in topk] if of_lists else [""]

@@ -6,6 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import recbole
 import yaml
@@ -14,6 +15,7 @@ from recbole.utils import InputType
 from recbole_hetcomp.config import Config, derive
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import properties_dir
+from recbole_hetcomp.config.settings import check_settings
 
 
 def yaml_file(name: str, **values) -> str:
@@ -167,12 +169,47 @@ def test_the_dict_that_is_handed_in_is_left_as_it_was(settings) -> None:
         ("BPR", {}, ["--epochs"], "'--epochs' is not of the form"),
         ("BPR", {"metrics": ["Recal"]}, (), "no metric named 'Recal'"),
         ("BPR", {"topk": [0]}, (), "topk"),
-        (None, {}, (), "model: none is given; write --model=HetCompStudent"),
+        (None, {}, (), "^model: none is given; write --model=HetCompStudent"),
+        ("BPR", {"metrics": []}, (), r"^metrics: \[\] is no list of names"),
+        ("BPR", {"metrics": 3}, (), "^metrics: 3 is no list of names"),
+        ("BPR", {"valid_metric": 5}, (), "^valid_metric: 5 must be a name"),
+        ("BPR", {"valid_metric": None}, (), "^valid_metric: None must be a name"),
     ],
 )
 def test_bad_settings_are_one_sentence(settings, model, given, arguments, sentence) -> None:
     with pytest.raises(UserError, match=sentence):
         Config(model, "toy", config_dict={**settings, **given}, arguments=arguments)
+
+
+def test_a_dataset_that_is_not_given_is_named(settings) -> None:
+    with pytest.raises(UserError, match=r"^dataset: none is given; write --dataset=ml-100k"):
+        Config("BPR", config_dict=settings, arguments=())
+
+
+def test_numpys_numbers_and_paths_are_pythons(settings) -> None:
+    given = {
+        **settings,
+        "checkpoint_dir": Path("saved"),
+        "epochs": np.int64(3),
+        "learning_rate": np.float32(0.5),
+        "use_gpu": np.bool_(False),
+        "topk": np.array([5, 10]),
+        "teacher_config": {"all": {"epochs": np.int64(2)}},
+    }
+    config = Config("HetCompStudent", "toy", config_dict=given, arguments=())
+    check_settings(config)
+    for key, value in {"checkpoint_dir": "saved", "epochs": 3, "learning_rate": 0.5, "use_gpu": False}.items():
+        assert config[key] == value
+        assert type(config[key]) is type(value)
+    assert config["topk"] == [5, 10]
+    assert type(config["teacher_config"]["all"]["epochs"]) is int
+
+
+def test_a_single_value_is_taken_where_recbole_takes_one(settings) -> None:
+    arguments = ["--topk=10", "--metrics=Recall", "--valid_metric=recall@10"]
+    config = Config("BPR", "toy", config_dict=settings, arguments=arguments)
+    check_settings(config)
+    assert (config["topk"], config["metrics"]) == ([10], ["Recall"])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import recbole.trainer
 from recbole.model.abstract_recommender import GeneralRecommender
 
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.config.registry import get_model, known_models, properties_of
+from recbole_hetcomp.config.registry import get_model, known_models, properties_of, settings_of_any_model
 from recbole_hetcomp.trainer.choice import get_trainer
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
 from recbole_hetcomp.trainer.entity_batches import EntityTrainer
@@ -126,5 +127,51 @@ def test_a_model_of_another_package_is_found_by_its_entry_point(plugin) -> None:
 
 def test_an_entry_point_cannot_take_the_place_of_our_models(plugin, tmp_path) -> None:
     points = tmp_path / "elsewhere-1.0.dist-info" / "entry_points.txt"
-    points.write_text("[recbole_hetcomp.methods]\nBPR = elsewhere:Cousin\nHetCompStudent = elsewhere:Cousin\n")
-    assert [get_model(name).__name__ for name in ("BPR", "HetCompStudent")] == ["BPR", "HetCompStudent"]
+    points.write_text("[recbole_hetcomp.methods]\nHetCompStudent = elsewhere:Cousin\n")
+    assert get_model("HetCompStudent").__name__ == "HetCompStudent"
+    assert properties_of("HetCompStudent").parent.parent.name == "properties"
+
+
+def test_an_entry_point_goes_before_recboles_model_of_that_name(plugin, tmp_path) -> None:
+    points = tmp_path / "elsewhere-1.0.dist-info" / "entry_points.txt"
+    points.write_text("[recbole_hetcomp.methods]\nBPR = elsewhere:BPR\n")
+    (tmp_path / "elsewhere.py").write_text("from recbole.model.general_recommender import NeuMF\nclass BPR(NeuMF): ...\n")
+    (tmp_path / "bpr.yaml").write_text("own_setting: 1\n")
+    assert get_model("BPR").__module__ == "elsewhere"
+    assert properties_of("BPR") == (tmp_path / "bpr.yaml").resolve()
+
+
+def broken_package(folder: Path) -> None:
+    """The module behind the entry point, in a package that cannot be imported."""
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere" / "__init__.py").write_text("import no_such_library\n")
+    (folder / "elsewhere" / "models.py").write_text("class Cousin: ...\n")
+    (folder / "elsewhere-1.0.dist-info" / "entry_points.txt").write_text(
+        "[recbole_hetcomp.methods]\nCousin = elsewhere.models:Cousin\n"
+    )
+
+
+def test_the_settings_of_another_packages_model_are_known_without_an_import(plugin, tmp_path) -> None:
+    broken_package(tmp_path)
+    (tmp_path / "elsewhere" / "properties").mkdir()
+    path = tmp_path / "elsewhere" / "properties" / "Cousin.yaml"
+    path.write_text("a_cousins_setting: 1\n")
+    assert "a_cousins_setting" in settings_of_any_model()
+    assert properties_of(plugin) == path.resolve()
+
+
+@pytest.mark.parametrize("package", [True, False])
+def test_another_package_that_is_broken_is_one_warning_and_an_error_only_where_it_is_asked_for(
+    plugin, tmp_path, caplog, package
+) -> None:
+    (tmp_path / "elsewhere.py").unlink()
+    if package:
+        broken_package(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert "learning_rate" in settings_of_any_model()
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        f"the entry point Cousin = elsewhere{'.models' if package else ''}"
+    ]
+    assert get_model("BPR").__name__ == "BPR"
+    with pytest.raises(UserError, match=r"^teachers: 'Cousin' is elsewhere.*, which cannot be imported \(No module named"):
+        get_model(plugin, "teachers")

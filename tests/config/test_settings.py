@@ -76,6 +76,19 @@ def test_a_students_own_settings_are_checked_beside_the_methods(make_config) -> 
             {"metrics": ["MRR"]},
             "valid_metric: 'Recall@50' is not measured by metrics and topk; choose one of MRR@10, MRR@50",
         ),
+        (
+            {"valid_metric": "Recall"},
+            "valid_metric: 'Recall' is not measured by metrics and topk; choose one of Recall@10",
+        ),
+        (
+            {"valid_metric": "LogLoss"},
+            "valid_metric: 'LogLoss' is not measured by metrics and topk; choose one of",
+        ),
+        (
+            {"metrics": ["GAUC"], "valid_metric": "GAUC@10"},
+            "'GAUC@10' is not measured by metrics and topk; choose one of GAUC",
+        ),
+        ({"checkpoint_dir": None}, "checkpoint_dir: None must be a name"),
         ({"teacher_config": {"all": {"epochs": "x"}}}, "epochs: 'x' must be a whole number"),
         ({"without_distillation_config": {"epochs": "x"}}, "epochs: 'x' must be a whole number"),
     ],
@@ -85,6 +98,19 @@ def test_what_would_fail_in_the_middle_of_a_run_is_refused_before_it(settings, g
     ours["without_distillation"] = True
     with pytest.raises(UserError, match=re.escape(message)):
         check(Config("HetCompStudent", "toy", config_dict=ours, arguments=()))
+
+
+@pytest.mark.parametrize(("metric", "mode"), [("GAUC", "full"), ("logloss", "labeled"), ("ItemCoverage@5", "full")])
+def test_a_metric_that_is_measured_may_choose_the_best_epoch(make_config, metric: str, mode: str) -> None:
+    metrics = {"metrics": [metric.partition("@")[0]], "valid_metric": metric, "topk": [5]}
+    split = {"split": {"RS": [0.6, 0.2, 0.2]}, "group_by": "user", "order": "RO"}
+    check_settings(make_config("BPR", **metrics, eval_args={**split, "mode": mode}))
+
+
+@pytest.mark.parametrize(("model", "given"), [("LightGCN", {"n_layers": 0}), ("MultiVAE", {"mlp_hidden_size": []})])
+def test_what_recboles_models_take_is_not_refused(make_model, make_config, model: str, given) -> None:
+    check_settings(make_config(model, **given))
+    assert make_model(model, **given)
 
 
 def test_a_misspelt_setting_of_the_student_alone_is_named(settings, caplog) -> None:
