@@ -47,7 +47,7 @@ def test_a_killed_worker_is_one_sentence_and_leaves_no_bar(make_config, monkeypa
     text = StringIO()
     bars = Bars(Console(file=text, force_terminal=True, _environ={"TERM": "xterm"}), progress=True)
     monkeypatch.setattr(display, "screen", bars)
-    with pytest.raises(UserError, match="teacher_workers: one of 2 workers was killed, .*--teacher_workers=1"):
+    with pytest.raises(UserError, match=r"teacher_workers: one of 2 workers was killed, .*--teacher_workers=1"):
         side_by_side(make_config("HetCompStudent"), {"first": begin_and_die, "second": print}, workers=2)
     assert bars.bars is None
     assert text.getvalue().rindex("\x1b[?25l") < text.getvalue().rindex("\x1b[?25h")  # the cursor is shown again
