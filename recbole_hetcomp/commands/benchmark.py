@@ -60,8 +60,13 @@ def run_benchmark(
     """
     check_models(models)
     configs = {name: configs_of(name, dataset, config_file_list, config_dict, seeds, arguments) for name in models}
-    first = configs[models[0]][0]
-    console.open_log(first)
+    with console.logged(configs[models[0]][0]):
+        return _rows(configs)
+
+
+def _rows(configs: Mapping[str, Sequence[Config]]) -> list[dict[str, Any]]:
+    """What `run_benchmark` returns; `configs` are those of each model, one a seed."""
+    first = next(iter(configs.values()))[0]
     warn_of_unknown_keys([runs[0] for runs in configs.values()])
     for runs in configs.values():
         check(runs[0])
@@ -80,10 +85,15 @@ def run_benchmark(
         for row, p_values in zip(rows[1:], paired_p_values(users[0], users[1:])):
             row["p_values"] = p_values
         _save(rows, first.dataset, split, Path(first["checkpoint_dir"]))  # so that a crash loses one model, not all
-    title = f"benchmark on {first.dataset}, {console.counted(seeds, 'seed')}, test part"
+    _show(rows, first)
+    return rows
+
+
+def _show(rows: Sequence[Mapping[str, Any]], first: Config) -> None:
+    """The table, and where everything is."""
+    title = f"benchmark on {first.dataset}, {console.counted(len(rows[0]['seeds']), 'seed')}, test part"
     console.show_table(title, *table_and_remark(rows))
     console.show_lines([("table", str(Path(first["checkpoint_dir"]) / "benchmark.md")), *console.log_line()])
-    return rows
 
 
 def _save(rows: Sequence[Mapping[str, Any]], dataset: str, split: Split, folder: Path) -> None:

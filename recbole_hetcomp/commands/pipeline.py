@@ -69,8 +69,13 @@ def run_hetcomp(
         UserError: bad input, before any training.
     """
     config = Config(model, dataset, config_file_list, config_dict, arguments)
+    with parallel.logged(config):
+        return run_of(config, saved, compare)
+
+
+def run_of(config: Config, saved: bool = True, compare: bool = True) -> dict[str, Any]:
+    """`run_hetcomp` of a Config, without a log of its own."""
     init_seed(config["seed"], config["reproducibility"])
-    parallel.open_log(config)
     config.warn_of_unknown_keys()
     check(config)
     getLogger().info(config)  # a screenful: what is wrong is said without it

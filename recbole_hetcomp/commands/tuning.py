@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hetcomp import console
-from recbole_hetcomp.commands.pipeline import run_hetcomp
+from recbole_hetcomp.commands.pipeline import run_of
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.trainer import parallel
 
 KINDS = {"uniform": 2, "quniform": 3, "loguniform": 2}  # of a search space's lines, beside choice, and their numbers
 
@@ -31,10 +32,12 @@ def objective_function(
 
     Teachers are trained in the first trial and found by the others, unless the trial changes a setting of theirs.
     """
-    with console.muted():
-        result = run_hetcomp(model, dataset, config_file_list, config_dict, saved, arguments, compare=False)
-    with console.about(_text(config_dict or {}) or result["name"]):
-        console.say(f"valid score {result['best_valid_score']:.4f}, {console.counted(result['epochs'], 'epoch')}")
+    config = Config(model, dataset, config_file_list, config_dict, arguments)
+    with parallel.logged(config):
+        with console.muted():
+            result = run_of(config, saved, compare=False)
+        with console.about(_text(config_dict or {}) or config.model):
+            console.say(f"valid score {result['best_valid_score']:.4f}, {console.counted(result['epochs'], 'epoch')}")
     keys = ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
     return {"model": result["name"], **{key: result[key] for key in keys}}
 

@@ -1,13 +1,13 @@
 """What a person sees while a command runs: a few lines, a live bar, the final table; everything else is in the log file.
 
-`say` tells what has happened, `about` whose it is; `shown` makes a RecBole trainer show its epochs; `open_log` begins a run.
-Library calls outside a run show nothing.
+`say` tells what has happened, `about` whose it is; `shown` makes a RecBole trainer show its epochs; `logged` is around
+a run. Library calls outside a run show nothing.
 """
 
 from __future__ import annotations
 
 from recbole_hetcomp.console.events import about, counted, muted, note, say, say_first, stage
-from recbole_hetcomp.console.log import log_file, log_line, open_log, warnings_in_log
+from recbole_hetcomp.console.log import log_file, log_line, logged, warnings_in_log
 from recbole_hetcomp.console.relay import follow, relayed
 from recbole_hetcomp.console.table import Table, show_lines, show_table
 from recbole_hetcomp.console.training import shown
@@ -19,9 +19,9 @@ __all__ = [
     "follow",
     "log_file",
     "log_line",
+    "logged",
     "muted",
     "note",
-    "open_log",
     "relayed",
     "say",
     "say_first",

@@ -17,7 +17,7 @@ from recbole_hetcomp.console.events import display
 from recbole_hetcomp.console.screen import Bars, Lines, Screen
 
 OF_OTHERS = "py.warnings"  # the logger to which `warnings_in_log` gives other packages' warnings
-_opened: list[logging.Handler] = []  # by the last `open_log`
+_opened: list[logging.Handler] = []  # by the run that is on
 
 
 class _Warnings(logging.Handler):
@@ -27,18 +27,41 @@ class _Warnings(logging.Handler):
         display.screen.warn(record.getMessage())
 
 
-def open_log(config: Config) -> None:
-    """Begin the log file of a run, as RecBole does, and choose the screen.
+@contextmanager
+def logged(config: Config) -> Iterator[None]:
+    """Around a run: its log file, as RecBole writes it, and its screen. Afterwards screen and logging are as they were.
 
     The console shows `say`'s lines, progress and warnings; with `verbose` it shows what the file gets instead, in RecBole's
-    way, and with a `state` of WARNING or above only that. RecBole's own progress bars are for `verbose` alone. The handlers
-    of an earlier run in this process are closed. Where others have set up logging, theirs is used and there is no file, as
-    RecBole has it.
+    way, and with a `state` of WARNING or above only that. RecBole's own progress bars are for `verbose` alone. A run inside
+    another one has a file of its own. Where others have set up logging, theirs is used and there is no file, as RecBole has
+    it.
     """
+    root, level, outer, known, screen = (
+        logging.getLogger(),
+        logging.getLogger().level,
+        _opened[:],
+        display.known,
+        display.screen,
+    )
+    for handler in outer:
+        root.removeHandler(handler)
+    try:
+        _open_log(config)
+        yield
+    finally:
+        for handler in _opened:
+            root.removeHandler(handler)
+            handler.close()
+        for handler in outer:
+            root.addHandler(handler)
+        root.setLevel(level)
+        _opened[:], display.known, display.screen = outer, known, screen
+
+
+def _open_log(config: Config) -> None:
+    root, level, others = logging.getLogger(), logging.getLogger().level, logging.getLogger().handlers[:]
+    _opened.clear()
     display.known = set()
-    root, level = logging.getLogger(), logging.getLogger().level
-    _close_log()
-    others = root.handlers[:]
     init_logger(config)
     root.setLevel(min(level, root.level))  # a handler of somebody else may want more than `state`
     _opened.extend(handler for handler in root.handlers if handler not in others)
@@ -70,13 +93,6 @@ def _instead_of(handler: logging.Handler) -> logging.Handler:
     logging.getLogger().removeHandler(handler)
     _opened[_opened.index(handler)] = ours
     return ours
-
-
-def _close_log() -> None:
-    while _opened:
-        handler = _opened.pop()
-        logging.getLogger().removeHandler(handler)
-        handler.close()
 
 
 def log_file() -> Path | None:

@@ -65,7 +65,11 @@ def relayed(file: Path) -> Iterator[None]:
 
 @contextmanager
 def follow(file: Path) -> Iterator[None]:
-    """Show and log here what workers tell in `file`, inside and until all of it is told."""
+    """Show and log here what workers tell in `file`, inside and until all of it is told.
+
+    What a worker has begun and not ended, such as one that was killed, ends with it. A line that cannot be read, such as one
+    that was cut off, is logged as it is.
+    """
     file.touch()
     over = Event()
     follower = Thread(target=_replay, args=(file, over), daemon=True)
@@ -78,15 +82,25 @@ def follow(file: Path) -> Iterator[None]:
 
 
 def _replay(file: Path, over: Event) -> None:
+    running: set[str] = set()  # titles
     with file.open("rb") as lines:
-        rest = b""
-        while True:
+        rest, last = b"", False
+        while not last:
             last = over.wait(SECONDS)
             *whole, rest = (rest + lines.read()).split(b"\n")
             for line in whole:
-                _tell(*json.loads(line))
-            if last:
-                return
+                try:
+                    kind, *values = json.loads(line)
+                except (ValueError, TypeError):
+                    logging.getLogger().info(f"a line of {file.name} cannot be read: {line!r}")
+                    continue
+                _tell(kind, *values)
+                if kind == "begin":
+                    running.add(values[0])
+                elif kind == "end":
+                    running.discard(values[0])
+    for title in running:
+        display.screen.end(title)
 
 
 def _tell(kind: str, *values: str | int | bool | None) -> None:

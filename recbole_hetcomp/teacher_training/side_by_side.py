@@ -9,6 +9,7 @@ from shutil import rmtree
 
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from recbole_hetcomp import console
 from recbole_hetcomp.config import Config
@@ -40,6 +41,9 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], object]], worke
 
     Returns:
         what the jobs that failed say, in the order of `jobs`
+
+    Raises:
+        UserError: a process was killed; the jobs that were not done by then are given up.
     """
     backend = config["teacher_backend"]
     threads = {"inner_max_num_threads": config["teacher_threads"]} if backend == "loky" else {}
@@ -48,6 +52,11 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], object]], worke
     try:
         with console.follow(told), parallel_config(backend=backend, n_jobs=workers, **threads):
             errors = Parallel()(delayed(_in_worker)(told, name, job) for name, job in jobs.items())
+    except TerminatedWorkerError as error:
+        raise UserError(
+            f"teacher_workers: one of {workers} workers was killed, often for want of memory; use fewer, such as "
+            "--teacher_workers=1; what is finished stays"
+        ) from error
     finally:
         rmtree(folder, ignore_errors=True)
     if backend == "loky":

@@ -147,14 +147,17 @@ def agree(value: object, otherwise: str) -> None:
         raise UserError(otherwise)
 
 
-def open_log(config: Config) -> None:
-    """The log and the screen on the first process; the others show errors alone, and nothing of RecBole's own."""
+@contextmanager
+def logged(config: Config) -> Iterator[None]:
+    """Around a run: log and screen on the first process; the others show errors alone from now on, nothing of RecBole's."""
     if is_first():
-        console.open_log(config)
+        with console.logged(config):
+            yield
         return
     logging.getLogger().setLevel(logging.ERROR)
     config["show_progress"] = config["log_wandb"] = False
     recbole.trainer.trainer.get_tensorboard = lambda logger: _NoTensorboard()
+    yield
 
 
 class _NoTensorboard:

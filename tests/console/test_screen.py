@@ -127,6 +127,21 @@ def test_what_a_worker_tells_is_seen_and_logged_in_order(lines, capsys, caplog, 
     assert caplog.messages == ["teacher BPR: training", "weak: 3%", "teacher BPR: trained"]
 
 
+def test_a_line_that_cannot_be_read_is_logged_and_those_after_it_are_told(lines, capsys, caplog, tmp_path):
+    file = tmp_path / "told"
+    with caplog.at_level("INFO"), follow(file):
+        file.write_bytes(b'["say", "teac["say", "", "a"]\n\xff\n3\n["say", "", "b"]\n["say", "", "cut o')
+    assert capsys.readouterr().err == "b\n"
+    assert [message.partition(": ")[0] for message in caplog.messages] == ["a line of told cannot be read"] * 3
+
+
+def test_what_a_worker_has_not_ended_ends_with_it(terminal, tmp_path):
+    with follow(tmp_path / "told"), relayed(tmp_path / "told"):
+        display.screen.begin("teacher BPR", 3)
+    assert "teacher BPR" in plain(terminal)
+    assert display.screen.bars is None
+
+
 def test_what_is_known_already_is_logged_alone(lines, capsys, caplog, monkeypatch):
     monkeypatch.setattr(display, "known", set())
     with caplog.at_level("INFO"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import warnings
@@ -11,21 +12,12 @@ from typing import Any
 import pytest
 
 from recbole_hetcomp.cli import main
-from recbole_hetcomp.console import log
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.console import log_file, logged, say
 from recbole_hetcomp.console.events import display
-from recbole_hetcomp.console.screen import Screen
+from recbole_hetcomp.quick_start import run_hetcomp
 
 FIVE_COLUMNS = r"\| student +\| HetCompStudent \(MF\) \|.*\|"
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left_behind(monkeypatch):
-    root = logging.getLogger()
-    level = root.level
-    monkeypatch.setattr(display, "screen", Screen())
-    yield
-    log._close_log()
-    root.setLevel(level)
 
 
 @pytest.fixture
@@ -34,15 +26,21 @@ def flags(settings) -> list[str]:
     return ["--model=HetCompStudent", "--dataset=toy", *(f"--{key}={value}" for key, value in shown.items())]
 
 
-def seen(capsys, flags: list[str]) -> tuple[str, str]:
-    """Standard output and error of a command, without pytest's handlers, which keep RecBole from opening its log file."""
+def bare_root() -> logging.Logger:
+    """The root logger without pytest's handlers, which keep RecBole from opening its log file."""
     root = logging.getLogger()
     root.handlers[:] = [handler for handler in root.handlers if not type(handler).__module__.startswith("_pytest")]
+    return root
+
+
+def seen(capsys, flags: list[str]) -> tuple[str, str]:
+    """Standard output and error of a command."""
+    bare_root()
     assert main(flags) == 0
     return capsys.readouterr()
 
 
-def logged() -> list[str]:
+def log_texts() -> list[str]:
     return [path.read_text(encoding="utf-8") for path in sorted(Path("log").glob("*/*.log"))]
 
 
@@ -77,7 +75,7 @@ def test_the_next_command_recommends(capsys, flags):
 
 def test_the_log_file_holds_what_recbole_writes_and_what_was_seen(capsys, flags):
     seen(capsys, flags)
-    (text,) = logged()
+    (text,) = log_texts()
     assert "learning_rate" in text  # the dump of the settings
     assert text.count("training [time: ") == 2 + 2 + 4 + 2
     assert text.count("evaluating [time: ") == 2 + 2 + 4 + 1
@@ -98,12 +96,10 @@ def test_verbose_brings_everything_to_the_console(capsys, flags):
 
 def test_a_second_run_repeats_nothing_and_has_a_log_file_of_its_own(capsys, flags):
     seen(capsys, flags)
-    handlers = len(logging.getLogger().handlers)
     _, err = seen(capsys, [*flags, "--seed=12", "--split_seed=11"])
-    assert len(logging.getLogger().handlers) == handlers
     assert err.count("teacher BPR: found in ") == 1
     assert err.count("HetCompStudent (MF): training") == 1
-    first, second = logged()
+    first, second = log_texts()
     assert "found in" in second
     assert "found in" not in first
 
@@ -131,7 +127,7 @@ def test_warnings_of_ours_are_seen_and_those_of_others_are_logged(capsys, flags,
         out, err = seen(capsys, [*flags, "--topk=[5,500]", "--valid_metric=Recall@500"])
     assert "warning: topk: [5, 500] reaches beyond the 81 items" in err
     assert "soon gone" not in out + err
-    assert "soon gone" in logged()[0]
+    assert "soon gone" in log_texts()[0]
     assert warnings.showwarning is show
 
 
@@ -141,6 +137,34 @@ def test_a_failing_run_is_one_sentence(capsys, flags):
     assert out == ""
     (line,) = err.splitlines()
     assert line.startswith("hetcomp: teachers: there is no model named 'BRP'")
+
+
+@pytest.mark.parametrize("wrong", [{}, {"data_path": "nowhere"}])
+def test_after_a_run_and_after_a_failed_one_nothing_of_it_is_left(capsys, settings, wrong):
+    root, screen = bare_root(), display.screen
+    level = root.level
+    with pytest.raises(UserError) if wrong else contextlib.nullcontext():
+        run_hetcomp("BPR", "toy", config_dict={**settings, "state": "INFO", "verbose": False, **wrong}, arguments=())
+    assert len(log_texts()) == 1
+    assert (root.handlers, root.level, display.screen) == ([], level, screen)
+    capsys.readouterr()
+    say("afterwards")
+    assert capsys.readouterr() == ("", "")
+    logging.basicConfig()
+    assert len(root.handlers) == 1
+
+
+def test_a_run_inside_another_has_a_file_of_its_own_and_the_outer_one_goes_on(capsys, make_config):
+    root = bare_root()
+    with logged(make_config("BPR", state="INFO")):
+        outer, handlers, screen = log_file(), set(root.handlers), display.screen
+        with logged(make_config("MF", state="INFO")):
+            say("inner")
+        say("outer")
+        assert (log_file(), set(root.handlers), display.screen) == (outer, handlers, screen)
+    assert capsys.readouterr().err == "inner\nouter\n"
+    assert [text.partition("INFO  ")[2] for text in log_texts()] == ["outer\n", "inner\n"]
+    assert log_file() is None
 
 
 def test_a_benchmark_says_when_a_model_begins_and_ends(capsys, flags):

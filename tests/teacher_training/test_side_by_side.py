@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from io import StringIO
 from logging import getLogger
+
+import pytest
+from rich.console import Console
 
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.console import follow
+from recbole_hetcomp.console.events import display
+from recbole_hetcomp.console.screen import Bars
 from recbole_hetcomp.teacher_training.side_by_side import _in_worker, side_by_side
 
 
@@ -28,3 +36,18 @@ def test_what_fails_is_told_by_name_in_the_order_of_the_jobs(make_config) -> Non
     failures = side_by_side(make_config("HetCompStudent"), jobs, workers=2)
     assert {name: str(error) for name, error in failures.items()} == dict.fromkeys(["first", "third"], "its loss is NaN")
     assert list(failures) == ["first", "third"]
+
+
+def begin_and_die() -> None:
+    display.screen.begin("teacher BPR", 3)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_one_sentence_and_leaves_no_bar(make_config, monkeypatch) -> None:
+    text = StringIO()
+    bars = Bars(Console(file=text, force_terminal=True, _environ={"TERM": "xterm"}), progress=True)
+    monkeypatch.setattr(display, "screen", bars)
+    with pytest.raises(UserError, match=r"teacher_workers: one of 2 workers was killed, .*--teacher_workers=1"):
+        side_by_side(make_config("HetCompStudent"), {"first": begin_and_die, "second": print}, workers=2)
+    assert bars.bars is None
+    assert text.getvalue().rindex("\x1b[?25l") < text.getvalue().rindex("\x1b[?25h")  # the cursor is shown again
