@@ -110,7 +110,8 @@ def run_on_split(config: Config, split: Split, saved: bool = True, compare: bool
     getLogger().info(set_color("FLOPs", "blue") + f": {flops}")
     if isinstance(model, DistilledRecommender):
         return _distil(config, split, loaders, model, saved, compare)
-    return _fit_and_test(_trainer(config, model), config, loaders, saved)
+    with computing_in(possible_threads(config["threads"], config["device"])[-1]):
+        return _fit_and_test(_trainer(config, model), config, loaders, saved)
 
 
 def _as_recbole_counts_it(model: AbstractRecommender) -> AbstractRecommender:
