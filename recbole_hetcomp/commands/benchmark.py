@@ -26,7 +26,7 @@ from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.training import teacher_folder
 from recbole_hetcomp.teachers.lists import is_list_file
 
-# What measures, beside what trains. The pipeline puts all parts together, so it counts without its imports.
+# What measures, beside what trains. Pipeline and this module put all parts together, so they count without their imports.
 MEASURING = ("recbole_hetcomp.evaluation.efficiency", "recbole_hetcomp.evaluation.significance")
 PIPELINE = "recbole_hetcomp.commands.pipeline"
 
@@ -109,7 +109,8 @@ def _measured(config: Config, split: Split) -> tuple[dict[str, Any], dict[str, n
         with tempfile.TemporaryDirectory() as temporary:
             return _measure(config, split, Path(temporary)), _users_in(Path(temporary))
     shaped_by = {
-        "measuring": source_fingerprint(MEASURING, alone=[PIPELINE]),
+        "measuring": source_fingerprint(MEASURING, alone=[PIPELINE, __name__]),
+        "device": str(config["device"]),  # times are results
         "teachers": _teachers(config, split) if is_distilled(config.model_class) else [],
         **{key: config[key] for key in ("split_seed", "metrics", "topk")},
     }

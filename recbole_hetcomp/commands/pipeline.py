@@ -30,6 +30,7 @@ from recbole_hetcomp.losses.lookup import Table
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teacher_training.cache import fingerprint
 from recbole_hetcomp.teacher_training.scheduling import build_pool
+from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.training import is_nan
 from recbole_hetcomp.teachers.ensemble import teacher_weights
 from recbole_hetcomp.teachers.pool import TeacherPool
@@ -114,7 +115,8 @@ def run_on_split(config: Config, split: Split, saved: bool = True, compare: bool
     getLogger().info(set_color("FLOPs", "blue") + f": {flops}")
     if isinstance(model, DistilledRecommender):
         return _distil(config, split, loaders, model, saved, compare)
-    return _fit_and_test(_trainer(config, model), config, loaders, saved)
+    with computing_in(possible_threads(config["threads"], config["device"])[-1]):
+        return _fit_and_test(_trainer(config, model), config, loaders, saved)
 
 
 def _as_recbole_counts_it(model: AbstractRecommender) -> AbstractRecommender:
@@ -175,7 +177,8 @@ def _log_weights(pool: TeacherPool, exponent: float, larger_is_better: bool) -> 
 def _progress_file(config: Config, split: Split, pool: TeacherPool) -> Path:
     """Where an interrupted run of the same settings, data and teachers has left its state."""
     teachers = [(teacher.name, teacher.trajectory.config_fingerprint) for teacher in pool.teachers]
-    name = f"{config.model}-{split.fingerprint[:8]}-{fingerprint(config, {'teachers': teachers})[:12]}.progress"
+    shaped_by = {"teachers": teachers, "pipeline": source_fingerprint([], alone=[__name__])}  # the order of the draws
+    name = f"{config.model}-{split.fingerprint[:8]}-{fingerprint(config, shaped_by)[:12]}.progress"
     return Path(config["checkpoint_dir"]) / name
 
 

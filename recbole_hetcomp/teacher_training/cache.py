@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from logging import getLogger
@@ -40,6 +41,7 @@ WITHOUT_EFFECT |= {"teacher_workers", "topk", "use_gpu", "verbose", "wandb_proje
 WITHOUT_EFFECT |= {"without_distillation_config", "worker"}
 # Whatever is trained: RecBole as it is repaired, which no other module need import, and the loaders.
 ALWAYS = ("recbole_hetcomp.compat", "recbole_hetcomp.data.split")
+COUNTED_BY_VERSION = {"recbole", "torch", *(sys.stdlib_module_names - {"__main__"})}
 READING_LISTS = "recbole_hetcomp.teachers.lists"
 
 
@@ -154,7 +156,7 @@ def training_modules(config: Config) -> list[str]:
     """The modules whose source, and that of what they import, trains the model of `config`.
 
     They are those of its class, of its trainer, and of the classes that settings name: a student's backbone, a composite's
-    methods. No other method is among them, nor is the command line.
+    methods; each with the classes that it derives from. No other method is among them, nor is the command line.
     """
     classes, modules = [config.model_class, get_trainer(config.model_class)], list(ALWAYS)
     if is_distilled(config.model_class):
@@ -163,5 +165,5 @@ def training_modules(config: Config) -> list[str]:
         classes += [get_model(f"{name}Student", "methods") for name in methods]
         if any(is_list_file(str(teacher)) for teacher in config["teachers"]):
             modules.append(READING_LISTS)
-    names = dict.fromkeys([*modules, *(kind.__module__ for kind in classes)])
-    return [name for name in names if name.partition(".")[0] != "recbole"]
+    names = dict.fromkeys([*modules, *(base.__module__ for kind in classes for base in kind.__mro__)])
+    return [name for name in names if name.partition(".")[0] not in COUNTED_BY_VERSION]

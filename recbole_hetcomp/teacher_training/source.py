@@ -1,7 +1,8 @@
 """The source that a training runs: when it changes, what is cached of it is made anew.
 
-From a few modules the import statements are followed, as the files have them. Only this package's own modules count, and
-those of a plug-in's package; of RecBole its version does. Comments, docstrings and layout count for nothing.
+From a few modules the import statements are followed, as the files have them. This package's own modules count, those of a
+plug-in's package, and all that is not installed: files beside a user's script or in a project of theirs. Of RecBole its
+version counts, and nothing of other installed packages. Comments, docstrings and layout count for nothing.
 
 - A package's `__init__` is taken as a list of names: `from package import name` leads to the module that defines the name
   alone, so that an edited loss concerns those who import it and not all who import some loss.
@@ -13,24 +14,29 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.abc
 import importlib.util
 import json
 import sys
+import sysconfig
 import tokenize
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 from typing import NamedTuple
 
-OURS = "recbole_hetcomp"
+OURS, RECBOLE = "recbole_hetcomp", "recbole"
 NOT_FOLLOWED = (f"{OURS}.config.", f"{OURS}.console.")
+INSTALLED = {"site-packages", "dist-packages"}  # folders of what is installed
+STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
 
 
 class Source(NamedTuple):
-    """The text of a module, and whether it is a package's `__init__`."""
+    """The text of a module, whether it is a package's `__init__`, and the package that relative imports start from."""
 
     text: str
     is_package: bool = False
+    package: str = ""
 
 
 def source_fingerprint(follow: Iterable[str], alone: Iterable[str] = ()) -> str:
@@ -65,21 +71,44 @@ def imported_source(modules: Iterable[str]) -> dict[str, str]:
     return found
 
 
-@cache
 def source_of(module: str) -> Source | None:
-    """The source of a module, None where there is none; as it was when first asked for, lest an edit split a run."""
+    """The source of a module as its file has it now, None where there is none."""
+    spec = _spec(module)
+    path = spec.origin if spec is not None and spec.has_location else getattr(sys.modules.get(module), "__file__", None)
+    is_package = spec is not None and spec.submodule_search_locations is not None
+    package = spec.parent or "" if spec is not None else ""
+    if path is None or not path.endswith((".py", ".pyw")) or not Path(path).is_file():
+        return Source("", True, package) if is_package and path is None else None  # a package need not have an `__init__`
+    stat = Path(path).stat()
+    return Source(_text(path, stat.st_mtime_ns, stat.st_size), is_package, package)
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Where a module is found. Nothing is imported but the packages that it is in."""
     try:
-        spec = importlib.util.find_spec(module)
+        return importlib.util.find_spec(module)
     except (ImportError, ValueError):  # its parent is no package; a script has no spec
-        spec = None
-    if spec is not None and isinstance(spec.loader, importlib.abc.InspectLoader):
-        text = spec.loader.get_source(spec.name)
-        return None if text is None else Source(text, spec.submodule_search_locations is not None)
-    path = getattr(sys.modules.get(module), "__file__", None)
-    if path is None:
         return None
+
+
+@cache
+def _text(path: str, _mtime: int, _size: int) -> str:
+    """What a file holds, read once as long as its time and size stay."""
     with tokenize.open(path) as file:
-        return Source(file.read())
+        return file.read()
+
+
+def _is_followed(module: str, packages: Collection[str]) -> bool:
+    """Whether a module is of one of `packages`, or of none that is installed."""
+    top = module.partition(".")[0]
+    if top in packages:
+        return True
+    spec = None if top == RECBOLE else _spec(top)
+    if spec is None or not (spec.has_location or spec.submodule_search_locations):
+        return False
+    folders = [spec.origin] if spec.has_location and spec.origin else list(spec.submodule_search_locations or ())
+    paths = [Path(folder).resolve() for folder in folders]
+    return not any(INSTALLED & {*path.parts} or path.is_relative_to(STANDARD) for path in paths)
 
 
 def _own_source(modules: Iterable[str]) -> dict[str, str]:
@@ -91,11 +120,11 @@ def _own_source(modules: Iterable[str]) -> dict[str, str]:
 
 
 def _imports(module: str, packages: Collection[str]) -> Iterator[str]:
-    """The modules of `packages` from which a module takes what it imports."""
+    """The modules that are followed from which a module takes what it imports."""
     source = source_of(module)
     assert source is not None, module
-    for imported, name, _ in _absolute(module, source):
-        if imported.partition(".")[0] in packages and not f"{imported}.{name}.".startswith(NOT_FOLLOWED):
+    for imported, name, _ in _absolute(source):
+        if not f"{imported}.{name}.".startswith(NOT_FOLLOWED) and _is_followed(imported, packages):
             home = _home(imported, name)
             if home is not None:
                 yield home
@@ -110,15 +139,15 @@ def _home(module: str, name: str) -> str | None:
     if name and (source is None or source.is_package):
         if source_of(f"{module}.{name}") is not None:
             return f"{module}.{name}"
-        for imported, theirs, bound in _absolute(module, source) if source is not None else ():
+        for imported, theirs, bound in _absolute(source) if source is not None and name != "*" else ():
             if bound == name and imported != module:
                 return _home(imported, theirs)
     return None if source is None else module
 
 
-def _absolute(module: str, source: Source) -> Iterator[tuple[str, str, str]]:
+def _absolute(source: Source) -> Iterator[tuple[str, str, str]]:
     """(full name of a module, name taken from it or "", name given to it) for each import of a source."""
-    parts = module.split(".") if source.is_package else module.split(".")[:-1]
+    parts = source.package.split(".")
     for level, imported, name, bound in _read(source.text).imports:
         base = parts[: len(parts) + 1 - level] if level else []
         yield ".".join([*base, *filter(None, [imported])]), name, bound

@@ -6,7 +6,8 @@ they gain. One thread is never slow.
 
 Last digits depend on the number: a product that sums over many items, as in the gradient of the log-mass, and the sum of a
 large tensor are split among the threads. So a number that is chosen by time, here by `ThreadChoice`, gives up that the same
-seed gives the same student to the last bit; it is chosen only where the setting `threads` is ~.
+seed gives the same student to the last bit; it is chosen only where the setting `threads` is ~. Models that are not
+distilled are trained in torch's own number then.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
+import torch
 
 from recbole_hetcomp.cli import main
 from recbole_hetcomp.commands import benchmark
@@ -15,6 +16,7 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.evaluation.benchmark_table import benchmark_table
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teacher_training import source
+from recbole_hetcomp.teacher_training.cache import folder_of
 from recbole_hetcomp.teacher_training.configs import training_settings
 
 
@@ -128,11 +130,27 @@ def test_other_code_or_another_teachers_file_is_measured_anew(settings, watched,
         ("recbole_hetcomp.evaluation.significance", "# a remark", 2),
         ("recbole_hetcomp.evaluation.significance", "added = 1", 3),
         ("recbole_hetcomp.losses.plackett_luce", "added = 1", 4),
+        ("recbole_hetcomp.commands.benchmark", "added = 1", 5),
     ):
         with monkeypatch.context() as patch:
             edit(patch, module, text)
             run_benchmark(["RRDStudent"], "toy", config_dict=ours, seeds=1)
         assert len(watched) == times
+
+
+def test_what_was_measured_on_another_device_is_measured_anew(settings, split, make_config, monkeypatch):
+    config, kept = make_config("BPR"), []
+
+    def named(config, fingerprint, shaped_by, *_, home):
+        kept.append(folder_of(config, fingerprint, shaped_by, home).name)
+        raise InterruptedError
+
+    monkeypatch.setattr(benchmark, "cached", named)
+    for device in ("cpu", "cuda", "cpu"):
+        config["device"] = torch.device(device)
+        with pytest.raises(InterruptedError):
+            benchmark._measured(config, split)
+    assert kept[0] == kept[2] != kept[1]
 
 
 def edit(patch, module: str, text: str) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import os
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import recbole_hetcomp
+from recbole_hetcomp.commands.pipeline import _progress_file
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.split import make_split
 from recbole_hetcomp.model.general_recommender.mf import MF
@@ -41,7 +45,7 @@ def edit(monkeypatch) -> Callable[..., None]:
 
 
 @pytest.fixture
-def names(make_config, split) -> Callable[[], dict[str, str]]:
+def names(make_config, split, list_pool) -> Callable[[], dict[str, str]]:
     """What several models are cached under now, or their progress: two teachers and five students."""
     students = {
         "HetComp": {},
@@ -51,12 +55,14 @@ def names(make_config, split) -> Callable[[], dict[str, str]]:
         "lists": {"teachers": ["mine.tsv"]},
     }
 
+    pool = list_pool(1)
+
     def now() -> dict[str, str]:
         run = make_config("HetCompStudent", teachers=["BPR", "ItemVAE"], teacher_config={})
         teachers = {name: teacher_folder(run, split, name).name for name in ("BPR", "ItemVAE")}
         for name, settings in students.items():
             model = "RRDStudent" if name == "lists" else f"{name.split()[0]}Student"
-            teachers[name] = fingerprint(make_config(model, **settings), {})
+            teachers[name] = _progress_file(make_config(model, **settings), split, pool).name
         return teachers
 
     return now
@@ -88,7 +94,8 @@ STUDENTS = EVERYBODY - {"BPR", "ItemVAE"}
         (f"{METHODS}.rrdstudent", {"RRD", "Composite", "lists"}),
         (f"{METHODS}.destudent", {"Composite"}),
         ("cli", set()),
-        ("commands.pipeline", set()),
+        ("commands.pipeline", STUDENTS),  # the order of their draws
+        ("commands.compare", set()),
         ("evaluation.comparison", set()),
         ("config.errors", set()),
     ],
@@ -144,20 +151,89 @@ def test_a_plug_in_counts_with_what_it_imports(tmp_path, monkeypatch, make_confi
     assert {name for name in ours if name.startswith("a_plug_in")} == {"a_plug_in.mine", "a_plug_in.losses"}
     assert set(imported_source([MF.__module__])) < set(ours)
     before = source_fingerprint(["a_plug_in.mine"])
-    source.source_of.cache_clear()
     (home / "losses.py").write_text("def gap(a, b):\n    return b - a\n")
     assert source_fingerprint(["a_plug_in.mine"]) != before
-    source.source_of.cache_clear()
     for name in [name for name in sys.modules if name.startswith("a_plug_in")]:
         del sys.modules[name]
 
 
-def test_source_is_read_once_lest_an_edit_split_a_run(tmp_path, monkeypatch) -> None:
+def test_an_edited_file_counts_in_the_same_process(tmp_path, monkeypatch) -> None:
     (tmp_path / "edited_in_between.py").write_text("x = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     before = source_fingerprint(["edited_in_between"])
-    (tmp_path / "edited_in_between.py").write_text("x = 2\n")
+    (tmp_path / "edited_in_between.py").write_text("x = 2 \n")
+    assert source_fingerprint(["edited_in_between"]) != before
+    (tmp_path / "edited_in_between.py").write_text("x = 1\n")
     assert source_fingerprint(["edited_in_between"]) == before
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch) -> Iterator[Callable[..., Path]]:
+    """`files(name=text)`: modules of a user, in a folder that is on the path; forgotten afterwards."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+
+    def write(**texts: str) -> Path:
+        for name, text in texts.items():
+            path = tmp_path.joinpath(*name.split("__in__")[::-1]).with_suffix(".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_files_beside_a_model_count_and_what_is_installed_does_not(files, tmp_path) -> None:
+    files(
+        my_losses="import json\nimport numpy.linalg\nfrom scipy import sparse\n\ngap = 1\n",
+        my_model="import recbole.model.loss\nfrom my_losses import gap\nfrom my_folder import inner\nimport not_there\n",
+        inner__in__my_folder="import torch\n",
+    )
+    assert set(imported_source(["my_model"])) == {"my_model", "my_losses", "my_folder.inner"}
+    before = source_fingerprint(["my_model"])
+    files(my_losses="gap = 12\n")
+    assert source_fingerprint(["my_model"]) != before
+
+
+def test_an_installed_package_counts_where_it_is_a_plug_ins_own_alone(files, tmp_path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    installed = "site-packages"
+    for name, text in (("theirs.py", "x = 1\n"), ("plug_in.py", "import theirs\n")):
+        (tmp_path / installed).mkdir(exist_ok=True)
+        (tmp_path / installed / name).write_text(text)
+    assert set(imported_source(["plug_in"])) == {"plug_in"}
+
+
+@pytest.mark.parametrize("started", [["my_script.py"], ["-m", "my_script"], ["-m", "my_package.script"]], ids=str)
+def test_a_script_counts_with_the_files_beside_it(files, tmp_path, started) -> None:
+    show = "from recbole_hetcomp.teacher_training import source\nprint(*source.imported_source(['__main__']))\n"
+    files(
+        my_losses="",
+        losses__in__my_package="",
+        my_script=f"import my_losses\n{show}",
+        script__in__my_package=f"import my_losses\nfrom .losses import *\n{show}",
+    )
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    shown = subprocess.run(
+        [sys.executable, *started], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    theirs = {name for name in shown.stdout.split() if not name.startswith("recbole_hetcomp")}
+    assert theirs == {"__main__", "my_losses", *(["my_package.losses"] if "my_package.script" in started else [])}
+
+
+def test_base_classes_of_another_package_count(files, tmp_path, monkeypatch, make_config) -> None:
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    base = "from recbole_hetcomp.model.general_recommender.mf import MF\n\n\nclass Base(MF):\n    pass\n"
+    (tmp_path / "site-packages").mkdir()
+    (tmp_path / "site-packages" / "second_package.py").write_text(base)
+    files(first_package="from second_package import Base\n\n\nclass Mine(Base):\n    pass\n")
+    config = make_config("MF")
+    config.model_class = importlib.import_module("first_package").Mine
+    before = fingerprint(config, {})
+    (tmp_path / "site-packages" / "second_package.py").write_text(base.replace("pass", "size = 1"))
+    assert fingerprint(config, {}) != before
 
 
 def test_a_class_without_a_file_is_one_sentence(make_config) -> None:

@@ -10,10 +10,13 @@ import torch
 import yaml
 from recbole.utils import init_seed
 
-from recbole_hetcomp.config.registry import properties_dir
+from recbole_hetcomp.config.registry import get_model, properties_dir
 from recbole_hetcomp.losses.streaming import log_mass
 from recbole_hetcomp.model.distilled_recommender.hetcompstudent import HetCompStudent
 from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.teacher_training.alone import alone_config
+from recbole_hetcomp.teacher_training.cache import fingerprint
+from recbole_hetcomp.teacher_training.configs import teacher_config
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
 from recbole_hetcomp.trainer.threads import SECONDS, SHARE, TRIAL, ThreadChoice, computing_in, possible_threads
 
@@ -152,7 +155,7 @@ def test_by_default_nothing_depends_on_the_machine__as_it_would_with_more_thread
         assert leaf.grad is not None
         return leaf.grad
 
-    default = yaml.safe_load((properties_dir() / "distillation.yaml").read_text(encoding="utf-8"))["threads"]
+    default = yaml.safe_load((properties_dir() / "overall.yaml").read_text(encoding="utf-8"))["threads"]
     with computing_in(1):
         alone = gradient(None)
     assert torch.equal(gradient(default), alone)
@@ -191,3 +194,23 @@ def test_a_kept_teacher_belongs_to_its_number_of_threads__the_student_to_none(se
     assert used == [1]
     run(teacher_threads=2)
     assert used == [1, 2]
+
+
+@pytest.mark.parametrize("model", ["MF", "BPR"])
+def test_a_model_that_is_not_distilled_is_trained_in_the_threads_that_its_setting_says(settings, monkeypatch, model) -> None:
+    used, calculate_loss = [], get_model(model).calculate_loss
+    watched = lambda *given: used.append(torch.get_num_threads()) or calculate_loss(*given)  # noqa: E731
+    monkeypatch.setattr(get_model(model), "calculate_loss", watched)
+    for given, threads in (({}, 1), ({"threads": 3}, 3), ({"threads": None}, 2)):
+        used.clear()
+        run_hetcomp(model, "toy", config_dict={**settings, "epochs": 1, **given}, arguments=())
+        assert set(used) == {threads}
+        assert torch.get_num_threads() == 2
+
+
+def test_the_runs_threads_are_no_teachers_and_belong_to_what_is_trained_in_them(make_config) -> None:
+    runs = [make_config("HetCompStudent", teachers=["BPR"], threads=threads) for threads in (1, 2)]
+    assert fingerprint(runs[0], {}) != fingerprint(runs[1], {})
+    assert fingerprint(make_config("MF", threads=1), {}) != fingerprint(make_config("MF", threads=2), {})
+    for derived in ([teacher_config(run, "BPR") for run in runs], [alone_config(run) for run in runs]):
+        assert fingerprint(derived[0], {}) == fingerprint(derived[1], {})
