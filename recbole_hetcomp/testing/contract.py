@@ -18,6 +18,7 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.declarations import Declaration, declarations_in
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import get_model, own_properties_of
+from recbole_hetcomp.config.strict import settings_of
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.distilled_recommender.compositestudent import CompositeStudent
@@ -95,7 +96,7 @@ class MethodContract(ToyFixtures):
                 with pytest.raises(UserError, match=f"^{key}: "):
                     check(config)
                 with pytest.raises(UserError, match=f"^{key}: "):  # also where the model alone is made
-                    config.model_class(config, split.train)
+                    config.model_class(settings_of(config), split.train)
             config[key] = default
         assert not (Path("saved") / "trained").exists()
 
