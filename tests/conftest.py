@@ -12,6 +12,7 @@ from recbole.utils import init_seed
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.registry import get_model
+from recbole_hetcomp.config.strict import settings_of
 from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teachers import Teacher, TeacherPool, Trajectory
@@ -65,7 +66,7 @@ def make_model(make_config: Callable[..., Config], split: Split) -> Callable[...
     def make(name: str, **overrides: Any) -> Any:
         config = make_config(name, **overrides)
         init_seed(config["seed"], config["reproducibility"])
-        return get_model(name)(config, split.loaders(config).train._dataset).eval()
+        return get_model(name)(settings_of(config), split.loaders(config).train._dataset).eval()
 
     return make
 

@@ -24,6 +24,7 @@ from recbole_hetcomp.commands.result import show_result
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import is_distilled
+from recbole_hetcomp.config.strict import settings_of
 from recbole_hetcomp.data.split import Loaders, Split, fit_to_data, make_split
 from recbole_hetcomp.evaluation.significance import UserEvaluator
 from recbole_hetcomp.losses.lookup import Table
@@ -108,7 +109,7 @@ def run_on_split(config: Config, split: Split, saved: bool = True, compare: bool
     """`run_hetcomp` on data that are already split; without `compare`, no comparison is made."""
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     loaders = split.loaders(config)
-    model = config.model_class(config, loaders.train._dataset).to(config["device"])
+    model = config.model_class(settings_of(config), loaders.train._dataset).to(config["device"])
     getLogger().info(model)
     counted, transform = _as_recbole_counts_it(model), construct_transform(config)
     flops = get_flops(counted, loaders.train._dataset, config["device"], getLogger(), transform)

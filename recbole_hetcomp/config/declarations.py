@@ -1,9 +1,9 @@
 """What a setting may be, read from the comment beside it: `n_targets: 100   # (int >= 1) items a user learns`.
 
 A kind is int, float, str, bool, dict, list, or a list of one of the first three. Bounds follow a number (`int >= 1`,
-`float > 0`, `float >= 0 and < 1`, `float 0..1`), the words that may be chosen follow a str (`str: list | pair`), and `or ~`
-ends the kind of a setting that may be nothing. Lines within a dict have their kind and meaning for the reader alone: the
-dicts are RecBole's, which checks what is in them.
+`float > 1e-8`, `float >= 0 and < 1`, `float 0..1`), the words that may be chosen follow a str (`str: list | pair`), and
+`or ~` ends the kind of a setting that may be nothing. A comment that begins otherwise, `# (Eq. 3) weight`, is a comment.
+Lines within a dict have their kind and meaning for the reader alone: the dicts are RecBole's, which checks what is in them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ import yaml
 
 from recbole_hetcomp.config.errors import UserError
 
-LINE = re.compile(r"(?P<key>\w+):(?P<value>.*?)\s*# \((?P<kind>[^()]*)\) (?P<meaning>\S.*)")
-KIND = re.compile(r"(list of )?(int|float|str|bool|dict|list)((?: .+?)??)(: .+?)?( or ~)?")
-BOUND = re.compile(r"(>=|<=|>|<) (-?\d+(?:\.\d+)?)")
-RANGE = re.compile(r"(-?\d+(?:\.\d+)?)\.\.(-?\d+(?:\.\d+)?)")
+BASES = "int|float|str|bool|dict|list"
+NUMBER = r"(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)"
+LINE = re.compile(rf"(?P<key>\w+):(?P<value>.*?)\s*# \((?P<kind>(?:{BASES})\b[^()]*)\)\s*(?P<meaning>.*)")
+KIND = re.compile(rf"(list of )?({BASES})((?: .+?)??)(: .+?)?( or ~)?")
+BOUND = re.compile(rf"(>=|<=|>|<) {NUMBER}")
+RANGE = re.compile(rf"{NUMBER}\.\.{NUMBER}")
 COMPARISONS: dict[str, tuple[Callable[[float, float], bool], str]] = {
     ">=": (operator.ge, "of at least"),
     ">": (operator.gt, "above"),
@@ -102,7 +104,7 @@ class Declaration:
         key: its name
         value: its default, as the file writes it
         kind: what it may be
-        meaning: the rest of the comment
+        meaning: the rest of the comment, which may be empty
     """
 
     key: str
@@ -127,10 +129,10 @@ class Declaration:
 
 @cache
 def declarations_in(path: Path) -> dict[str, Declaration]:
-    """What the yaml file `path` says of its settings, by their names; a line without a kind and a meaning says nothing.
+    """What the yaml file `path` says of its settings, by their names; a comment that begins with no kind says nothing.
 
     Raises:
-        UserError: a kind cannot be understood.
+        UserError: a kind, such as `(int >= x)`, cannot be understood.
     """
     found = {}
     for line in filter(None, map(LINE.match, path.read_text(encoding="utf-8").splitlines())):

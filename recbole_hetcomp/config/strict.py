@@ -6,16 +6,24 @@ from typing import Any
 
 from recbole_hetcomp.config.config import READ_BY_RECBOLE, Config
 from recbole_hetcomp.config.errors import UserError, close_matches
+from recbole_hetcomp.config.registry import is_distilled
 
 
 class StrictConfig(Config):
     """A view of a Config: what is set in either is set in both.
 
-    RecBole's models ask for settings that they may not have, and live with None; they are given the Config itself.
+    RecBole's models ask for settings that they may not have, and live with None; they are given the plain Config.
     """
 
     def __init__(self, config: Config) -> None:
         self.__dict__.update(config.__dict__)
+
+    @property
+    def plain(self) -> Config:
+        """The Config that this is a view of, to which a name that nobody declares is None."""
+        config = Config.__new__(Config)
+        config.__dict__.update(self.__dict__)
+        return config
 
     def __getitem__(self, key: str) -> Any:
         """The value of a setting.
@@ -33,3 +41,8 @@ class StrictConfig(Config):
 
     def _built_in(self) -> set[str]:
         return READ_BY_RECBOLE | {key for keys in self.parameters.values() for key in keys}
+
+
+def settings_of(config: Config) -> Config:
+    """What the run's model is made with: a method reads declared settings alone, RecBole's models as they like."""
+    return StrictConfig(config) if is_distilled(config.model_class) else config

@@ -44,10 +44,11 @@ class Distilled(AbstractRecommender):
     needs: Needs = Needs()
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
-        super().__init__(config, dataset)
-        check_settings(config)
-        self.config = StrictConfig(config)
-        self.backbone = backbone_class(str(config["student"]))(config, dataset)
+        strict = StrictConfig(config)
+        super().__init__(strict.plain, dataset)
+        check_settings(strict.plain)
+        self.config = strict
+        self.backbone = backbone_class(str(config["student"]))(strict.plain, dataset)
         self.base_loss_weight = float(config["base_loss_weight"])
         self.distillation_weight = float(config["distillation_weight"])
         self.auxiliary = nn.ModuleDict()

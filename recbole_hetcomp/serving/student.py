@@ -12,6 +12,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, close_matches
+from recbole_hetcomp.config.strict import settings_of
 from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.split import make_split
 from recbole_hetcomp.teachers.ranking import full_scores, top_of_block
@@ -51,7 +52,7 @@ def load_student(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Co
             f"checkpoint: dataset {config.dataset!r} has other users or items, or another order of them, than when "
             f"{str(path)!r} was trained; restore the data it was trained on"
         )
-    model = config.model_class(config, split.train).to(config["device"])
+    model = config.model_class(settings_of(config), split.train).to(config["device"])
     try:
         model.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:

@@ -18,6 +18,7 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.declarations import Declaration, declarations_in
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import get_model, own_properties_of
+from recbole_hetcomp.config.strict import settings_of
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.distilled_recommender.compositestudent import CompositeStudent
@@ -77,10 +78,11 @@ class MethodContract(ToyFixtures):
         return issubclass(get_model(self.method), CompositeStudent)
 
     def test_every_setting_of_its_yaml_file_has_a_kind_and_a_meaning(self) -> None:
-        """A line without a kind and a meaning declares nothing, so that its setting would be missing."""
+        """A setting whose comment begins with no kind is not declared, so that nothing would check it."""
         path = own_properties_of(get_model(self.method))
         assert path is not None, f"{self.method} has no yaml file"
-        assert list(declarations_in(path)) == list(yaml.safe_load(path.read_text(encoding="utf-8")))
+        assert list(self.declarations) == list(yaml.safe_load(path.read_text(encoding="utf-8")))
+        assert all(declaration.meaning for declaration in self.declarations.values())
 
     def test_what_a_setting_cannot_be_is_refused_before_any_teacher_is_trained(
         self, make_config: Callable[..., Config], split: Split
@@ -95,7 +97,7 @@ class MethodContract(ToyFixtures):
                 with pytest.raises(UserError, match=f"^{key}: "):
                     check(config)
                 with pytest.raises(UserError, match=f"^{key}: "):  # also where the model alone is made
-                    config.model_class(config, split.train)
+                    config.model_class(settings_of(config), split.train)
             config[key] = default
         assert not (Path("saved") / "trained").exists()
 

@@ -12,6 +12,7 @@ from recbole.utils import init_seed
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.registry import get_model
+from recbole_hetcomp.config.strict import settings_of
 from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.testing.toy import apart, toy_settings, write_toy
 
@@ -46,6 +47,6 @@ class ToyFixtures:
         def make(name: str, **given: object) -> AbstractRecommender:
             config = make_config(name, **given)
             init_seed(config["seed"], config["reproducibility"])
-            return get_model(name)(config, split.loaders(config).train._dataset).eval()
+            return get_model(name)(settings_of(config), split.loaders(config).train._dataset).eval()
 
         return make

@@ -20,11 +20,17 @@ OUTSIDE = {">=": -1, ">": 0, "<=": 1, "<": 0}  # what to add to a bound
 
 def wrong_values(kind: Kind) -> list[object]:
     """Values that a setting of this kind cannot have: of other types, beyond each bound, or no word of its."""
-    wrong = [*NEVER[kind.base], *(int(float(bound)) + OUTSIDE[sign] for sign, bound in kind.bounds)]
+    wrong = [*NEVER[kind.base], *(_outside(sign, float(bound)) for sign, bound in kind.bounds)]
     wrong += ["no such word"] if kind.words else []
     if kind.many:
         wrong = [3, [], *([value] for value in wrong)]
     return wrong if kind.optional else [*wrong, None]
+
+
+def _outside(sign: str, bound: float) -> float:
+    """A number that does not pass the comparison, whole where the bound is, as a whole number's must be."""
+    number = bound + OUTSIDE[sign]
+    return int(number) if number.is_integer() else number
 
 
 def longer_than_the_catalogue(method: str) -> dict[str, int]:

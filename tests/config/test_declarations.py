@@ -14,6 +14,7 @@ from recbole_hetcomp.config.registry import properties_dir
 from recbole_hetcomp.knowledge import RELEVANCES, RULES
 from recbole_hetcomp.teacher_training.recorder import CHECKPOINT_RULES
 from recbole_hetcomp.teachers.ensemble import IMPORTANCES
+from recbole_hetcomp.testing import wrong_values
 
 FILES = [path for path in sorted(properties_dir().rglob("*.yaml")) if path.parent.name != "presets"]
 
@@ -42,6 +43,8 @@ def test_every_line_of_every_file_has_a_kind_and_a_meaning(path: Path) -> None:
         ("float", [0, -0.5], ["x", float("nan"), float("inf"), False], "a number"),
         ("float > 0", [0.1, 3], [0, -1.0], "a number above 0"),
         ("float > 0 or ~", [None, 40], [0], "a number above 0 or nothing"),
+        ("float > 1e-8", [2e-8, 1], [1e-8, 0], "a number above 1e-8"),
+        ("float 1.5e-3..1e+2", [0.0015, 100], [0.001, 101], "a number from 1.5e-3 to 1e+2"),
         ("float 0..1", [0, 1, 0.5], [-0.1, 1.1], "a number from 0 to 1"),
         ("float >= 0 and < 1 or ~", [0, 0.9, None], [1, -0.1], "a number of at least 0 and below 1 or nothing"),
         ("bool", [True, False], [1, "True", None], "True or False"),
@@ -72,12 +75,30 @@ def test_words_and_lists_of_names_are_refused_with_what_could_stand_there() -> N
     assert str(caught.value) == "teachers: 'BPR' is no list of names; write --teachers=\"['BPR','CML']\""
 
 
-@pytest.mark.parametrize("kind", ["", "whole", "int >= x", "int > 0 or", "str > 1", "list of bool", "int: a | b", "int ~"])
+@pytest.mark.parametrize(
+    "kind", ["int >= x", "float > 1e", "int: 1", "int > 0 or", "str > 1", "list of bool", "int: a | b", "int ~"]
+)
 def test_a_kind_that_nobody_could_check_is_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "some.yaml"
     path.write_text(f"n_targets: 1   # ({kind}) items a user\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"^some\.yaml: n_targets: .* is no kind of setting; write \(int >= 1\)"):
         declarations_in(path)
+
+
+def test_a_kind_needs_no_meaning_and_an_ordinary_comment_is_no_kind(tmp_path: Path) -> None:
+    path = tmp_path / "some.yaml"
+    lines = ["n: 3  # (int >= 1)", "weight: 0.1   # (Eq. 3) of the loss", "size: 3  # ()", "depth: 1  # (integer) layers"]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = declarations_in(path)
+    assert list(found) == ["n"]
+    assert (found["n"].kind.sentence, found["n"].meaning) == ("a whole number of at least 1", "")
+
+
+@pytest.mark.parametrize(
+    "kind", ["int < 3", "float < 0.5", "float > 1e-8", "float <= 0.5", "float 1e-8..0.5", "int 1..2", "list of int >= 1"]
+)
+def test_wrong_values_are_wrong(kind: str) -> None:
+    assert not any(map(Kind.read(kind).fits, wrong_values(Kind.read(kind))))
 
 
 @pytest.mark.parametrize("comparison", COMPARISONS)

@@ -11,10 +11,12 @@ import yaml
 from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
 
 import recbole_hetcomp
+from recbole_hetcomp.commands.pipeline import run_on_split
 from recbole_hetcomp.config.config import READ_BY_RECBOLE, Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import properties_dir
-from recbole_hetcomp.config.strict import StrictConfig
+from recbole_hetcomp.config.strict import StrictConfig, settings_of
+from recbole_hetcomp.model.distilled_recommender.cdstudent import CDStudent
 
 PACKAGE = Path(recbole_hetcomp.__file__).parent
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "testing" not in path.parts)
@@ -57,6 +59,31 @@ def test_a_method_that_reads_a_misspelt_setting_is_told_so_at_once(make_model) -
         model.config["n_interestin"]
 
 
+class Careless(CDStudent):
+    """A method that reads a setting of a name that nobody declares, as it is made."""
+
+    def __init__(self, config, dataset) -> None:
+        super().__init__(config, dataset)
+        self.read = config["n_target"]
+
+
+def test_a_method_that_reads_a_misspelt_setting_as_it_is_made_is_told_so(make_config, split) -> None:
+    config = make_config("CDStudent")
+    with pytest.raises(UserError, match=r"^n_target: CDStudent reads this setting, and no yaml file declares it"):
+        Careless(settings_of(config), split.train)
+    config.model_class = Careless
+    with pytest.raises(UserError, match=r"^n_target: CDStudent reads this setting"):  # in the run as well
+        run_on_split(config, split)
+
+
+@pytest.mark.parametrize("student", ["MF", "LightGCN", "NeuMF"])
+def test_the_student_of_a_method_reads_what_it_likes(make_config, split, student: str) -> None:
+    model = CDStudent(settings_of(make_config("CDStudent", student=student)), split.train)
+    assert type(model.config) is StrictConfig
+    config = make_config("BPR")
+    assert settings_of(config) is config
+
+
 def test_what_recbole_may_lack_it_is_told_without_an_error(make_config) -> None:
     config = make_config("RRDStudent")
     strict = StrictConfig(config)
@@ -74,3 +101,10 @@ def test_it_is_a_view_of_the_config(make_config) -> None:
     assert strict["n_interesting"] == 7
     assert isinstance(strict, Config)
     assert strict.given("seed")
+    again = StrictConfig(strict)
+    with pytest.raises(UserError, match="n_layers"):
+        again["n_layers"]
+    again["n_interesting"] = 8
+    assert type(again.plain) is Config
+    assert again.plain["n_layers"] is None
+    assert config["n_interesting"] == again.plain["n_interesting"] == 8
