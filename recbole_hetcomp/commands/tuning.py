@@ -9,16 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from recbole.trainer import HyperTuning
 
 from recbole_hetcomp import console
 from recbole_hetcomp.commands.pipeline import run_of
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.trainer import parallel
-
-if TYPE_CHECKING:
-    from recbole.trainer import HyperTuning
 
 ALGORITHMS = ("exhaustive", "random", "bayes")
 KINDS = {"uniform": 2, "quniform": 3, "loguniform": 2}  # of a search space's lines, beside choice, and their numbers
@@ -78,7 +77,6 @@ class Search:
             raise UserError(f"max_evals: {self.max_evals!r} is no whole number of at least 1")
         try:
             import hyperopt  # noqa: F401
-            from recbole.trainer import HyperTuning  # noqa: F401
         except ImportError as error:
             raise UserError(f"tune needs hyperopt ({error}); run `pip install hyperopt==0.2.5`") from error
 
@@ -92,14 +90,12 @@ def tune(
         UserError: no hyperopt, no such file, a line that cannot be read, an unknown algorithm, or a wrong number of trials.
     """
     search.check()
-    from recbole.trainer import HyperTuning
-
     config = Config(model, dataset, config_files, arguments=arguments)
     config.warn_of_unknown_keys()
     space = _search_space(Path(search.params_file), config)
     trial = partial(objective_function, model=model, dataset=dataset, arguments=tuple(arguments))
-    given = {"fixed_config_file_list": config_files, "algo": search.algo, "max_evals": int(search.max_evals)}
-    tuning = HyperTuning(trial, params_dict=space, **given)
+    n_most = int(search.max_evals)
+    tuning = HyperTuning(trial, params_dict=space, fixed_config_file_list=config_files, algo=search.algo, max_evals=n_most)
     _try_out(tuning)
     tuning.export_result(output_file=search.output_file)
     print(f"best settings: {tuning.best_params}\nbest result: {tuning.params2result[tuning.params2str(tuning.best_params)]}")
