@@ -150,21 +150,13 @@ def _benchmark(arguments: Sequence[str]) -> None:
 
 
 def _tune(arguments: Sequence[str]) -> None:
-    from recbole_hetcomp.commands.tuning import tune
+    from recbole_hetcomp.commands.tuning import Search, tune
 
     flags, settings = _parsed(arguments, params_file=None, output_file="tuning.txt", algo="exhaustive", max_evals="10")
     if flags.params_file is None:
         raise UserError("tune: give --params_file=FILE, with a line such as `learning_rate choice [0.001,0.005]`")
-    tune(
-        flags.model,
-        flags.dataset,
-        flags.config_files,
-        flags.params_file,
-        flags.output_file,
-        flags.algo,
-        flags.max_evals,
-        settings,
-    )
+    search = Search(flags.params_file, flags.output_file, flags.algo, flags.max_evals)
+    tune(flags.model, flags.dataset, flags.config_files, search, settings)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,9 @@ def compare_with_teachers(
     model: DistilledRecommender,
     result: dict[str, Any],
 ) -> list[Row]:
-    """The rows of the comparison, printed, and saved beside the checkpoint where there is one."""
+    """The rows of the comparison, saved beside the checkpoint where there is one."""
     rows = teacher_rows(pool, config, split, loaders)
-    metric, sign = config["valid_metric"].lower(), 1 if config["valid_metric_bigger"] else -1
-    ensemble, best = rows[-1], max(sign * row[metric] for row in rows[:-1])
-    if sign * ensemble[metric] < best:
-        getLogger().warning("the ensemble is below its best teacher: leave weak teachers out, or raise teacher_weighting")
+    ensemble = rows[-1]
     students = {"student": (f"{config.model} ({config['student']})", model)}
     if config["without_distillation"]:
         students = {"student without distillation": (config["student"], student_alone(config, split)), **students}
@@ -36,20 +34,40 @@ def compare_with_teachers(
         row = model_row(role, name, student, config, split, loaders)
         add_fidelity(row, student, pool, ensemble, config, split)
         rows.append(row)
+    for line in disappointments(rows, config["valid_metric"].lower(), 1 if config["valid_metric_bigger"] else -1):
+        getLogger().warning(line)
+    if result["checkpoint"]:
+        _save(rows, config, split, result["checkpoint"])
+    return rows
+
+
+def disappointments(rows: Sequence[Row], metric: str, sign: int) -> list[str]:
+    """Sentences about an ensemble below its best teacher and a student below the one without distillation.
+
+    Args:
+        rows: of the comparison
+        metric: by which they are compared
+        sign: 1 where more of it is better, -1 where less is
+    """
     of = {row["role"]: sign * row[metric] for row in rows}
+    lines = []
+    if of["ensemble"] < max(sign * row[metric] for row in rows if row["role"] == "teacher"):
+        lines.append("the ensemble is below its best teacher: leave weak teachers out, or raise teacher_weighting")
     if of["student"] < of.get("student without distillation", of["student"]):
-        getLogger().warning(
+        lines.append(
             "the student is below the one without distillation: let it train longer (epochs, stopping_step; "
             "train_batch_size where an epoch has few steps), or change distillation_weight where it has a loss of its own"
         )
-    if result["checkpoint"]:
-        provenance = {
-            "dataset": config.dataset,
-            "split": split.fingerprint,
-            "seed": config["seed"],
-            "checkpoint": result["checkpoint"],
-            "settings": settings_of(config),
-        }
-        text = table(rows, config["valid_metric"]).github
-        save_comparison(rows, text, provenance, Path(result["checkpoint"]).parent)
-    return rows
+    return lines
+
+
+def _save(rows: Sequence[Row], config: Config, split: Split, checkpoint: str) -> None:
+    """Write the table beside the checkpoint, with all that it comes from."""
+    provenance = {
+        "dataset": config.dataset,
+        "split": split.fingerprint,
+        "seed": config["seed"],
+        "checkpoint": checkpoint,
+        "settings": settings_of(config),
+    }
+    save_comparison(rows, table(rows, config["valid_metric"]).github, provenance, Path(checkpoint).parent)

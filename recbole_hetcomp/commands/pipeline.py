@@ -186,18 +186,7 @@ def _progress_file(config: Config, split: Split, pool: TeacherPool) -> Path:
 def _fit_and_test(trainer: Trainer, config: Config, loaders: Loaders, saved: bool) -> dict[str, Any]:
     """RecBole's own last steps: fit, evaluate, environment, result dict."""
     trainer.test_batch_size = min(trainer.test_batch_size, PAIRS_AT_ONCE)
-    started = time()
-    try:
-        best_score, best_result = trainer.fit(
-            loaders.train, loaders.valid, saved=saved, show_progress=config["show_progress"]
-        )
-    except (FloatingPointError, ValueError) as error:
-        if is_nan(error):
-            raise UserError(f"{config.model} cannot be trained: {error}; lower its learning_rate") from error
-        raise
-    seconds, n_epochs = time() - started, len(trainer.train_loss_dict)
-    score = f", best {config['valid_metric']} {best_score:.4f}" if math.isfinite(best_score) else ""
-    console.say(f"trained {console.counted(n_epochs, 'epoch')} in {seconds:.0f} s{score}")
+    best_score, best_result, seconds = _fit(trainer, config, loaders, saved)
     trainer.evaluator = UserEvaluator(config)
     test_result = trainer.evaluate(loaders.test, load_best_model=saved, show_progress=config["show_progress"])
     getLogger().info("The running environment of this training is as follows:\n" + get_environment(config).draw())
@@ -212,6 +201,23 @@ def _fit_and_test(trainer: Trainer, config: Config, loaders: Loaders, saved: boo
         "name": config.model,
         "model": trainer.model,
         "train_seconds": seconds,
-        "epochs": n_epochs,
+        "epochs": len(trainer.train_loss_dict),
         "test_users": trainer.evaluator.users,
     }
+
+
+def _fit(trainer: Trainer, config: Config, loaders: Loaders, saved: bool) -> tuple[float, Mapping[str, float], float]:
+    """Best validation score, its result, and seconds; a line says so."""
+    started = time()
+    try:
+        best_score, best_result = trainer.fit(
+            loaders.train, loaders.valid, saved=saved, show_progress=config["show_progress"]
+        )
+    except (FloatingPointError, ValueError) as error:
+        if is_nan(error):
+            raise UserError(f"{config.model} cannot be trained: {error}; lower its learning_rate") from error
+        raise
+    seconds = time() - started
+    score = f", best {config['valid_metric']} {best_score:.4f}" if math.isfinite(best_score) else ""
+    console.say(f"trained {console.counted(len(trainer.train_loss_dict), 'epoch')} in {seconds:.0f} s{score}")
+    return best_score, best_result, seconds

@@ -6,9 +6,12 @@ import ast
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from recbole.trainer import HyperTuning
 
 from recbole_hetcomp import console
 from recbole_hetcomp.commands.pipeline import run_of
@@ -16,6 +19,7 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.trainer import parallel
 
+ALGORITHMS = ("exhaustive", "random", "bayes")
 KINDS = {"uniform": 2, "quniform": 3, "loguniform": 2}  # of a search space's lines, beside choice, and their numbers
 
 
@@ -47,49 +51,70 @@ def _text(settings: Mapping[str, object]) -> str:
     return ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in settings.items())
 
 
+@dataclass(frozen=True)
+class Search:
+    """What to search, and how.
+
+    Attributes:
+        params_file: the space, in RecBole's format
+        output_file: where all trials are written
+        algo: one of ALGORITHMS
+        max_evals: so many trials at most, as the command line gives it
+    """
+
+    params_file: str
+    output_file: str
+    algo: str
+    max_evals: str
+
+    def check(self) -> None:
+        """Raise a UserError where it cannot be done."""
+        if not Path(self.params_file).is_file():
+            raise UserError(f"params_file: there is no file {self.params_file!r}; correct the path")
+        if self.algo not in ALGORITHMS:
+            raise UserError(f"algo: {self.algo!r} is none of {', '.join(ALGORITHMS)}")
+        if not self.max_evals.isdigit() or int(self.max_evals) < 1:
+            raise UserError(f"max_evals: {self.max_evals!r} is no whole number of at least 1")
+        try:
+            import hyperopt  # noqa: F401
+        except ImportError as error:
+            raise UserError(f"tune needs hyperopt ({error}); run `pip install hyperopt==0.2.5`") from error
+
+
 def tune(
-    model: str | None,
-    dataset: str,
-    config_files: Sequence[str] | None,
-    params_file: str,
-    output_file: str,
-    algo: str,
-    max_evals: str,
-    arguments: Sequence[str],
+    model: str | None, dataset: str, config_files: Sequence[str] | None, search: Search, arguments: Sequence[str]
 ) -> dict[str, Any]:
-    """Search the space of `params_file` (RecBole's format), write `output_file`; returns the best settings found.
+    """Search the space, and write what each trial gave; returns the best settings found.
 
     Raises:
         UserError: no hyperopt, no such file, a line that cannot be read, an unknown algorithm, or a wrong number of trials.
     """
-    if not Path(params_file).is_file():
-        raise UserError(f"params_file: there is no file {params_file!r}; correct the path")
-    if algo not in ("exhaustive", "random", "bayes"):
-        raise UserError(f"algo: {algo!r} is none of exhaustive, random, bayes")
-    if not max_evals.isdigit() or int(max_evals) < 1:
-        raise UserError(f"max_evals: {max_evals!r} is no whole number of at least 1")
-    try:
-        import hyperopt
-        from recbole.trainer import HyperTuning
-    except ImportError as error:
-        raise UserError(f"tune needs hyperopt ({error}); run `pip install hyperopt==0.2.5`") from error
+    search.check()
     config = Config(model, dataset, config_files, arguments=arguments)
     config.warn_of_unknown_keys()
-    space = _search_space(Path(params_file), config)
+    space = _search_space(Path(search.params_file), config)
     trial = partial(objective_function, model=model, dataset=dataset, arguments=tuple(arguments))
-    search = HyperTuning(trial, params_dict=space, fixed_config_file_list=config_files, algo=algo, max_evals=int(max_evals))
-    with contextlib.redirect_stdout(io.StringIO()):  # HyperTuning prints what each trial says by a line of ours
+    n_most = int(search.max_evals)
+    tuning = HyperTuning(trial, params_dict=space, fixed_config_file_list=config_files, algo=search.algo, max_evals=n_most)
+    _try_out(tuning)
+    tuning.export_result(output_file=search.output_file)
+    print(f"best settings: {tuning.best_params}\nbest result: {tuning.params2result[tuning.params2str(tuning.best_params)]}")
+    return tuning.best_params
+
+
+def _try_out(tuning: HyperTuning) -> None:
+    """All trials, without what HyperTuning prints of each: that is a line of ours."""
+    import hyperopt
+
+    with contextlib.redirect_stdout(io.StringIO()):
         hyperopt.fmin(
-            search.trial,
-            search.space,
-            algo=search.algo,
-            max_evals=search.max_evals,
-            early_stop_fn=search.early_stop_fn,
+            tuning.trial,
+            tuning.space,
+            algo=tuning.algo,
+            max_evals=tuning.max_evals,
+            early_stop_fn=tuning.early_stop_fn,
             show_progressbar=False,
         )
-    search.export_result(output_file=output_file)
-    print(f"best settings: {search.best_params}\nbest result: {search.params2result[search.params2str(search.best_params)]}")
-    return search.best_params
 
 
 def _search_space(path: Path, config: Config) -> dict[str, dict[str, Any]]:

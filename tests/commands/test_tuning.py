@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from recbole_hetcomp.cli import main
-from recbole_hetcomp.commands.tuning import objective_function, tune
+from recbole_hetcomp.commands.tuning import Search, objective_function, tune
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.quick_start import run_hetcomp
 
@@ -85,9 +85,8 @@ def test_it_drives_a_trial_of_recboles_hypertuning(settings, hyperopt_in_name, t
 def test_exhaustive_search_over_two_values_finds_the_better(settings, tmp_path, capsys):
     pytest.importorskip("hyperopt")
     (tmp_path / "space.txt").write_text("learning_rate choice [1e-6,0.1]\n")
-    best = tune(
-        "BPR", "toy", None, str(tmp_path / "space.txt"), str(tmp_path / "out.txt"), "exhaustive", "10", arguments(settings)
-    )
+    search = Search(str(tmp_path / "space.txt"), str(tmp_path / "out.txt"), "exhaustive", "10")
+    best = tune("BPR", "toy", None, search, arguments(settings))
     text = (tmp_path / "out.txt").read_text()
     assert text.count("Valid result") == 2
     scores = {
@@ -135,4 +134,4 @@ def test_a_search_space_that_cannot_be_searched_is_one_sentence(settings, tmp_pa
     pytest.importorskip("hyperopt")
     (tmp_path / "space.txt").write_text(line + "\n")
     with pytest.raises(UserError, match=sentence):
-        tune("BPR", "toy", None, str(tmp_path / "space.txt"), "out.txt", "exhaustive", "10", arguments(settings))
+        tune("BPR", "toy", None, Search(str(tmp_path / "space.txt"), "out.txt", "exhaustive", "10"), arguments(settings))
