@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from logging import getLogger
 from typing import Any
 
@@ -14,6 +14,9 @@ from recbole_hetcomp.config.registry import get_model, settings_of_any_model
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.data.split import split_seed
 from recbole_hetcomp.teacher_training.configs import training_settings
+
+# Beside RecBole's settings of evaluation and data: what makes results comparable, so no single model's own.
+PROTOCOL = {"data_path", "dataset", "metrics", "rm_dup_inter", "split_seed", "topk", "valid_metric"}
 
 
 def check_models(models: Sequence[str]) -> None:
@@ -38,16 +41,22 @@ def configs_of(
 ) -> list[Config]:
     """One Config a seed, all with the first one's split; trained as well as we know how, unless the user says otherwise."""
     given = dict(settings or {})
-    own = _settings_of_one(given.get("model_config"), name)
-    config = Config(name, dataset, files, {**given, **own}, arguments)
-    check_settings(config)
-    own.update(_settings_of_one(config["model_config"], name))
+    shared = Config(name, dataset, files, given, arguments)
+    check_settings(shared)
+    own = _settings_of_one(given.get("model_config"), name) | _settings_of_one(shared["model_config"], name)
+    _check_comparable(shared, name, own)
+    config = Config(name, dataset, files, {**given, **own}, _without(arguments, own))
     _check_own(config, name, own)
+    check_settings(config, f"model_config of {name}: ")
     tuned = {key: value for key, value in training_settings(config, name).items() if not config.given(key)}
-    first, shared = int(own.get("seed", config["seed"])), {"split_seed": split_seed(config)}
-    replaced = tuple(f"--{key}=" for key in {*own, "seed", "split_seed"})  # the command line would win over the dict
-    kept = [argument for argument in arguments if not argument.startswith(replaced)]
-    return [Config(name, dataset, files, {**given, **tuned, **own, **shared, "seed": first + i}, kept) for i in range(seeds)]
+    given |= {**tuned, **own, "split_seed": split_seed(shared)}
+    kept = _without(arguments, {*own, "seed", "split_seed"})
+    return [Config(name, dataset, files, {**given, "seed": config["seed"] + i}, kept) for i in range(seeds)]
+
+
+def _without(arguments: Sequence[str], keys: Iterable[str]) -> list[str]:
+    """The `arguments` but for those of `keys`: the command line would win over the dict."""
+    return [argument for argument in arguments if not argument.startswith(tuple(f"--{key}=" for key in keys))]
 
 
 def _settings_of_one(model_config: object, name: str) -> dict[str, Any]:
@@ -62,6 +71,17 @@ def _settings_of_one(model_config: object, name: str) -> dict[str, Any]:
     for model in by_model:
         get_model(str(model), "model_config")
     return dict(by_model.get(name, {}))
+
+
+def _check_comparable(config: Config, name: str, own: Mapping[str, object]) -> None:
+    """Raise a UserError where `model_config` would test one model otherwise than the others, or on other data."""
+    protocol = {key for group in ("Evaluation", "Dataset") for key in config.parameters[group]} | PROTOCOL
+    for key in own:
+        if key in protocol - {"eval_batch_size"}:
+            raise UserError(
+                f"model_config of {name}: {key}: {own[key]!r} would hold for one model alone, and the models are compared "
+                f"by one protocol on the same data; give {key} to all of them"
+            )
 
 
 def _check_own(config: Config, name: str, own: Mapping[str, object]) -> None:

@@ -27,7 +27,8 @@ class SingleTeacher:
     items far above all others, and these are never recommended. A teacher who scores all of them alike says nothing of the
     user, and the others' weights make up the whole.
 
-    Where order and inner products alone count, in item lists and vectors, one teacher's scores stay its own.
+    One teacher's scores stay its own in item lists, where their order alone counts, and in vectors. Whoever divides products
+    of these vectors by a temperature divides them by the `deviations` as well.
 
     Args:
         pool: teachers that are models, not lists alone
@@ -134,6 +135,17 @@ class SingleTeacher:
         device = self.scores(torch.arange(1, 2)).device
         generator = torch.Generator(device).manual_seed(self.seed)
         return spectral_factors(self._rows, self._n_items, rank, generator)
+
+    @cached_property
+    def deviations(self) -> Tensor:
+        """[U] float32 on the CPU: divided by these, products of the `embeddings` have the scale of `standardised` scores.
+
+        1 for several teachers, whose factors are made of such scores. The user's mean, which no softmax sees, is left in.
+        """
+        if len(self.pool) > 1:
+            return torch.ones(self.pool.n_users)
+        with torch.random.fork_rng(), torch.no_grad():
+            return self._moments[0, 1]
 
     def _rows(self) -> Iterator[Tensor]:
         """The score matrix in blocks of rows; the padding user's row and the padding item's column are 0."""

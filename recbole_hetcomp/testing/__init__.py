@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("recbole_hetcomp.testing.contract")
+pytest.register_assert_rewrite("recbole_hetcomp.testing.contract", "recbole_hetcomp.testing.parts_of_a_batch")
 
 from recbole_hetcomp.testing.contract import MethodContract  # noqa: E402
 from recbole_hetcomp.testing.toy import apart, toy_pairs, toy_settings, write_toy  # noqa: E402

@@ -24,7 +24,7 @@ from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.distilled_recommender.compositestudent import CompositeStudent
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent
 from recbole_hetcomp.model.student import DistilledRecommender
-from recbole_hetcomp.testing.fixtures import ToyFixtures
+from recbole_hetcomp.testing.parts_of_a_batch import PartsOfABatch
 from recbole_hetcomp.testing.results import digests, same, saved_state, serves_alike, state_of
 from recbole_hetcomp.testing.wrong_values import longer_than_the_catalogue, wrong_values
 from recbole_hetcomp.trainer import distillation
@@ -41,7 +41,7 @@ TRAINING = {
 TEACHERS = {"one": ["LightGCN"], "three kinds": ["BPR", "NeuMF", "MultiVAE"], "without embeddings": ["EASE"]}
 
 
-class MethodContract(ToyFixtures):
+class MethodContract(PartsOfABatch):
     """Holds `method` to what every method does; a subclass names it, and says where its definition makes it an exception.
 
     Attributes:

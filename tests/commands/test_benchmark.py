@@ -258,3 +258,44 @@ def test_a_misspelt_setting_is_refused_before_any_training(settings, watched, mo
     with pytest.raises(UserError, match=sentence):
         run_benchmark(["BPR", "Pop"], "toy", config_dict={**settings, **more}, seeds=1, arguments=arguments)
     assert watched == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("topk", [5]),
+        ("metrics", ["Hit"]),
+        ("valid_metric", "NDCG@5"),
+        ("eval_args", {"split": {"RS": [0.8, 0.1, 0.1]}}),
+        ("rm_dup_inter", "first"),
+        ("user_inter_num_interval", "[5,inf)"),
+        ("split_seed", 3),
+    ],
+)
+@pytest.mark.parametrize("on_command_line", [True, False])
+def test_one_models_own_protocol_is_refused_before_any_training(settings, watched, key, value, on_command_line):
+    own = {"BPR": {"epochs": 1, key: value}}
+    more, arguments = ({}, [f"--model_config={own}"]) if on_command_line else ({"model_config": own}, [])
+    with pytest.raises(
+        UserError, match=f"^model_config of BPR: {key}: .* for one model alone.*; give {key} to all of them$"
+    ):
+        run_benchmark(["Pop", "BPR"], "toy", config_dict={**settings, **more}, seeds=1, arguments=arguments)
+    assert watched == []
+
+
+@pytest.mark.parametrize(("key", "value"), [("seed", "x"), ("epochs", "many")])
+@pytest.mark.parametrize("on_command_line", [True, False])
+def test_a_wrong_value_for_one_model_is_refused_before_any_training(settings, watched, key, value, on_command_line):
+    own = {"BPR": {key: value}}
+    more, arguments = (
+        ({}, [f"--model_config={own}", "--seed=3"]) if on_command_line else ({"model_config": own}, ["--seed=3"])
+    )
+    with pytest.raises(UserError, match=f"^model_config of BPR: {key}: '{value}' must be a whole number"):
+        run_benchmark(["Pop", "BPR"], "toy", config_dict={**settings, **more}, seeds=1, arguments=arguments)
+    assert watched == []
+
+
+def test_one_models_own_seed_leaves_the_split_and_the_teachers_as_they_are(settings, watched):
+    own = {"model_config": {"BPR": {"seed": 7}}}
+    run_benchmark(["BPR", "Pop"], "toy", config_dict={**settings, **own}, seeds=1)
+    assert [(name, seed, split) for name, seed, split, _ in watched] == [("BPR", 7, 11), ("Pop", 11, 11)]

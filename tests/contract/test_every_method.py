@@ -13,6 +13,24 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     # Its asymmetric side needs scores that are products of tables, and its candidates begin with a training item.
     "EmbedDistillStudent": {"any_student": {"side": "symmetric"}, "observed_candidates": 1},
 }
+# Settings under which the loss of a method takes other ways.
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "CLDRDStudent": [{"ordered": [5, 10]}],
+    "HetCompStudent": [
+        {"transfer": "overall"},
+        {"transfer": "fine"},
+        {"loss_reduction": "sum"},
+        {"student": "DL", "tail_samples": 20},
+    ],
+    "IRRRDStudent": [{"list_depth": 20, "item_list_depth": 20, "n_interesting": 3, "n_uninteresting_users": 10}],
+    "KDCEStudent": [{"guide": "student"}, {"guide": "teacher"}, {"guide": "catalogue"}],
+    "CDStudent": [{"guide": "student"}, {"guide": "teacher"}],
+    "MTDStudent": [{"list_weights": "uniform"}, {"list_weights": "global"}, {"list_weights": "user"}],
+    "RDStudent": [{"discrepancy_start": 5}, {"discrepancy_start": 0}],
+    "RRDStudent": [{"sampled": True}, {"sampled": False}],
+    "CompositeStudent": [{"methods": {"RRD": 0.5, "KDCE": 2.0}}, {"methods": {"RRD": 0.5, "DE": 2.0}}],
+}
 
 for name in METHODS:
-    globals()[f"Test{name}"] = type(f"Test{name}", (MethodContract,), {"method": name, **EXCEPTIONS.get(name, {})})
+    attributes = {"method": name, "variants": VARIANTS.get(name, [{}]), **EXCEPTIONS.get(name, {})}
+    globals()[f"Test{name}"] = type(f"Test{name}", (MethodContract,), attributes)

@@ -46,6 +46,36 @@ def test_candidates_are_a_training_item_items_of_the_list_and_others(learnt, bat
         assert not set(row[6:]) & {0, *trained, *listed}
 
 
+def test_a_temperature_means_the_same_for_a_teacher_with_scores_of_thirty_times_the_size(
+    make_model, trained_pool, batch
+) -> None:
+    losses = []
+    for scale in (1.0, 30.0):
+        pool = trained_pool("BPR")
+        table = pool.teachers[0].model.user_embedding.weight
+        model = make_model(NAME, embedding_size=4, **SMALL)
+        with torch.no_grad():
+            model.backbone.user_embedding.weight.mul_(100)
+            table.mul_(scale)
+            model.learn_from(pool)
+            losses.append(model.score_loss(batch).item())
+            table.div_(scale)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_what_the_scores_are_matched_with_is_the_softmax_of_standardised_scores(
+    learnt, batch, trained_pool, z_scores
+) -> None:
+    model, teacher = learnt(NAME, **SMALL, score_temperature=0.5), trained_pool("BPR").teachers[0]
+    candidates = model.candidates(batch.users)
+    model.candidates = lambda _: candidates
+    total = 0.0
+    for user, items, own in zip(batch.users, candidates, model.pair_scores(batch.users, candidates).detach().double()):
+        zs = z_scores(model, int(user), teacher.scores(user[None])[0])[items[items > 0]]
+        total -= float((2 * zs).softmax(0) @ (2 * own[items > 0]).log_softmax(0))
+    assert model.score_loss(batch).item() == pytest.approx(total / len(batch.users), rel=1e-4)
+
+
 @pytest.mark.parametrize("side", SIDES)
 def test_users_alone_reach_the_optimum_of_pca(learnt, train_alone, side) -> None:
     model = learnt(NAME, side=side, distance="squared", **USERS_ALONE)

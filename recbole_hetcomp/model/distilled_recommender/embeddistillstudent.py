@@ -24,6 +24,7 @@ from recbole_hetcomp.model.backbone import HasHistories
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent, squared_distance
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
+from recbole_hetcomp.teachers.single import SingleTeacher
 
 ITEM_TABLE = "backbone.item_embedding.weight"
 NEIGHBOURS_BLOCK = 1024  # items whose cosines with all items are held at once
@@ -48,6 +49,9 @@ class EmbedDistillStudent(EmbeddingStudent):
         self.asymmetric = self.config["side"] == "asymmetric"
         super().learn_from(teachers)
         self.lists = self.target_lists(teachers, self.config["list_depth"])
+        if self.config["score_weight"]:
+            teacher = SingleTeacher.from_config(teachers, self.history, self.config)
+            self.deviations = teacher.deviations.to(self.device)
         if self.config["pseudo_weight"]:
             found = nearest_neighbours(self.teacher["item"], self.config["pseudo_neighbours"], NEIGHBOURS_BLOCK)
             self.neighbours = found.cpu()
@@ -88,9 +92,13 @@ class EmbedDistillStudent(EmbeddingStudent):
         return total
 
     def score_loss(self, batch: Batch) -> Tensor:
-        """[]: the cross-entropy over fresh candidates of the batch's users, a mean over them."""
+        """[]: the cross-entropy over fresh candidates of the batch's users, a mean over them.
+
+        The teacher's scores are standardised user by user, so that the temperature means the same for any teacher.
+        """
         users, candidates = batch.users, to_device(self.candidates(batch.on_cpu.users), self.device)
         of_teacher = torch.einsum("bd,bnd->bn", self.teacher["user"][users], self.teacher["item"][candidates])
+        of_teacher = of_teacher / self.deviations[users, None]
         of_student, temperature = self.pair_scores(users, candidates), self.config["score_temperature"]
         return soft_label_loss(of_student / temperature, of_teacher / temperature, candidates > 0).mean()
 
