@@ -65,7 +65,10 @@ def _in_one_sentence(work: Callable[[], object]) -> None:
 def _parsed(arguments: Sequence[str], **options: str | None) -> tuple[argparse.Namespace, list[str]]:
     """RecBole's flags and `options` (flag -> default); what is left are settings."""
     for argument in arguments:
-        if re.match(r"-[A-Za-z_]{2}", argument):
+        if re.fullmatch(r"-(m(?!odel)|d(?!ataset))[^-=][^=]*", argument):
+            flag, value = argument[:2], argument[2:]
+            raise UserError(f"{argument}: write {flag} {value} for the flag, or -{argument}=VALUE for a setting")
+        if re.match(r"-[A-Za-z_]{2}", argument):  # argparse would read -model=MF as the model odel=MF
             raise UserError(f"{argument}: the name of a setting has two dashes; write -{argument}")
     parser = argparse.ArgumentParser(usage=USAGE, allow_abbrev=False, add_help=False)
     parser.add_argument("-m", "--model")

@@ -325,6 +325,11 @@ def test_a_name_with_one_dash_is_refused(capsys, flags, argument):
     assert f"write -{argument}" in refused(capsys, [*flags, argument])
 
 
+def test_a_short_flag_with_its_value_attached_is_told_how_to_write_it(capsys):
+    assert "-mBPR: write -m BPR for the flag, or --mBPR=VALUE for a setting" in refused(capsys, ["-mBPR"])
+    assert "write -d ml-100k for the flag" in refused(capsys, ["-m", "BPR", "-dml-100k"])
+
+
 @pytest.mark.parametrize("argument", ["epochs=3", "--epochs", "epochs"])
 def test_a_malformed_argument_is_named(capsys, flags, argument):
     line = refused(capsys, [*flags, argument])

@@ -18,8 +18,7 @@ from recbole_hetcomp.teachers.lists import is_list_file
 
 
 def check_teachers(config: Config) -> None:
-    """Raise a UserError for teachers that cannot be trained as asked, before any of them is."""
-    check_settings(config)
+    """Raise a UserError for teachers that cannot be trained as asked; `config` has passed `check_settings`."""
     names = config["teachers"]
     settings = config["teacher_config"]
     if not all(isinstance(value, dict) for value in settings.values()):

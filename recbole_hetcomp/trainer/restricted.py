@@ -25,7 +25,6 @@ RECORDS = {
     ("torch", "device"),
     ("torch._utils", "_rebuild_parameter"),
     ("yaml.loader", "FullLoader"),
-    ("recbole_hetcomp.config", "SettingsLoader"),
     ("logging", "getLogger"),  # the feature layers of SASRecF, DIN and the like carry their whole dataset along
     ("numpy", "dtype"),
     ("numpy", "ndarray"),

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from recbole_hetcomp.commands.checks import check
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.split import make_split
 from recbole_hetcomp.teacher_training import alone, training
 from recbole_hetcomp.teacher_training.alone import student_alone
-from recbole_hetcomp.teacher_training.configs import check_teachers, teacher_config
+from recbole_hetcomp.teacher_training.configs import teacher_config
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teachers.ranking import ranked_history, top_unobserved
 
@@ -233,14 +234,14 @@ def test_teachers_that_cannot_be_are_refused_before_any_is_trained(make_config, 
     if "teachers" in change:
         change["teacher_config"] = {}
     with pytest.raises(UserError, match=sentence):
-        check_teachers(make_config("HetCompStudent", **change))
+        check(make_config("HetCompStudent", **change))
     assert not trained
 
 
 def test_the_teachers_of_the_default_settings_pass(make_config, settings) -> None:
-    check_teachers(make_config("HetCompStudent"))
+    check(make_config("HetCompStudent"))
     names = ["BPR", "CML", "NeuMF", "LightGCN", "MultiVAE", "ItemVAE"]
-    check_teachers(make_config("HetCompStudent", teachers=names))
+    check(make_config("HetCompStudent", teachers=names))
 
 
 def test_a_file_stands_beside_a_trained_teacher(make_config, split, trained) -> None:
@@ -354,10 +355,10 @@ def test_a_student_alone_that_fails_beside_the_teachers_says_so_when_it_is_asked
 
 def test_a_backend_that_is_not_there_is_one_sentence(make_config, monkeypatch) -> None:
     with pytest.raises(UserError, match="teacher_backend: 'dask' is none of loky, ray"):
-        check_teachers(make_config("HetCompStudent", teacher_backend="dask"))
+        check(make_config("HetCompStudent", teacher_backend="dask"))
     monkeypatch.setitem(sys.modules, "ray.util.joblib", None)
     with pytest.raises(UserError, match="teacher_backend: ray is not installed"):
-        check_teachers(make_config("HetCompStudent", teacher_backend="ray"))
+        check(make_config("HetCompStudent", teacher_backend="ray"))
 
 
 def test_a_teacher_that_says_nothing_of_anybody_is_refused(make_config, split, monkeypatch) -> None:
