@@ -1,7 +1,7 @@
-# `make demo` and `make test` need Python 3.9 or later, make and git; they set up .venv by themselves.
+# `make demo` and `make test` need Python 3.9 to 3.13, make and git; they set up .venv by themselves.
 SHELL := /bin/bash
-SUITABLE := import ensurepip, sys, venv; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 14))
-PYTHON ?= $(shell for p in python3 python3.1{3,2,1,0} python3.9 python3.14; do $$p -c '$(SUITABLE)' 2>/dev/null && echo $$p && break; done)
+SUITABLE := import ensurepip, sys, venv; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python3.1{3,2,1,0} python3.9; do $$p -c '$(SUITABLE)' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
 PYTHON39 ?= python3.9
@@ -45,11 +45,12 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 $(READY): setup.py constraints.txt
-	@test -n "$(PYTHON)" || { echo "no Python from 3.9 to 3.14 with venv found: install one (Debian: python3-venv)"; exit 2; }
+	@test -n "$(PYTHON)" || { echo "no Python from 3.9 to 3.13 with venv found: install one (Debian: python3-venv)"; exit 2; }
+	@echo "installing into .venv; this takes a few minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(INSTALL) --upgrade pip
 	$(BIN)/python $(INSTALL) torch
-	if $(BIN)/python -c '$(NO_RAY)'; then \
+	@if $(BIN)/python -c '$(NO_RAY)'; then \
 		$(BIN)/python $(INSTALL) --no-deps recbole && $(BIN)/python $(INSTALL) -e '.[dev,tune,py312]'; \
 	else \
 		$(BIN)/python $(INSTALL) -e '.[dev,tune]'; \

@@ -23,7 +23,7 @@ USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config
 Every --key=value is a setting, of RecBole or of this package. See README.md."""
 INTERRUPTED = (
     "hetcomp: interrupted; finished teachers and models and the progress of a distilled student are kept, and the same "
-    "command goes on from there; other models start anew"
+    "command goes on from there; a teacher that was not finished starts again"
 )
 DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 
@@ -131,7 +131,7 @@ def _recommend(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.serving.student import load_student, recommend, recommendation_lines
 
     flags, settings = _parsed(arguments, checkpoint=None, users=None, k="10")
-    if flags.checkpoint is None or flags.users is None:
+    if not flags.checkpoint or not flags.users:
         raise UserError("recommend: --checkpoint or --users is missing; give --checkpoint=FILE --users=TOKEN,TOKEN")
     if not flags.k.isdigit() or int(flags.k) < 1:
         raise UserError(f"k: {flags.k!r} is no whole number of at least 1")

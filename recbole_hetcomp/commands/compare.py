@@ -52,7 +52,9 @@ def disappointments(rows: Sequence[Row], metric: str, sign: int) -> list[str]:
     of = {row["role"]: sign * row[metric] for row in rows}
     lines = []
     if of["ensemble"] < max(sign * row[metric] for row in rows if row["role"] == "teacher"):
-        lines.append("the ensemble is below its best teacher: leave weak teachers out, or raise teacher_weighting")
+        lines.append(
+            "the ensemble is below its best teacher: leave weak teachers out (a file counts as much as the best), or raise teacher_weighting"
+        )
     if of["student"] < of.get("student without distillation", of["student"]):
         lines.append(
             "the student is below the one without distillation: let it train longer (epochs, stopping_step; "

@@ -218,6 +218,6 @@ def _fit(trainer: Trainer, config: Config, loaders: Loaders, saved: bool) -> tup
             raise UserError(f"{config.model} cannot be trained: {error}; lower its learning_rate") from error
         raise
     seconds = time() - started
-    score = f", best {config['valid_metric']} {best_score:.4f}" if math.isfinite(best_score) else ""
+    score = f", best validation {config['valid_metric']} {best_score:.4f}" if math.isfinite(best_score) else ""
     console.say(f"trained {console.counted(len(trainer.train_loss_dict), 'epoch')} in {seconds:.0f} s{score}")
     return best_score, best_result, seconds

@@ -120,7 +120,8 @@ class Declaration:
         if kind.words:
             raise UserError(f"{where}{self.key}: {value!r} is none of {', '.join(kind.words)}")
         if kind.many and kind.base == "str":
-            example = str(yaml.safe_load(self.value)[:2]).replace(" ", "")
+            names = value.split(",") if isinstance(value, str) else yaml.safe_load(self.value)[:2]
+            example = str(names).replace(" ", "")
             raise UserError(f'{where}{self.key}: {value!r} is no list of names; write --{self.key}="{example}"')
         shown = self.value.startswith(("{", "[")) and len(self.value) > len("{}")
         example = f", such as {self.value}" if shown else ""

@@ -16,6 +16,8 @@ from rich.console import Console
 from recbole_hetcomp.console.events import display
 from recbole_hetcomp.console.screen import Bars, Lines, Screen
 
+# Warnings of RecBole's own log that ask for nothing: about long histories, and about an order in time that nothing needs
+OF_NO_CONCERN = ("Max value of user's history interaction records", "Timestamp field has not been loaded")
 OF_OTHERS = "py.warnings"  # the logger to which `warnings_in_log` gives other packages' warnings
 _opened: list[logging.Handler] = []  # by the run that is on
 
@@ -74,7 +76,11 @@ def _open_log(config: Config) -> None:
         if not isinstance(handler, logging.FileHandler):
             if display.screen.watched:
                 handler = _instead_of(handler)
-            handler.addFilter(lambda record: record.name != OF_OTHERS)
+            handler.addFilter(_concerns_people)
+
+
+def _concerns_people(record: logging.LogRecord) -> bool:
+    return record.name != OF_OTHERS and not any(words in record.getMessage() for words in OF_NO_CONCERN)
 
 
 def _screen(config: Config) -> Screen:

@@ -92,7 +92,11 @@ def cached(
 def _outcome(config: Config, record: Mapping[str, Any]) -> str:
     """What a training came to, in a few words: epochs, seconds and the best validation score, where it was validated."""
     score = record["valid"][-1] if isinstance(record["valid"], list) else record["valid"]
-    best = f", best {config['valid_metric']} {score:.4f} (epoch {record['best_epoch']})" if math.isfinite(score) else ""
+    best = (
+        f", best validation {config['valid_metric']} {score:.4f} (epoch {record['best_epoch']})"
+        if math.isfinite(score)
+        else ""
+    )
     return f"trained {console.counted(record['epochs_trained'], 'epoch')} in {record['seconds']:.0f} s{best}"
 
 

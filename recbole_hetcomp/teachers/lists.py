@@ -90,7 +90,8 @@ def _lists(table: pd.DataFrame, path: Path, split: Split) -> torch.Tensor:
         n_trained = int(trained.sum())
         n_unknown = n_rows - len(table) - n_trained
         getLogger().warning(
-            f"{path.name}: {n_rows} rows, of which {n_unknown} name unknown ids and {n_trained} training items: left out"
+            f"{path.name}: of {n_rows:,} rows {n_trained:,} are training items and {n_unknown:,} have unknown ids; "
+            "they are left out"
         )
     if table.empty:
         raise UserError(

@@ -72,7 +72,7 @@ def test_words_and_lists_of_names_are_refused_with_what_could_stand_there() -> N
     names = Declaration("teachers", "['BPR', 'CML', 'DL']", Kind.read("list of str"), "whom to learn from")
     with pytest.raises(UserError) as caught:
         names.check("BPR")
-    assert str(caught.value) == "teachers: 'BPR' is no list of names; write --teachers=\"['BPR','CML']\""
+    assert str(caught.value) == "teachers: 'BPR' is no list of names; write --teachers=\"['BPR']\""
 
 
 @pytest.mark.parametrize(

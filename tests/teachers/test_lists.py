@@ -75,7 +75,7 @@ def test_unknown_ids_and_training_items_are_left_out_and_counted(split, ids, fre
     assert read.items[read.items > 0].tolist() == [items[good]]
     assert int(read.items[0, users["u3"], 0]) == items[good]  # the list closes up
     assert [record.getMessage() for record in caplog.records if "mine.tsv" in record.getMessage()] == [
-        "mine.tsv: 5 rows, of which 3 name unknown ids and 1 training items: left out"
+        "mine.tsv: of 5 rows 1 are training items and 3 have unknown ids; they are left out"
     ]
 
 
