@@ -53,7 +53,8 @@ def disappointments(rows: Sequence[Row], metric: str, sign: int) -> list[str]:
     lines = []
     if of["ensemble"] < max(sign * row[metric] for row in rows if row["role"] == "teacher"):
         lines.append(
-            "the ensemble is below its best teacher: leave weak teachers out (a file counts as much as the best), or raise teacher_weighting"
+            "the ensemble is below its best teacher: leave weak teachers out (a file counts as much "
+            "as the best), or raise teacher_weighting"
         )
     if of["student"] < of.get("student without distillation", of["student"]):
         lines.append(
