@@ -17,8 +17,9 @@ NO_RAY := import sys; sys.exit(sys.version_info < (3, 12))
 demo: $(READY)
 	$(BIN)/python run_hetcomp.py --config_files=properties/presets/demo.yaml
 
+# Two tests at a time, each in one thread.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 # With the lowest versions that setup.py declares.
 test-lowest: .venv-lowest/.ready

@@ -53,6 +53,7 @@ setup(
         "py312": RECBOLE_NEEDS,
         "dev": [
             "pytest>=7",
+            "pytest-xdist>=3",
             "hypothesis>=6",
             "ruff>=0.6",
             "mypy>=1.8",
