@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from recbole_hetcomp.config.registry import get_model, is_distilled, properties_dir
+from recbole_hetcomp.model import distilled_recommender
 from recbole_hetcomp.testing import MethodContract
 
 METHODS = [path.stem for path in sorted(properties_dir().glob("model/*.yaml")) if is_distilled(get_model(path.stem))]
@@ -34,3 +36,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 for name in METHODS:
     attributes = {"method": name, "variants": VARIANTS.get(name, [{}]), **EXCEPTIONS.get(name, {})}
     globals()[f"Test{name}"] = type(f"Test{name}", (MethodContract,), attributes)
+
+
+def test_each_file_of_a_method_has_its_yaml_and_so_its_class_here() -> None:
+    files = Path(next(iter(distilled_recommender.__path__))).glob("*.py")
+    assert {name.lower() for name in METHODS} == {file.stem for file in files} - {"__init__"}
