@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from hypothesis import settings as hypothesis_settings
 from recbole.utils import init_seed
 
 from recbole_hetcomp.config import Config
@@ -20,6 +21,9 @@ from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teachers import Teacher, TeacherPool, Trajectory
 from recbole_hetcomp.teachers.ranking import top_of_block
+
+hypothesis_settings.register_profile("busy machine", deadline=None)  # a slow example is no wrong one
+hypothesis_settings.load_profile("busy machine")
 
 DEPTH, N_STAGES = 20, 2  # of the lists in a `list_pool`
 N_USERS, N_ITEMS, N_GROUPS = 60, 80, 4
