@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings as hypothesis_settings
 from recbole.utils import init_seed
 
 from recbole_hetcomp.config import Config
@@ -20,6 +21,9 @@ from recbole_hetcomp.teachers.ranking import top_of_block
 from recbole_hetcomp.testing import apart, toy_pairs, toy_settings, write_toy
 
 __all__ = ["toy_pairs", "write_toy"]  # used by tests that write data of their own
+
+hypothesis_settings.register_profile("busy machine", deadline=None)  # a slow example is no wrong one
+hypothesis_settings.load_profile("busy machine")
 
 DEPTH, N_STAGES = 20, 2  # of the lists in a `list_pool`
 
