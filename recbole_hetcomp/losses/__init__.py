@@ -5,9 +5,9 @@ Source: Kang et al., "Distillation from Heterogeneous Models for Top-K Recommend
 
 from __future__ import annotations
 
+from recbole_hetcomp.losses.adaptive_transfer import fine_ranking_loss, overall_ranking_loss
 from recbole_hetcomp.losses.catalogue import Catalogue, Dense, ShortList, log_mass
 from recbole_hetcomp.losses.plackett_luce import plackett_luce_loss, relaxed_ranking_loss, unordered_loss
-from recbole_hetcomp.losses.ranking import fine_ranking_loss, overall_ranking_loss
 from recbole_hetcomp.losses.sampling import Sampled
 from recbole_hetcomp.losses.streaming import Vectors
 

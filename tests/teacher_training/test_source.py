@@ -30,7 +30,7 @@ METHODS = "model.distilled_recommender"
 
 @pytest.fixture
 def edit(monkeypatch) -> Callable[..., None]:
-    """`edit("losses.ranking", text)`: from now on that module of ours ends in `text`."""
+    """`edit("losses.adaptive_transfer", text)`: from now on that module of ours ends in `text`."""
     real = source.source_of
 
     def edited(module: str, text: str = CODE) -> None:
@@ -75,7 +75,7 @@ STUDENTS = EVERYBODY - {"BPR", "ItemVAE"}
 @pytest.mark.parametrize(
     ("module", "concerned"),
     [
-        ("losses.ranking", {"HetComp", "HetComp of DL"}),
+        ("losses.adaptive_transfer", {"HetComp", "HetComp of DL"}),
         ("losses.lookup", STUDENTS),  # the tables of MF and DL
         ("data.history", EVERYBODY),
         ("data.split", EVERYBODY),
@@ -110,7 +110,7 @@ def test_an_edit_concerns_those_that_run_the_code_and_nobody_else(edit, names, m
 @pytest.mark.parametrize("text", ["\n# a remark\n", '\n"""More of the docstring."""\n', "\n\n\n"])
 def test_comments_docstrings_and_layout_change_nothing(edit, names, text) -> None:
     before = names()
-    for module in ("data.history", "losses.ranking", "compat"):
+    for module in ("data.history", "losses.adaptive_transfer", "compat"):
         edit(module, text)
         assert names() == before
 

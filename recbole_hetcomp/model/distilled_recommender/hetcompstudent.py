@@ -14,7 +14,7 @@ from torch import Tensor
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.losses import Dense, fine_ranking_loss, overall_ranking_loss
-from recbole_hetcomp.losses.ranking import list_sizes
+from recbole_hetcomp.losses.adaptive_transfer import list_sizes
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool

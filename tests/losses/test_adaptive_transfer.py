@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recbole_hetcomp import losses
 from recbole_hetcomp.losses import Dense, log_mass, plackett_luce_loss, unordered_loss
-from recbole_hetcomp.losses.ranking import list_sizes
+from recbole_hetcomp.losses.adaptive_transfer import list_sizes
 
 
 def overall_ranking_loss(scores: Tensor, *lists: Tensor) -> Tensor:
