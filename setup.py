@@ -37,7 +37,7 @@ setup(
     entry_points={"console_scripts": ["hetcomp = recbole_hetcomp.cli:main"]},
     install_requires=[
         "recbole==1.2.1; python_version < '3.12'",
-        "torch>=1.13",
+        "torch>=2.4",
         "numpy>=1.22.4,<3",
         "pandas>=1.5,<4",
         "scipy>=1.7",

@@ -150,16 +150,6 @@ def test_a_loop_that_ends_early_leaves_later_epochs_the_same(stock, make_config,
         assert torch.equal(*(loader.generator.get_state() for loader in loaders))
 
 
-def generators_are_pickled() -> bool:
-    """Not in torch 1.13, where no loader with a generator, RecBole's own neither, can be pickled."""
-    try:
-        pickle.dumps(torch.Generator())
-    except TypeError:
-        return False
-    return True
-
-
-@pytest.mark.skipif(not generators_are_pickled(), reason="this torch pickles no generator, and so no loader")
 def test_a_loader_is_pickled_as_recboles_own(make_config, split) -> None:
     loader = split.loaders(make_config("BPR", train_batch_size=100)).train
     parts = pickle.loads(pickle.dumps((vars(loader)["dataset"], loader.batch_sampler)))
