@@ -12,7 +12,6 @@ import math
 import os
 import shutil
 import socket
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from logging import getLogger
@@ -27,7 +26,7 @@ from recbole_hetcomp import console
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import backbone_class, get_model, is_distilled
-from recbole_hetcomp.teacher_training.source import source_fingerprint
+from recbole_hetcomp.teacher_training.source import is_standard, source_fingerprint
 from recbole_hetcomp.teachers.lists import is_list_file
 from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.choice import get_trainer
@@ -41,7 +40,7 @@ WITHOUT_EFFECT |= {"teacher_workers", "topk", "use_gpu", "verbose", "wandb_proje
 WITHOUT_EFFECT |= {"without_distillation_config", "worker"}
 # Whatever is trained: RecBole as it is repaired, which no other module need import, and the loaders.
 ALWAYS = ("recbole_hetcomp.compat", "recbole_hetcomp.data.split")
-COUNTED_BY_VERSION = {"recbole", "torch", *(sys.stdlib_module_names - {"__main__"})}
+COUNTED_BY_VERSION = {"recbole", "torch"}  # and Python's own library
 READING_LISTS = "recbole_hetcomp.teachers.lists"
 
 
@@ -170,4 +169,4 @@ def training_modules(config: Config) -> list[str]:
         if any(is_list_file(str(teacher)) for teacher in config["teachers"]):
             modules.append(READING_LISTS)
     names = dict.fromkeys([*modules, *(base.__module__ for kind in classes for base in kind.__mro__)])
-    return [name for name in names if name.partition(".")[0] not in COUNTED_BY_VERSION]
+    return [name for name in names if name.partition(".")[0] not in COUNTED_BY_VERSION and not is_standard(name)]

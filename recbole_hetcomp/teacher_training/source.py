@@ -83,6 +83,16 @@ def source_of(module: str) -> Source | None:
     return Source(_text(path, stat.st_mtime_ns, stat.st_size), is_package, package)
 
 
+def is_standard(module: str) -> bool:
+    """Whether a module is of Python's own library; `sys.stdlib_module_names` says it from Python 3.10 on."""
+    top = module.partition(".")[0]
+    spec = None if top == "__main__" else _spec(top)
+    if spec is None or spec.origin is None:
+        return False
+    path = Path(spec.origin).resolve()
+    return spec.origin in ("built-in", "frozen") or (path.is_relative_to(STANDARD) and not INSTALLED & {*path.parts})
+
+
 def _spec(module: str) -> ModuleSpec | None:
     """Where a module is found. Nothing is imported but the packages that it is in."""
     try:

@@ -262,3 +262,13 @@ def test_data_and_settings_count_as_ever(make_config, split) -> None:
     other = make_split(make_config("BPR", seed=12))
     assert teacher_folder(run, split, "BPR") != teacher_folder(run, other, "BPR")
     assert fingerprint(run, {}) != fingerprint(make_config("HetCompStudent", teachers=["BPR"], n_targets=7), {})
+
+
+@pytest.mark.parametrize("module", ["builtins", "abc", "collections.abc", "math", "typing"])
+def test_pythons_own_modules_are_known_on_every_python(module: str) -> None:
+    assert source.is_standard(module)
+
+
+@pytest.mark.parametrize("module", ["__main__", "recbole_hetcomp.data.split", "torch.nn", "no_such_module"])
+def test_other_modules_are_not_pythons_own(module: str) -> None:
+    assert not source.is_standard(module)
