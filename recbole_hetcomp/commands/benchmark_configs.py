@@ -48,10 +48,11 @@ def configs_of(
     config = Config(name, dataset, files, {**given, **own}, _without(arguments, own))
     _check_own(config, name, own)
     check_settings(config, f"model_config of {name}: ")
-    tuned = {key: value for key, value in training_settings(config, name).items() if not config.given(key)}
-    given |= {**tuned, **own, "split_seed": split_seed(shared)}
+    given |= {**own, "split_seed": split_seed(shared)}
     kept = _without(arguments, {*own, "seed", "split_seed"})
-    return [Config(name, dataset, files, {**given, "seed": config["seed"] + i}, kept) for i in range(seeds)]
+    defaults = training_settings(config, name)
+    seeds_given = ({**given, "seed": config["seed"] + i} for i in range(seeds))
+    return [Config(name, dataset, files, settings, kept, defaults) for settings in seeds_given]
 
 
 def _without(arguments: Sequence[str], keys: Iterable[str]) -> list[str]:

@@ -183,11 +183,25 @@ REPAIRS = (
         wrapped(AbstractDataLoader, "__init__", faster.loading_by_arrays),
     ),
     Repair(
+        "adam",
+        "not reported",
+        "any: on a CPU a step of Adam passes ten times over all parameters, two thirds of a training of large tables",
+        lambda: trainer.optim is torch.optim,
+        lambda: replaced(trainer, optim=Overlay(torch.optim, Adam=faster.adam_in_one_pass)),
+    ),
+    Repair(
         "full_sort_users",
         "not reported",
         "any: an evaluation makes two tensors for each user, a quarter of its time where models are small",
         lambda: is_stock(FullSortEvalDataLoader.collate_fn),
         wrapped(FullSortEvalDataLoader, "collate_fn", faster.users_of_full_sort),
+    ),
+    Repair(
+        "top_items",
+        "not reported",
+        "any: an evaluation marks the positive items in a users x items matrix of integers, half of its time",
+        lambda: is_stock(Collector.eval_batch_collect),
+        wrapped(Collector, "eval_batch_collect", faster.collecting_top_items),
     ),
     Repair(
         "lightgcn_rows",

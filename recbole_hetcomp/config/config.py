@@ -53,6 +53,7 @@ class Config(RecBoleConfig):
         config_file_list: yaml files
         config_dict: settings
         arguments: `--key=value` strings; None reads the command line, as RecBole does
+        defaults: settings that hold unless the user says otherwise, in place of those of the yaml files
 
     Raises:
         UserError: no model or dataset, an unknown model or student, no metric, an unreadable configuration file, a
@@ -66,8 +67,9 @@ class Config(RecBoleConfig):
         config_file_list: Sequence[str] | None = None,
         config_dict: Mapping[str, object] | None = None,
         arguments: Sequence[str] | None = None,
+        defaults: Mapping[str, object] | None = None,
     ) -> None:
-        self.arguments = arguments
+        self.arguments, self.defaults = arguments, dict(defaults or {})
         given = {key: plain(value) for key, value in (config_dict or {}).items()}
         try:
             super().__init__(model, dataset, config_file_list, given)
@@ -91,7 +93,7 @@ class Config(RecBoleConfig):
     def read_yaml(self, path: Path) -> Any:
         """What a yaml file holds, numbers such as 1e-5 read as numbers."""
         try:
-            return yaml.load(path.read_text(encoding="utf-8"), Loader=self.yaml_loader)
+            return yaml.load(path.read_text(encoding="utf-8"), Loader=self._build_yaml_loader())  # in whatever process
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"config_files: {str(path)!r} is not valid yaml: {' '.join(str(error).split())}") from error
 
@@ -120,8 +122,21 @@ class Config(RecBoleConfig):
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
+        preset = self.preset_of(dataset)
+        by_model = preset.pop("model_config", {})
         for path in self._files(model_class):
             self._update_internal_config_dict(str(path))
+            if path.parent == properties_dir() / "teacher":
+                self.internal_config_dict.update(by_model.get(path.stem, {}))
+        self.internal_config_dict.update(preset)
+        if is_distilled(model_class):
+            self.internal_config_dict.update(by_model.get(model, {}))
+        self.internal_config_dict.update(self.defaults)
+
+    def preset_of(self, dataset: str) -> dict[str, Any]:
+        """properties/dataset/<dataset>.yaml: settings of all models, in `model_config` of some; {} where there is none."""
+        path = properties_dir() / "dataset" / f"{dataset}.yaml"
+        return self.read_yaml(path) if path.is_file() else {}
 
     def _files(self, model_class: type) -> list[Path]:
         """The yaml files that are read after RecBole's for this model, ours and a plug-in's; later wins."""
@@ -205,7 +220,14 @@ def _preset_or_file(path: str) -> str:
     return path if Path(path).is_file() else str(presets[path])
 
 
-def derive(config: Config, model: str, settings: Mapping[str, object], *, seed: int) -> Config:
+def derive(
+    config: Config,
+    model: str,
+    settings: Mapping[str, object],
+    *,
+    seed: int,
+    defaults: Mapping[str, object] | None = None,
+) -> Config:
     """The Config of another model in the same run: same data, same protocol, same machine; its own training.
 
     Args:
@@ -213,10 +235,11 @@ def derive(config: Config, model: str, settings: Mapping[str, object], *, seed: 
         model: name of the other model
         settings: what it is given beyond the defaults of its yaml files
         seed: of its parameters and batches
+        defaults: settings in place of those of its yaml files, which it has not been given
     """
     keys = {key for group in ("General", "Evaluation", "Dataset") for key in config.parameters[group]}
     keys |= {"worker", "max_block_mb"}
     shared = {key: config[key] for key in keys - {"valid_metric_bigger", "config_file"} if key in config}
     if config.dataset != "ml-100k":  # RecBole has appended the dataset's name
         shared["data_path"] = str(Path(config["data_path"]).parent)
-    return Config(model, config.dataset, config_dict={**shared, **settings, "seed": seed}, arguments=())
+    return Config(model, config.dataset, None, {**shared, **settings, "seed": seed}, (), defaults)

@@ -1,9 +1,10 @@
 """What a setting may be, read from the comment beside it: `n_targets: 100   # (int >= 1) items a user learns`.
 
 A kind is int, float, str, bool, dict, list, or a list of one of the first three. Bounds follow a number (`int >= 1`,
-`float > 1e-8`, `float >= 0 and < 1`, `float 0..1`), the words that may be chosen follow a str (`str: list | pair`), and
-`or ~` ends the kind of a setting that may be nothing. A comment that begins otherwise, `# (Eq. 3) weight`, is a comment.
-Lines within a dict have their kind and meaning for the reader alone: the dicts are RecBole's, which checks what is in them.
+`float > 1e-8`, `float >= 0 and < 1`, `float 0..1`), the words that may be chosen follow a str (`str: list | pair`),
+`or ~` ends the kind of a setting that may be nothing, and `or ratio` that of one that may follow the data (ratios.py). A
+comment that begins otherwise, `# (Eq. 3) weight`, is a comment. Lines within a dict have their kind and meaning for the
+reader alone: the dicts are RecBole's, which checks what is in them.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from pathlib import Path
 import yaml
 
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.ratios import Ratio
 
 BASES = "int|float|str|bool|dict|list"
 NUMBER = r"(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)"
 LINE = re.compile(rf"(?P<key>\w+):(?P<value>.*?)\s*# \((?P<kind>(?:{BASES})\b[^()]*)\)\s*(?P<meaning>.*)")
-KIND = re.compile(rf"(list of )?({BASES})((?: .+?)??)(: .+?)?( or ~)?")
+KIND = re.compile(rf"(list of )?({BASES})((?: .+?)??)(: .+?)?( or ~| or ratio)?")
 BOUND = re.compile(rf"(>=|<=|>|<) {NUMBER}")
 RANGE = re.compile(rf"{NUMBER}\.\.{NUMBER}")
 COMPARISONS: dict[str, tuple[Callable[[float, float], bool], str]] = {
@@ -48,6 +50,7 @@ class Kind:
         bounds: comparisons that a number must pass, such as (">=", "1")
         words: those that a str is one of; none: any
         optional: whether it may be nothing
+        ratio: whether it may be a ratio such as `interactions / 64`
     """
 
     base: str
@@ -55,6 +58,7 @@ class Kind:
     bounds: tuple[tuple[str, str], ...] = ()
     words: tuple[str, ...] = ()
     optional: bool = False
+    ratio: bool = False
 
     @classmethod
     def read(cls, text: str) -> Kind:
@@ -62,19 +66,22 @@ class Kind:
         found = KIND.fullmatch(text)
         if found is None:
             raise ValueError(f"({text}) is no kind of setting")
-        many, base, bounds, words, nothing = found.groups()
+        many, base, bounds, words, end = found.groups()
         span = RANGE.fullmatch(bounds.strip())
         parts = [BOUND.fullmatch(part) for part in bounds.strip().split(" and ")] if bounds else []
         signs = [(">=", span[1]), ("<=", span[2])] if span else [(part[1], part[2]) for part in parts if part]
         understood = (span or None not in parts) and (not bounds or base in ("int", "float"))
         if not understood or (words and base != "str") or (many and base not in PLURALS):
             raise ValueError(f"({text}) is no kind of setting")
-        return cls(base, bool(many), tuple(signs), tuple((words or ": ")[2:].split(" | ")) if words else (), bool(nothing))
+        choices = tuple((words or ": ")[2:].split(" | ")) if words else ()
+        return cls(base, bool(many), tuple(signs), choices, optional=end == " or ~", ratio=end == " or ratio")
 
     def fits(self, value: object) -> bool:
         """Whether a setting of this kind may have this value."""
         if value is None:
             return self.optional
+        if self.ratio and Ratio.read(value):
+            return True
         if self.many:
             return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(self._is_one, value))
         return self._is_one(value)
@@ -93,7 +100,9 @@ class Kind:
         if [sign for sign, _ in self.bounds] == [">=", "<="]:
             limits = f"from {self.bounds[0][1]} to {self.bounds[1][1]}"
         noun = f"a list of {PLURALS[self.base]}" if self.many else NOUNS[self.base]
-        return f"{noun}{limits and ' ' + limits}{' or nothing' if self.optional else ''}"
+        example = "interactions / 64" if self.base == "int" else "0.05 / (users + items)"
+        end = " or nothing" if self.optional else f" or a ratio such as {example}" if self.ratio else ""
+        return f"{noun}{limits and ' ' + limits}{end}"
 
 
 @dataclass(frozen=True)

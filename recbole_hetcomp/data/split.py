@@ -21,6 +21,7 @@ from recbole.utils import ModelType, init_seed
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.ratios import Ratio
 from recbole_hetcomp.data.history import History, users_per_block
 from recbole_hetcomp.data.repeats import check_kept, evaluated_once
 
@@ -48,8 +49,10 @@ class Split:
     def loaders(self, config: Config) -> Loaders:
         """RecBole's loaders for the model of `config`, over copies of these parts.
 
-        RecBole's `data_preparation` would split anew, and unpickle whatever it finds in `checkpoint_dir`.
+        RecBole's `data_preparation` would split anew, and unpickle whatever it finds in `checkpoint_dir`. Ratios among the
+        settings become numbers here at the latest.
         """
+        set_ratios(config, self)
         parts = [copy.copy(part) for part in self.parts]  # loaders sort and extend what they are given
         samplers = create_samplers(config, self.whole, parts)
         train_arguments = [config, parts[0], samplers[0]]
@@ -125,11 +128,12 @@ def split_seed(config: Config) -> int:
 
 
 def fit_to_data(config: Config, split: Split) -> None:
-    """Note whose ids a model will know, and fit what depends on their number: evaluation batches, cut-offs.
+    """Note whose ids a model will know, and fit what depends on the data: ratios, evaluation batches, cut-offs.
 
     Where the user sets no `eval_batch_size` it is chosen by memory: RecBole's default is two users on 2,000 items.
     """
     config["id_fingerprint"] = split.id_fingerprint
+    set_ratios(config, split)
     n_items = split.whole.item_num - 1
     if not config.given("eval_batch_size"):
         config["eval_batch_size"] = users_per_block(split.whole.item_num, config["max_block_mb"]) * split.whole.item_num
@@ -138,6 +142,24 @@ def fit_to_data(config: Config, split: Split) -> None:
         getLogger().warning(f"topk: {config['topk']} reaches beyond the {n_items} items; cut-offs end at {n_items}")
         config["topk"] = sorted({min(cut, n_items) for cut in config["topk"]})
         config["valid_metric"] = f"{name}{at}{min(int(k), n_items)}" if at else name
+
+
+def set_ratios(config: Config, split: Split) -> None:
+    """Put a number in the place of each ratio, such as `weight_decay: 0.05 / (users + items)`.
+
+    Raises:
+        UserError: the number is none that the setting may have.
+    """
+    users, items = split.whole.user_num - 1, split.whole.item_num - 1  # without the padding
+    counts = {"users": users, "items": items, "interactions": len(split.train)}
+    for key, declaration in config.declarations().items():
+        ratio = Ratio.read(config[key]) if declaration.kind.ratio and key in config else None
+        if ratio is None:
+            continue
+        number: float = ratio.of(counts)
+        value = max(1, round(number)) if declaration.kind.base == "int" else number
+        declaration.check(value, f"{config[key]} of these data: ")
+        config[key] = value
 
 
 def dataset_class(config: Config) -> type[Dataset]:

@@ -63,5 +63,5 @@ def alone_config(config: Config) -> Config:
     path = properties_of(name)
     own = config.read_yaml(path) if path is not None else {}
     same = {key: config[key] for key in own or () if key not in config.parameters["Training"]}
-    settings = {**training_settings(config, name), **same, **config["without_distillation_config"]}
-    return derive(config, name, settings, seed=config["seed"])
+    given = {**same, **config["without_distillation_config"]}
+    return derive(config, name, given, seed=config["seed"], defaults=training_settings(config, name))

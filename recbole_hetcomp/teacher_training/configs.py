@@ -41,22 +41,24 @@ def check_teachers(config: Config) -> None:
 
 
 def teacher_config(config: Config, name: str) -> Config:
-    """A teacher's Config: RecBole's defaults, our yaml file for it, `teacher_config`'s part for all, then its own part."""
+    """A teacher's Config: RecBole's defaults, our settings for it, `teacher_config`'s part for all, then its own part."""
     model = get_model(name, "teachers")
     if model.type not in (ModelType.GENERAL, ModelType.TRADITIONAL):
         raise UserError(f"teachers: {name!r} is a {model.type.name.lower()} model; teachers are general recommenders")
     if is_distilled(model):
         raise UserError(f"teachers: {name!r} is itself distilled from teachers; name the models that it learns from")
-    settings = training_settings(config, name)
-    for part in ("all", name):
-        settings.update(config["teacher_config"].get(part, {}))
-    return derive(config, name, settings, seed=split_seed(config))
+    given = {**config["teacher_config"].get("all", {}), **config["teacher_config"].get(name, {})}
+    return derive(config, name, given, seed=split_seed(config), defaults=training_settings(config, name))
 
 
 def training_settings(config: Config, name: str) -> dict[str, Any]:
-    """How a model is trained unless the user says otherwise: properties/teacher/<name>.yaml, where there is one."""
+    """How a model is trained unless the user says otherwise.
+
+    That is properties/teacher/<name>.yaml, where there is one, and what the preset of the dataset has for this model.
+    """
     path = properties_dir() / "teacher" / f"{name}.yaml"
     settings = config.read_yaml(path) if path.is_file() else {}
+    settings.update(config.preset_of(config.dataset).get("model_config", {}).get(name, {}))
     if get_model(name).type == ModelType.TRADITIONAL:
         settings["eval_step"] = 1  # RecBole trains these for one epoch, and keeps nothing that it has not validated
     return settings

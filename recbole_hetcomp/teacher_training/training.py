@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from logging import getLogger
 from pathlib import Path
 
@@ -89,8 +89,16 @@ def load_model(config: Config, split: Split, path: Path) -> AbstractRecommender:
     return model.eval()
 
 
-def fit_recorded(config: Config, split: Split, snapshots: Snapshots | None, depth: int = 0) -> Recorder:
+def fit_recorded(
+    config: Config,
+    split: Split,
+    snapshots: Snapshots | None,
+    depth: int = 0,
+    after_validation: Callable[[int, float], None] | None = None,
+) -> Recorder:
     """Train the model of `config` with RecBole and leave it at its best epoch; its lists go into `snapshots`, if any.
+
+    `after_validation` is told each epoch, counted from 0, that was validated, and its score. It may raise, which ends all.
 
     Raises:
         UserError: its loss or its scores become NaN.
@@ -110,7 +118,13 @@ def fit_recorded(config: Config, split: Split, snapshots: Snapshots | None, dept
     trainer.test_batch_size = min(trainer.test_batch_size, PAIRS_AT_ONCE)
     trainer.record(snapshots, lists)
     try:
-        trainer.fit(loaders.train, loaders.valid, saved=True, show_progress=config["show_progress"])
+        trainer.fit(
+            loaders.train,
+            loaders.valid,
+            saved=True,
+            show_progress=config["show_progress"],
+            callback_fn=after_validation,
+        )
         if snapshots is not None and trainer.best_epoch not in snapshots.epochs:  # it was never validated (eval_step: 0)
             snapshots.take(trainer.best_epoch, float("nan"), lists())
     except (FloatingPointError, ValueError) as error:

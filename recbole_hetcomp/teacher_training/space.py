@@ -1,0 +1,88 @@
+"""The settings of a model that a search tries: properties/space/<Model>.yaml, a line a setting.
+
+`learning_rate: {low: 0.001, high: 0.02}` is a range, searched on a logarithmic scale; its ends may be ratios with one and
+the same count (config/ratios.py). `n_layers: [1, 2, 3]` is a choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Union
+
+from recbole_hetcomp.config.config import Config
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.ratios import Ratio
+from recbole_hetcomp.config.registry import properties_dir
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+
+@dataclass(frozen=True)
+class Range:
+    """Positive numbers between `low` and `high`, each given as `number / below` where `below` is a count of the data."""
+
+    low: float
+    high: float
+    below: str | None = None
+
+    @classmethod
+    def read(cls, low: object, high: object) -> Range:
+        """From the two ends, numbers or ratios; raises a ValueError where they make no range."""
+        ends = [Ratio.read(end) or Ratio(str(end), "1") for end in (low, high)]
+        numbers = [float(end.above) for end in ends]
+        if ends[0].below != ends[1].below or not 0 < numbers[0] < numbers[1]:
+            raise ValueError(f"{low!r} to {high!r} is no range of positive numbers")
+        return cls(*numbers, None if ends[0].below == "1" else ends[0].below)
+
+    def number(self, value: object) -> float | None:
+        """What a search calls the setting's `value`; None where it lies outside."""
+        ratio = Ratio.read(value)
+        if (ratio.below if ratio else None) != self.below:
+            return None
+        number = float(ratio.above) if ratio else value
+        return float(number) if isinstance(number, (int, float)) and self.low <= number <= self.high else None
+
+    def suggest(self, trial: Trial, key: str) -> object:
+        """The value that `trial` gives the setting `key`, with three digits."""
+        number = float(f"{trial.suggest_float(key, self.low, self.high, log=True):.3g}")
+        return number if self.below is None else f"{number:g} / {self.below}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values; optuna knows them by their text, as a list is no category."""
+
+    values: tuple[object, ...]
+
+    def number(self, value: object) -> str | None:
+        """What a search calls the setting's `value`; None where it is none of the values."""
+        return str(value) if value in self.values else None
+
+    def suggest(self, trial: Trial, key: str) -> object:
+        """The value that `trial` gives the setting `key`."""
+        by_text = {str(value): value for value in self.values}
+        return by_text[trial.suggest_categorical(key, list(by_text))]
+
+
+Space = Mapping[str, Union[Range, Choice]]
+
+
+def space_of(config: Config, given: Collection[str]) -> Space:
+    """What a search tries for the model of `config`, without the settings in `given`, which the user has chosen.
+
+    Raises:
+        UserError: the file says what is no space.
+    """
+    path = properties_dir() / "space" / f"{config.model}.yaml"
+    lines = config.read_yaml(path) if path.is_file() else {}
+    space: dict[str, Range | Choice] = {}
+    for key, values in lines.items():
+        try:
+            space[key] = Choice(tuple(values)) if isinstance(values, list) else Range.read(values["low"], values["high"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{path.name}: {key}: {values!r} is neither {{low: 0.001, high: 0.02}} nor a list ({error})"
+            ) from error
+    return {key: part for key, part in space.items() if key not in given}
