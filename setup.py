@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-YAML = ["", ".model", ".teacher", ".presets"]
+YAML = ["", ".model", ".teacher", ".presets", ".dataset", ".space"]
 
 # RecBole 1.2.1 declares `ray`, which has no wheel for Python 3.12 and later; there it is installed without its
 # requirements (docs/compatibility.md), and these are what it really needs.
@@ -48,7 +48,7 @@ setup(
         "setuptools<81",
     ],
     extras_require={
-        "tune": ["hyperopt==0.2.5"],
+        "tune": ["hyperopt==0.2.5", "optuna>=3.6"],
         "ray": ["ray>=2.6"],
         "py312": RECBOLE_NEEDS,
         "dev": [

@@ -18,6 +18,7 @@ from recbole_hetcomp.trainer.checkpoint import CheckpointError
 USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config_files="a.yaml b.yaml"] [--key=value ...]
        hetcomp recommend --checkpoint=FILE --users=TOKEN,TOKEN [--k=10]
        hetcomp benchmark --models=HetCompStudent,BPR [--seeds=3] [--dataset=ml-100k] [--key=value ...]
+       hetcomp tune-teachers [--tune=12] [--dataset=ml-100k] [--key=value ...]
        hetcomp tune --params_file=FILE [--output_file=tuning.txt] [--algo=exhaustive] [--max_evals=10] [--key=value ...]
 
 Every --key=value is a setting, of RecBole or of this package. See README.md."""
@@ -162,9 +163,17 @@ def _tune(arguments: Sequence[str]) -> None:
     tune(flags.model, flags.dataset, flags.config_files, search, settings)
 
 
+def _tune_teachers(arguments: Sequence[str]) -> None:
+    from recbole_hetcomp.commands.teacher_tuning import tune_teachers
+
+    flags, settings = _parsed(arguments)
+    tune_teachers(flags.model or "HetCompStudent", flags.dataset, flags.config_files, arguments=settings)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "run": _run,
     "recommend": _recommend,
     "benchmark": _benchmark,
     "tune": _tune,
+    "tune-teachers": _tune_teachers,
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from recbole_hetcomp.commands.benchmark import run_benchmark
 from recbole_hetcomp.commands.pipeline import run_hetcomp
+from recbole_hetcomp.commands.teacher_tuning import tune_teachers
 from recbole_hetcomp.commands.tuning import objective_function
 from recbole_hetcomp.serving.student import load_student, recommend
 
-__all__ = ["load_student", "objective_function", "recommend", "run_benchmark", "run_hetcomp"]
+__all__ = ["load_student", "objective_function", "recommend", "run_benchmark", "run_hetcomp", "tune_teachers"]

@@ -24,6 +24,7 @@ from recbole_hetcomp.evaluation.significance import paired_p_values
 from recbole_hetcomp.teacher_training.cache import cached
 from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.training import teacher_folder
+from recbole_hetcomp.teacher_training.tuning import prepare
 from recbole_hetcomp.teachers.lists import is_list_file
 
 # What measures, beside what trains. Pipeline and this module put all parts together, so they count without their imports.
@@ -71,12 +72,13 @@ def _rows(configs: Mapping[str, Sequence[Config]]) -> list[dict[str, Any]]:
     for runs in configs.values():
         check(runs[0])
     split = make_split(first)
-    say_data(first.dataset, split)
+    say_data(first, split)
     rows, users = [], []
     for name, runs in configs.items():
         results = []
         for config in runs:
             config["show_progress"] = first["show_progress"]
+            prepare(config, split)
             fit_to_data(config, split)
             with console.about(f"{name}, seed {config['seed']}"):
                 results.append(_measured(config, split))

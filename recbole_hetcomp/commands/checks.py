@@ -11,6 +11,7 @@ from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.teacher_training.alone import check_student_alone
 from recbole_hetcomp.teacher_training.cache import check_writable
 from recbole_hetcomp.teacher_training.configs import check_teachers
+from recbole_hetcomp.teacher_training.search import check_optuna
 
 
 def check(config: Config) -> None:
@@ -20,6 +21,8 @@ def check(config: Config) -> None:
         raise UserError(
             f"nproc: {config['nproc']!r} is no setting but a flag: `hetcomp --nproc={config['nproc']} ...` alone"
         )
+    if config["tune"]:
+        check_optuna()
     check_writable(Path(config["checkpoint_dir"]))
     if is_distilled(config.model_class):
         check_teachers(config)

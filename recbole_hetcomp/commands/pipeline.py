@@ -33,6 +33,7 @@ from recbole_hetcomp.teacher_training.cache import fingerprint
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.training import is_nan
+from recbole_hetcomp.teacher_training.tuning import prepare
 from recbole_hetcomp.teachers.ensemble import teacher_weights
 from recbole_hetcomp.teachers.pool import TeacherPool
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE
@@ -83,8 +84,9 @@ def run_of(config: Config, saved: bool = True, compare: bool = True) -> dict[str
     getLogger().info(config)  # a screenful: what is wrong is said without it
     split = make_split(config)
     parallel.agree(split.fingerprint, "data_path: the processes found different data; give all of them the same files")
+    say_data(config, split)
+    prepare(config, split)
     fit_to_data(config, split)
-    say_data(config.dataset, split)
     with console.about(_title(config)):
         result = run_on_split(config, split, saved, compare)
     if compare:
@@ -92,12 +94,14 @@ def run_of(config: Config, saved: bool = True, compare: bool = True) -> dict[str
     return result
 
 
-def say_data(dataset: str, split: Split) -> None:
-    """A line about the data."""
+def say_data(config: Config, split: Split) -> None:
+    """A line about the data, and one about their preset, where there is one."""
     users, items = split.whole.user_num - 1, split.whole.item_num - 1  # without the padding
     parts = ", ".join(f"{len(data):,} {part}" for part, data in zip(("training", "validation", "test"), split.parts))
-    with console.about(dataset):
+    with console.about(config.dataset):
         console.say(f"{users:,} users, {items:,} items, {split.whole.inter_num:,} interactions ({parts})")
+        if config.preset_of(config.dataset):
+            console.say("models are trained as its preset has it (properties/dataset), unless you say otherwise")
 
 
 def _title(config: Config) -> str:

@@ -6,7 +6,7 @@ a run. Library calls outside a run show nothing.
 
 from __future__ import annotations
 
-from recbole_hetcomp.console.events import about, counted, muted, note, say, say_first, stage
+from recbole_hetcomp.console.events import about, counted, muted, note, say, say_first, stage, subject
 from recbole_hetcomp.console.log import log_file, log_line, logged, warnings_in_log
 from recbole_hetcomp.console.relay import follow, relayed
 from recbole_hetcomp.console.table import Table, show_lines, show_table
@@ -29,5 +29,6 @@ __all__ = [
     "show_table",
     "shown",
     "stage",
+    "subject",
     "warnings_in_log",
 ]

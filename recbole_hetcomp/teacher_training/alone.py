@@ -15,6 +15,7 @@ from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teacher_training.cache import cached, folder_of
 from recbole_hetcomp.teacher_training.configs import training_settings
 from recbole_hetcomp.teacher_training.training import fit_recorded, load_model, recording_source
+from recbole_hetcomp.teacher_training.tuned import say_found, use_found
 from recbole_hetcomp.trainer.checkpoint import save_checkpoint
 from recbole_hetcomp.trainer.threads import computing_in
 
@@ -32,6 +33,7 @@ def student_alone(config: Config, split: Split) -> AbstractRecommender:
     Kept and found again like a teacher. What makes it the same student, such as its size, is taken from the run.
     """
     alone = alone_config(config)
+    found = use_found(alone, config, split)
 
     def train(folder: Path) -> Mapping[str, object]:
         with computing_in(config["teacher_threads"]):
@@ -44,13 +46,16 @@ def student_alone(config: Config, split: Split) -> AbstractRecommender:
         }
 
     with console.about(f"{alone.model} without distillation"):
+        say_found(found)
         folder = cached(alone, split.fingerprint, _shaped_by(config), train)
     return load_model(alone, split, folder / "model.pth")
 
 
 def alone_folder(config: Config, split: Split) -> Path:
     """Where the student without distillation is cached, be it there or not."""
-    return folder_of(alone_config(config), split.fingerprint, _shaped_by(config))
+    alone = alone_config(config)
+    use_found(alone, config, split)
+    return folder_of(alone, split.fingerprint, _shaped_by(config))
 
 
 def _shaped_by(config: Config) -> dict[str, object]:

@@ -2,193 +2,125 @@
 
 The first trial is the settings that hold without a search, so what is found is at least as good on the validation part.
 The others are drawn by a tree-structured Parzen estimator (Bergstra et al., "Algorithms for Hyper-Parameter Optimization",
-NeurIPS 2011); successive halving (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020) ends the
-hopeless ones early. What a trial draws depends on the trials before it alone, so an interrupted search finds the same as any other.
+NeurIPS 2011). Successive halving (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020) ends the
+hopeless ones early. What a trial draws depends on the trials before it alone, so an
+interrupted search goes on as it would have.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import os
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Mapping, Sequence
+from functools import partial
 from logging import getLogger
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+
 from recbole_hetcomp import console
-from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.split import Split, fit_to_data
-from recbole_hetcomp.teacher_training.cache import settings_of
-from recbole_hetcomp.teacher_training.space import Space, space_of
 from recbole_hetcomp.teacher_training.training import fit_recorded
+from recbole_hetcomp.teacher_training.tuned import FOUND, Tuning
 from recbole_hetcomp.trainer.threads import computing_in
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
 
-FIRST_RUNG, RUNG_FACTOR = 8, 2  # validations at which trials are compared: 8, 16, 32, ...; the better half goes on
+FIRST_RUNG, RUNG_FACTOR = 8, 2  # trials are compared after 8, 16, 32, ... validations; the better half goes on
 RANDOM_TRIALS = 4  # before the estimator draws
-FOUND = "found.json"
 
 
-@dataclass(frozen=True)
-class Search:
-    """The search of one model: its own Config without what a search finds, the space, and where its files are.
+def check_optuna() -> None:
+    """Raise a UserError where Optuna is missing."""
+    try:
+        import optuna  # noqa: F401
+    except ImportError as error:
+        raise UserError("tune: Optuna is not installed; run `pip install 'recbole_hetcomp[tune]'`") from error
 
-    Attributes:
-        config: the model's, with the settings of the first trial
-        space: what is tried
-        folder: of the files `trials.log` (Optuna's journal), `trials.json` and `found.json`, be they there or not
+
+def search(tuning: Tuning, split: Split, trials: int, threads: int) -> None:
+    """Search until there are `trials` trials; those of an earlier search count.
+
+    Args:
+        tuning: what is searched
+        split: the data, with as many validation users as a trial is to be judged by
+        trials: in all
+        threads: in which a trial computes
+
+    Raises:
+        UserError: no trial came to an end.
     """
+    done, subject = tuning.found(), console.subject()
+    if not tuning.space or (done is not None and done["trials"] >= trials):
+        return
+    tuning.folder.mkdir(parents=True, exist_ok=True)
+    study = _study(tuning)
+    while (number := len(_ended(study))) < trials:
+        study.sampler = _sampler(tuning.config["seed"] + number)
+        if number == 0:
+            study.enqueue_trial(_first(tuning))
+        with console.about(f"{subject}, trial {number + 1} of {trials}"), console.muted(), computing_in(threads):
+            _try(tuning, study, study.ask(), split)
+        _save(tuning, study)
+    found = tuning.found()
+    if found is None:
+        raise UserError(f"tune: no trial of {tuning.config.model} came to an end; see {str(tuning.folder)!r}")
+    console.say(told(found, tuning.config["valid_metric"]))
 
-    config: Config
-    space: Space
-    folder: Path
 
-    @classmethod
-    def of(cls, config: Config, given: Collection[str], split: Split) -> Search:
-        """The search of the model of `config` on `split`; the settings in `given` keep the values that they have."""
-        space = space_of(config, given)
-        fixed = {key: value for key, value in settings_of(config).items() if key not in space}
-        shaped_by = json.dumps([fixed, {key: str(part) for key, part in space.items()}], default=str, sort_keys=True)
-        name = f"{config.model}-{split.fingerprint[:8]}-{sha256(shaped_by.encode()).hexdigest()[:12]}"
-        return cls(config, space, Path(config["checkpoint_dir"]) / "tuned" / name)
+def told(found: Mapping[str, Any], metric: str) -> str:
+    """What a search has found, in a sentence."""
+    before = "" if found["first_score"] is None else f", {found['first_score']:.4f} without a search"
+    return (
+        f"{console.counted(found['trials'], 'trial')} in {found['seconds']:.0f} s, {found['ended_early']} ended early; best "
+        f"validation {metric} {found['score']:.4f}{before}: {_text(found['settings'])}"
+    )
 
-    def found(self) -> dict[str, Any] | None:
-        """What has been found so far: `settings`, `score`, `first_score`, `trials`; None where nothing has been searched."""
-        path = self.folder / FOUND
-        return json.loads(path.read_text(encoding="utf-8")) if self.space and path.is_file() else None
 
-    def run(self, split: Split, trials: int, threads: int) -> None:
-        """Search until there are `trials` trials; those of an earlier search count."""
-        done = self.found()
-        if not self.space or (done is not None and done["trials"] >= trials):
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        study, subject = self._study(), console.subject()
-        while (number := len(_ended(study))) < trials:
-            study.sampler = _sampler(self.config["seed"] + number)
-            if number == 0:
-                study.enqueue_trial(self._first())
-            trial = study.ask()
-            with console.about(f"{subject}, trial {number + 1} of {trials}"), console.muted(), computing_in(threads):
-                self._try(study, trial, split)
-            self._save(study)
-        self._say(subject)
+def validation_sample(split: Split, users: int | None, seed: int) -> Split:
+    """The split with the validation rows of at most `users` users, drawn at random; None: of all."""
+    valid, field = split.parts[1], split.whole.uid_field
+    ids = valid.inter_feat[field].numpy()
+    known = np.unique(ids)
+    if users is None or len(known) <= users:
+        return split
+    chosen = np.random.default_rng(seed).choice(known, users, replace=False)
+    fewer = copy.copy(valid)
+    fewer.inter_feat = valid.inter_feat[torch.from_numpy(np.flatnonzero(np.isin(ids, chosen)))]
+    return Split(split.whole, (split.parts[0], fewer, split.parts[2]))
 
-    def _study(self) -> Study:
-        from optuna import create_study, logging
-        from optuna.pruners import SuccessiveHalvingPruner
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-        from optuna.trial import TrialState
 
-        logging.set_verbosity(logging.ERROR)
-        study = create_study(
-            storage=JournalStorage(JournalFileBackend(str(self.folder / "trials.log"))),
-            study_name=self.config.model,
-            direction="maximize" if self.config["valid_metric_bigger"] else "minimize",
-            pruner=SuccessiveHalvingPruner(min_resource=FIRST_RUNG, reduction_factor=RUNG_FACTOR),
-            load_if_exists=True,
-        )
-        for trial in study.get_trials(
-            deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)
-        ):  # of a killed process
-            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-        return study
+def _study(tuning: Tuning) -> Study:
+    """Optuna's study of the search, with the trials of earlier processes."""
+    from optuna import create_study, logging
+    from optuna.pruners import SuccessiveHalvingPruner
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+    from optuna.trial import TrialState
 
-    def _first(self) -> dict[str, object]:
-        """The settings that hold without a search, as far as they lie in the space; the others are drawn."""
-        numbers = {key: part.number(self.config[key]) for key, part in self.space.items()}
-        return {key: number for key, number in numbers.items() if number is not None}
-
-    def _try(self, study: Study, trial: Trial, split: Split) -> None:
-        """One trial, from its settings to its score."""
-        from optuna import TrialPruned
-        from optuna.trial import TrialState
-
-        started, validations = time(), []
-        settings = {key: part.suggest(trial, key) for key, part in self.space.items()}
-        config = self.with_settings(settings)
-        fit_to_data(config, split)
-        trial.set_user_attr("settings", settings)
-
-        def after_validation(epoch: int, score: float) -> None:
-            validations.append(float(score))
-            best = max(validations) if config["valid_metric_bigger"] else min(validations)
-            trial.report(best, len(validations))
-            if trial.should_prune():
-                raise TrialPruned
-
-        try:
-            trainer = fit_recorded(config, split, None, after_validation=after_validation)
-            score, state = float(trainer.best_valid_score), TrialState.COMPLETE
-            trial.set_user_attr("epochs", trainer.epochs_trained)
-            trial.set_user_attr("best_epoch", trainer.best_epoch)
-        except TrialPruned:
-            score, state = None, TrialState.PRUNED
-        except UserError as error:  # NaN, of a learning rate that is too large
-            getLogger().info(f"{console.subject()}: {error}")
-            score, state = None, TrialState.PRUNED
-        trial.set_user_attr("seconds", round(time() - started, 1))
-        study.tell(trial, score, state)
-        shown = "ended early" if score is None else f"{config['valid_metric']} {score:.4f}"
-        getLogger().info(f"{console.subject()}: {shown}, {_text(settings)}, {time() - started:.0f} s")
-
-    def with_settings(self, settings: Mapping[str, object]) -> Config:
-        """The model's Config with other values of what is searched."""
-        import copy
-
-        config = copy.deepcopy(self.config)
-        for key, value in settings.items():
-            config[key] = value
-        return config
-
-    def _save(self, study: Study) -> None:
-        """The trials as a table, and the best of them."""
-        trials = [
-            {"number": number, "state": trial.state.name.lower(), "score": trial.value, **trial.user_attrs}
-            for number, trial in enumerate(_ended(study))
-        ]
-        complete = [trial for trial in trials if trial["state"] == "complete"]
-        if complete:
-            sign = 1 if self.config["valid_metric_bigger"] else -1
-            best = max(complete, key=lambda trial: sign * trial["score"])
-            _write(
-                self.folder / FOUND,
-                {
-                    "model": self.config.model,
-                    "settings": best["settings"],
-                    "score": best["score"],
-                    "first_score": trials[0]["score"],
-                    "trials": len(trials),
-                    "ended_early": len(trials) - len(complete),
-                    "seconds": round(sum(trial["seconds"] for trial in trials), 1),
-                },
-            )
-        _write(self.folder / "trials.json", trials)
-
-    def _say(self, subject: str) -> None:
-        found = self.found()
-        if found is None:
-            raise UserError(f"tune: no trial of {self.config.model} came to an end; see {self.folder}")
-        metric, first = self.config["valid_metric"], found["first_score"]
-        before = "" if first is None else f" ({first:.4f} in the first, without a search)"
-        with console.about(subject):
-            console.say(
-                f"{found['trials']} trials in {found['seconds']:.0f} s, {found['ended_early']} of them ended early: best "
-                f"validation {metric} {found['score']:.4f}{before}, {_text(found['settings'])}"
-            )
+    logging.set_verbosity(logging.ERROR)
+    study = create_study(
+        storage=JournalStorage(JournalFileBackend(str(tuning.folder / "trials.log"))),
+        study_name=tuning.config.model,
+        direction="maximize" if tuning.config["valid_metric_bigger"] else "minimize",
+        pruner=SuccessiveHalvingPruner(min_resource=FIRST_RUNG, reduction_factor=RUNG_FACTOR),
+        load_if_exists=True,
+    )
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)  # its process is no more
+    return study
 
 
 def _sampler(seed: int) -> Any:
     from optuna.samplers import TPESampler
 
-    return TPESampler(n_startup_trials=RANDOM_TRIALS, multivariate=True, seed=seed, warn_independent_sampling=False)
+    return TPESampler(n_startup_trials=RANDOM_TRIALS, seed=seed)
 
 
 def _ended(study: Study) -> list[Any]:
@@ -196,6 +128,78 @@ def _ended(study: Study) -> list[Any]:
     from optuna.trial import TrialState
 
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+
+
+def _first(tuning: Tuning) -> dict[str, object]:
+    """The settings that hold without a search, as far as they lie in the space; others are drawn."""
+    numbers = {key: part.number(tuning.config[key]) for key, part in tuning.space.items()}
+    return {key: number for key, number in numbers.items() if number is not None}
+
+
+def _try(tuning: Tuning, study: Study, trial: Trial, split: Split) -> None:
+    """One trial, from its settings to its score."""
+    from optuna import TrialPruned
+
+    started = time()
+    settings = {key: part.suggest(trial, key) for key, part in tuning.space.items()}
+    config = tuning.with_settings(settings)
+    fit_to_data(config, split)
+    trial.set_user_attr("settings", settings)
+    report = partial(_report, trial, [], max if config["valid_metric_bigger"] else min)
+    try:
+        trainer = fit_recorded(config, split, None, after_validation=report)
+        score: float | None = float(trainer.best_valid_score)
+        trial.set_user_attr("epochs", trainer.epochs_trained)
+        trial.set_user_attr("best_epoch", trainer.best_epoch)
+    except TrialPruned:
+        score = None
+    except UserError as error:  # NaN, of a learning rate that is too large
+        getLogger().info(f"{console.subject()}: {error}")
+        score = None
+    trial.set_user_attr("seconds", round(time() - started, 1))
+    _tell(study, trial, score)
+    outcome = "ended early" if score is None else f"{config['valid_metric']} {score:.4f}"
+    getLogger().info(f"{console.subject()}: {outcome}, {_text(settings)}, {time() - started:.0f} s")
+
+
+def _report(trial: Trial, scores: list[float], better: Any, _: int, score: float) -> None:
+    """Tell the pruner the best score so far; raises TrialPruned where it ends the trial."""
+    from optuna import TrialPruned
+
+    scores.append(float(score))
+    trial.report(better(scores), len(scores))
+    if trial.should_prune():
+        raise TrialPruned
+
+
+def _tell(study: Study, trial: Trial, score: float | None) -> None:
+    from optuna.trial import TrialState
+
+    study.tell(trial, score, TrialState.PRUNED if score is None else TrialState.COMPLETE)
+
+
+def _save(tuning: Tuning, study: Study) -> None:
+    """All trials as a table, and the best of them."""
+    trials = [
+        {"trial": number, "state": trial.state.name.lower(), "score": trial.value, **trial.user_attrs}
+        for number, trial in enumerate(_ended(study), start=1)
+    ]
+    _write(tuning.folder / "trials.json", trials)
+    complete = [trial for trial in trials if trial["state"] == "complete"]
+    if complete:
+        _write(tuning.folder / FOUND, _best(trials, complete, 1 if tuning.config["valid_metric_bigger"] else -1))
+
+
+def _best(trials: Sequence[Mapping[str, Any]], complete: Sequence[Mapping[str, Any]], sign: int) -> dict[str, Any]:
+    best = max(complete, key=lambda trial: sign * trial["score"])
+    return {
+        "settings": best["settings"],
+        "score": best["score"],
+        "first_score": complete[0]["score"] if complete[0] is trials[0] else None,
+        "trials": len(trials),
+        "ended_early": len(trials) - len(complete),
+        "seconds": round(sum(trial["seconds"] for trial in trials), 1),
+    }
 
 
 def _text(settings: Mapping[str, object]) -> str:
@@ -207,11 +211,3 @@ def _write(path: Path, content: object) -> None:
     work = path.with_suffix(".tmp")
     work.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(work, path)
-
-
-def check_installed() -> None:
-    """Raise a UserError where Optuna is missing."""
-    try:
-        import optuna  # noqa: F401
-    except ImportError as error:
-        raise UserError("tune: Optuna is not installed; run `pip install 'recbole_hetcomp[tune]'`") from error

@@ -6,7 +6,7 @@ the same count (config/ratios.py). `n_layers: [1, 2, 3]` is a choice.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
@@ -31,10 +31,10 @@ class Range:
     def read(cls, low: object, high: object) -> Range:
         """From the two ends, numbers or ratios; raises a ValueError where they make no range."""
         ends = [Ratio.read(end) or Ratio(str(end), "1") for end in (low, high)]
-        numbers = [float(end.above) for end in ends]
-        if ends[0].below != ends[1].below or not 0 < numbers[0] < numbers[1]:
+        least, most = (float(end.above) for end in ends)
+        if ends[0].below != ends[1].below or not 0 < least < most:
             raise ValueError(f"{low!r} to {high!r} is no range of positive numbers")
-        return cls(*numbers, None if ends[0].below == "1" else ends[0].below)
+        return cls(least, most, None if ends[0].below == "1" else ends[0].below)
 
     def number(self, value: object) -> float | None:
         """What a search calls the setting's `value`; None where it lies outside."""
@@ -69,8 +69,8 @@ class Choice:
 Space = Mapping[str, Union[Range, Choice]]
 
 
-def space_of(config: Config, given: Collection[str]) -> Space:
-    """What a search tries for the model of `config`, without the settings in `given`, which the user has chosen.
+def space_of(config: Config) -> Space:
+    """What a search tries for the model of `config`, but for the settings that the user has chosen.
 
     Raises:
         UserError: the file says what is no space.
@@ -85,4 +85,4 @@ def space_of(config: Config, given: Collection[str]) -> Space:
             raise UserError(
                 f"{path.name}: {key}: {values!r} is neither {{low: 0.001, high: 0.02}} nor a list ({error})"
             ) from error
-    return {key: part for key, part in space.items() if key not in given}
+    return {key: part for key, part in space.items() if not config.given(key)}

@@ -21,6 +21,7 @@ from recbole_hetcomp.teacher_training.cache import cached, fingerprint, folder_o
 from recbole_hetcomp.teacher_training.configs import checkpoint_selection, teacher_config
 from recbole_hetcomp.teacher_training.recorder import Recorder, Selection, Snapshots, recording_trainer
 from recbole_hetcomp.teacher_training.source import source_fingerprint
+from recbole_hetcomp.teacher_training.tuned import say_found, use_found
 from recbole_hetcomp.teachers.pool import Teacher
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, ranked_history, top_unobserved
 from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH, Trajectory
@@ -41,12 +42,14 @@ def cached_teacher(config: Config, split: Split, name: str) -> Teacher:
         UserError: it cannot be trained, teaches nothing, or what is cached of it cannot be read.
     """
     own = teacher_config(config, name)
+    found = use_found(own, config, split)
 
     def train(folder: Path) -> Mapping[str, object]:
         with computing_in(config["teacher_threads"]):
             return _train_teacher(own, split, checkpoint_selection(config), config["trajectory_depth"], folder)
 
     with console.about(f"teacher {name}"):
+        say_found(found)
         folder = cached(own, split.fingerprint, _shaped_by(config), train)
     try:
         trajectory = Trajectory.load(folder / "trajectory.safetensors")
@@ -73,7 +76,9 @@ def _shaped_by(config: Config) -> dict[str, object]:
 
 def teacher_folder(config: Config, split: Split, name: str) -> Path:
     """Where the teacher is cached, be it there or not."""
-    return folder_of(teacher_config(config, name), split.fingerprint, _shaped_by(config))
+    own = teacher_config(config, name)
+    use_found(own, config, split)
+    return folder_of(own, split.fingerprint, _shaped_by(config))
 
 
 def load_model(config: Config, split: Split, path: Path) -> AbstractRecommender:

@@ -1,0 +1,78 @@
+"""`hetcomp tune-teachers`: the searches of a run without the run, and a table of what they have found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from recbole.utils import init_seed
+
+from recbole_hetcomp import console
+from recbole_hetcomp.commands.checks import check
+from recbole_hetcomp.commands.pipeline import say_data
+from recbole_hetcomp.config import Config
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.console import Table
+from recbole_hetcomp.data.split import make_split
+from recbole_hetcomp.teacher_training.tuned import Tuning
+from recbole_hetcomp.teacher_training.tuning import tune, tunings
+
+DEFAULT_TRIALS = 12
+
+
+def tune_teachers(
+    model: str | type = "HetCompStudent",
+    dataset: str = "ml-100k",
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, object] | None = None,
+    arguments: Sequence[str] | None = (),
+) -> dict[str, dict[str, Any]]:
+    """Search settings for each teacher of a run and for its student alone; every later run on this split uses them.
+
+    Args:
+        model: whose run it would be: its settings name the teachers, the student and `tune`, the number of trials (12)
+        dataset: name
+        config_file_list: yaml files
+        config_dict: settings
+        arguments: `--key=value` strings; None reads the command line, as RecBole does
+
+    Returns:
+        what was found, by title such as `teacher BPR`: `settings`, validation `score`, the `first_score` of the settings
+        that hold without a search, `trials`, how many `ended_early`, `seconds`. The table is printed; all trials are in the
+        folder `tuned` of `checkpoint_dir`.
+
+    Raises:
+        UserError: bad input, before any training; or a search found nothing.
+    """
+    config = Config(model, dataset, config_file_list, config_dict, arguments)
+    if config["tune"] is None:
+        config["tune"] = DEFAULT_TRIALS
+    with console.logged(config):
+        init_seed(config["seed"], config["reproducibility"])
+        config.warn_of_unknown_keys()
+        check(config)
+        split = make_split(config)
+        say_data(config, split)
+        searches = tunings(config, split)
+        if not searches:
+            raise UserError("tune: no model of this run has a search space; write one, properties/space/<Model>.yaml")
+        tune(config, split)
+        return _shown(config, searches)
+
+
+def _shown(config: Config, searches: Mapping[str, Tuning]) -> dict[str, dict[str, Any]]:
+    """What the searches have found, printed as a table."""
+    found = {title: tuning.found() or {} for title, tuning in searches.items()}
+    metric = config["valid_metric"]
+    headers = ["model", f"{metric} found", "without a search", "trials", "ended early", "seconds", "settings"]
+    rows = [_row(title, result) for title, result in found.items()]
+    console.show_table(f"searches on {config.dataset}, validation part", Table(headers, rows, dispensable=headers[4:6]))
+    console.show_lines([(title, str(tuning.folder)) for title, tuning in searches.items()])
+    return found
+
+
+def _row(title: str, found: Mapping[str, Any]) -> list[str]:
+    settings = ", ".join(f"{key} {value}" for key, value in found["settings"].items())
+    before = "" if found["first_score"] is None else f"{found['first_score']:.4f}"
+    counts = [str(found["trials"]), str(found["ended_early"]), f"{found['seconds']:.0f}"]
+    return [title, f"{found['score']:.4f}", before, *counts, settings]

@@ -1,0 +1,92 @@
+"""What a search has found for a model on a split: read by every later run there, without Optuna."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from recbole_hetcomp import console
+from recbole_hetcomp.config.config import Config
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.registry import properties_of
+from recbole_hetcomp.data.split import Split, split_seed
+from recbole_hetcomp.teacher_training.space import Space, space_of
+
+FOUND = "found.json"
+JUDGED_BY = ("valid_metric", "eval_args")
+WITHOUT_EFFECT = {"loss_decimal_place", "seed"}
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The search of one model on one split, be it done or not.
+
+    Attributes:
+        config: the model's, with the settings that hold without a search
+        space: what is tried: settings that the user has not given
+        folder: of its files
+    """
+
+    config: Config
+    space: Space
+    folder: Path
+
+    @classmethod
+    def of(cls, config: Config, run: Config, split: Split) -> Tuning:
+        """The search of the model of `config` in a run with the settings `run`."""
+        space = space_of(config)
+        path = properties_of(config.model)
+        own = set((config.read_yaml(path) if path else None) or ()) | set(config.parameters["Training"])
+        keys = sorted((own | set(JUDGED_BY)) - set(space) - WITHOUT_EFFECT)
+        rests_on = [{key: config[key] for key in keys}, {key: str(part) for key, part in space.items()}]
+        digest = sha256(json.dumps(rests_on, default=str, sort_keys=True).encode()).hexdigest()[:12]
+        folder = Path(run["checkpoint_dir"]) / "tuned" / f"{config.model}-{split.fingerprint[:8]}-{digest}"
+        config = copy.deepcopy(config)
+        config["seed"] = split_seed(run)
+        return cls(config, space, folder)
+
+    def found(self) -> dict[str, Any] | None:
+        """What has been found: `settings`, `score`, `first_score`, `trials`, ...; None where nothing has been searched.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path = self.folder / FOUND
+        if not self.space or not path.is_file():
+            return None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return found if set(found["settings"]) <= set(self.space) else None
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{str(path)!r} cannot be read ({error}); delete its folder to search anew") from error
+
+    def with_settings(self, settings: Mapping[str, object]) -> Config:
+        """The model's Config with other values of what is searched."""
+        config = copy.deepcopy(self.config)
+        for key, value in settings.items():
+            config[key] = value
+        return config
+
+
+def use_found(config: Config, run: Config, split: Split) -> dict[str, Any] | None:
+    """Give `config`, the Config of a model in `run`, the settings that a search has found for it, unless `tune` is 0.
+
+    Returns:
+        what `Tuning.found` does
+    """
+    found = None if run["tune"] == 0 else Tuning.of(config, run, split).found()
+    for key, value in (found or {"settings": {}})["settings"].items():
+        config[key] = value
+    return found
+
+
+def say_found(found: Mapping[str, Any] | None) -> None:
+    """Say that a model has settings which a search has found, where it has."""
+    if found is not None:
+        settings = ", ".join(f"{key} {value}" for key, value in found["settings"].items())
+        console.say_first(f"as found by a search of {console.counted(found['trials'], 'trial')}: {settings}")
