@@ -30,6 +30,7 @@ from recbole_hetcomp.evaluation.significance import UserEvaluator
 from recbole_hetcomp.losses.lookup import Table
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teacher_training.cache import fingerprint
+from recbole_hetcomp.teacher_training.doubts import doubts, trainings
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.training import is_nan
@@ -150,6 +151,8 @@ def _distil(
     alone = compare and bool(config["without_distillation"])
     pool = parallel.in_turn(lambda: build_pool(config, split, alone, model.needs))
     pool.refuse_unless(model.needs, config.model)
+    for doubt in doubts(trainings(config, split), config["valid_metric"], larger_is_better=config["valid_metric_bigger"]):
+        getLogger().warning(doubt)
     _log_weights(pool, config["teacher_weighting"], config["valid_metric_bigger"])
     with computing_in(possible_threads(config["threads"], config["device"])[0]):
         model.learn_from(pool)

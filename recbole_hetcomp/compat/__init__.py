@@ -28,11 +28,11 @@ from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.data.dataset import dataset
 from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector
-from recbole.model.general_recommender import dgcf, lightgcn, neumf
+from recbole.model.general_recommender import dgcf, lightgcn, multivae, neumf
 from recbole.sampler.sampler import AbstractSampler
 from recbole.trainer import trainer
 
-from recbole_hetcomp.compat import faster, pandas_features, repairs
+from recbole_hetcomp.compat import faster, multivae_rows, pandas_features, repairs
 from recbole_hetcomp.compat.lightgcn_rows import propagate_by_rows
 from recbole_hetcomp.compat.neumf_rows import scores_of_all_items
 from recbole_hetcomp.compat.repairs import pretrained_loading
@@ -211,6 +211,18 @@ REPAIRS = (
             torch.backends.mkl.is_available() and lightgcn.torch is torch and is_stock(lightgcn.LightGCN.get_norm_adj_mat)
         ),
         propagate_by_rows,
+    ),
+    Repair(
+        "multivae_rows",
+        "not reported",
+        "any: MultiVAE multiplies a user's row of the whole catalogue, nearly all zeros, by its first layer, half of a step",
+        lambda: is_stock(multivae.MultiVAE.calculate_loss),
+        lambda: replaced(
+            multivae.MultiVAE,
+            calculate_loss=multivae_rows.calculate_loss,
+            full_sort_predict=multivae_rows.full_sort_predict,
+            predict=multivae_rows.predict,
+        ),
     ),
     Repair(
         "neumf_rows",

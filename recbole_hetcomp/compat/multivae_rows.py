@@ -1,0 +1,65 @@
+"""MultiVAE without the zeros of its input: a user's items are looked up, where RecBole multiplies the whole catalogue.
+
+The same model and loss, up to rounding; dropout draws a number for each item of a user, where RecBole draws one for each item
+of the catalogue, so a training differs from RecBole's as one with another seed does.
+"""
+
+from __future__ import annotations
+
+from recbole.data.interaction import Interaction
+from recbole.model.general_recommender.multivae import MultiVAE
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def encoded(self: MultiVAE, users: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What RecBole's `forward` gives, of users [B] rather than of their rows, and these rows in short form.
+
+    Returns:
+        [B, n_items] logits, [B, z] mean, [B, z] log variance, [B, H] items (0 beyond a user's last), [B, H] their ratings
+    """
+    items, ratings = _rows(self, users)
+    weights = F.dropout(F.normalize(ratings), self.drop_out, training=self.training)
+    first, *others = self.encoder
+    hidden = F.embedding_bag(items, first.weight.T.contiguous(), per_sample_weights=weights, mode="sum") + first.bias
+    for layer in others:
+        hidden = layer(hidden)
+    mean, log_variance = hidden.split([self.lat_dim // 2, self.lat_dim - self.lat_dim // 2], dim=1)
+    return self.decoder(self.reparameterize(mean, log_variance)), mean, log_variance, items, ratings
+
+
+def _rows(self: MultiVAE, users: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, H] items and [B, H] ratings, an item that is repeated once; on a CPU no longer than the longest row."""
+    if "once" not in vars(self):
+        items, order = self.history_item_id.sort(dim=1, stable=True)
+        ratings = self.history_item_value.gather(1, order)
+        ratings[:, 1:][items[:, 1:] == items[:, :-1]] = 0
+        kept = (ratings != 0).long().argsort(dim=1, descending=True, stable=True)
+        self.once = items.gather(1, kept), ratings.gather(1, kept)
+    items, ratings = (table[users] for table in self.once)
+    if users.device.type == "cpu":  # elsewhere to ask for the length would be to wait for it
+        longest = max(1, int((ratings != 0).sum(1).max()))
+        items, ratings = items[:, :longest], ratings[:, :longest]
+    return items, ratings
+
+
+def calculate_loss(self: MultiVAE, interaction: Interaction) -> Tensor:
+    """RecBole's loss: the cross-entropy of a user's items and the annealed divergence of the latent vector."""
+    self.update += 1
+    steps = self.total_anneal_steps
+    anneal = min(self.anneal_cap, self.update / steps) if steps > 0 else self.anneal_cap
+    logits, mean, log_variance, items, ratings = encoded(self, interaction[self.USER_ID])
+    divergence = -0.5 * (1 + log_variance - mean.pow(2) - log_variance.exp()).sum(1).mean()
+    of_items = (logits.log_softmax(1).gather(1, items) * ratings).sum(1)
+    return anneal * divergence - of_items.mean()
+
+
+def full_sort_predict(self: MultiVAE, interaction: Interaction) -> Tensor:
+    """[B * n_items]: the logits of all items for the batch's users, user by user."""
+    return encoded(self, interaction[self.USER_ID])[0].view(-1)
+
+
+def predict(self: MultiVAE, interaction: Interaction) -> Tensor:
+    """[B]: the logits of a batch of pairs."""
+    users, places = interaction[self.USER_ID].unique(return_inverse=True)
+    return encoded(self, users)[0][places, interaction[self.ITEM_ID]]

@@ -1,0 +1,73 @@
+"""Which teachers look badly trained, and what to do about each."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from recbole.utils import ModelType
+
+from recbole_hetcomp.config.config import Config
+from recbole_hetcomp.config.registry import get_model
+from recbole_hetcomp.data.split import Split
+from recbole_hetcomp.teacher_training.training import teacher_folder
+from recbole_hetcomp.teachers.lists import is_list_file
+
+FAR_BELOW = 0.15  # of the best teacher's validation score
+EARLY = 0.1  # of the epochs allowed
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the training of a teacher went: its validation score, its best epoch, the epochs it took and might have taken."""
+
+    score: float
+    best_epoch: int
+    epochs_trained: int
+    epochs: int
+
+    @classmethod
+    def read(cls, folder: Path) -> Training:
+        """From the record that is kept with a trained teacher."""
+        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        valid = record["valid"][-1]
+        return cls(float(valid), record["best_epoch"], record["epochs_trained"], int(record["settings"]["epochs"]))
+
+
+def trainings(config: Config, split: Split) -> dict[str, Training]:
+    """Those of a run's teachers that are trained by gradients, epoch by epoch; the teachers have been trained."""
+    names = [str(name) for name in config["teachers"] if not is_list_file(str(name))]
+    trained = [name for name in names if get_model(name).type != ModelType.TRADITIONAL]
+    return {name: Training.read(teacher_folder(config, split, name)) for name in trained}
+
+
+def doubts(teachers: Mapping[str, Training], metric: str, *, larger_is_better: bool = True) -> list[str]:
+    """A sentence for each teacher that is far below the best, was still rising, or stopped at once.
+
+    Args:
+        teachers: by name
+        metric: of the scores
+        larger_is_better: of the scores
+    """
+    scores = [training.score for training in teachers.values() if math.isfinite(training.score)]
+    best = (max if larger_is_better else min)(scores, default=math.nan)
+    lines = []
+    for name, training in teachers.items():
+        behind = (best - training.score) / abs(best) * (1 if larger_is_better else -1) if best else math.nan
+        if behind > FAR_BELOW:
+            lines.append(
+                f"teacher {name}: validation {metric} {training.score:.4f} is {behind:.0%} worse than the best teacher's; "
+                f"search for its settings (hetcomp tune-teachers --teachers=\"['{name}']\"), or leave it out"
+            )
+        if training.best_epoch == training.epochs:
+            more = f"--teacher_config=\"{{'{name}': {{'epochs': {2 * training.epochs}}}}}\""
+            lines.append(f"teacher {name}: its best epoch is the last of {training.epochs}; let it train longer: {more}")
+        elif training.epochs_trained <= EARLY * training.epochs:
+            lines.append(
+                f"teacher {name}: stopped after {training.epochs_trained} of {training.epochs} epochs; lower its "
+                f"learning_rate or raise its stopping_step in teacher_config, or search (hetcomp tune-teachers --teachers=\"['{name}']\")"
+            )
+    return lines
