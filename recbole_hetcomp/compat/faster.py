@@ -155,10 +155,10 @@ def adam_in_one_pass(params: Iterable[torch.Tensor | dict[str, object]], **setti
 
     A table of 50,000 rows of 64 numbers takes 5 ms instead of 60. The two differ in how they round.
     """
-    groups = list(params)
-    optimizer = Adam(groups, **settings)  # type: ignore[arg-type]
+    optimizer = Adam(params, **settings)  # type: ignore[arg-type]
     every = [param for group in optimizer.param_groups for param in group["params"]]
     if all(param.device.type == "cpu" and param.is_floating_point() for param in every):
+        groups = [{**group, "fused": True} for group in optimizer.param_groups]
         return Adam(groups, fused=True, **settings)  # type: ignore[arg-type]
     return optimizer
 

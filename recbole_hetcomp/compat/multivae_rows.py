@@ -1,7 +1,7 @@
 """MultiVAE without the zeros of its input: a user's items are looked up, where RecBole multiplies the whole catalogue.
 
-The same model and loss, up to rounding; dropout draws a number for each item of a user, where RecBole draws one for each item
-of the catalogue, so a training differs from RecBole's as one with another seed does.
+The same model and loss, up to rounding. Dropout draws a number for each item of a user, where RecBole draws one for each
+item of the catalogue, so a training differs from RecBole's as one with another seed does.
 """
 
 from __future__ import annotations

@@ -68,6 +68,7 @@ def doubts(teachers: Mapping[str, Training], metric: str, *, larger_is_better: b
         elif training.epochs_trained <= EARLY * training.epochs:
             lines.append(
                 f"teacher {name}: stopped after {training.epochs_trained} of {training.epochs} epochs; lower its "
-                f"learning_rate or raise its stopping_step in teacher_config, or search (hetcomp tune-teachers --teachers=\"['{name}']\")"
+                "learning_rate or raise its stopping_step in teacher_config, "
+                f"or search (hetcomp tune-teachers --teachers=\"['{name}']\")"
             )
     return lines

@@ -11,8 +11,10 @@ import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
+from recbole.evaluator.collector import Collector
 from recbole.sampler import Sampler
 from recbole.sampler.sampler import AbstractSampler
+from recbole.trainer import trainer as trainer_module
 
 from recbole_hetcomp import compat
 
@@ -23,6 +25,7 @@ def functions():
         AbstractSampler.sample_by_key_ids,
         AbstractDataLoader.__init__,
         FullSortEvalDataLoader.collate_fn,
+        Collector.eval_batch_collect,
     )
 
 
@@ -171,3 +174,47 @@ def test_evaluation_batches_are_the_same(stock, make_config, split, users_at_onc
             assert mine.dtype == other.dtype
         batches += 1
     assert batches == len(loader)
+
+
+@pytest.mark.parametrize("metrics", [["Recall"], ["NDCG", "ItemCoverage"], ["GiniIndex"], ["Recall", "GAUC"]], ids=str)
+@pytest.mark.parametrize("repeats", [False, True])
+def test_what_an_evaluation_collects_is_the_same(stock, make_config, metrics, repeats) -> None:
+    cut = "" if metrics[0] == "GAUC" else "@3"
+    config = make_config("BPR", metrics=metrics, topk=[3, 7], valid_metric=f"{metrics[0]}{cut}")
+    users, items = torch.tensor([0, 0, 1, 3, 3, 3]), torch.tensor([5, 9, 1, 30, 2, 5])
+    if repeats:
+        users, items = users.repeat(2), items.repeat(2)
+    found = []
+    for function in (Collector.eval_batch_collect, stock[4]):
+        collector = Collector(config)
+        for seed in range(2):
+            scores = torch.rand(4, 40, generator=torch.Generator().manual_seed(seed)).round(decimals=1)  # with ties
+            function(collector, scores, None, users, items)
+        found.append(collector.data_struct)
+    for name in ("rec.items", "rec.topk", "rec.meanrank"):
+        assert (name in found[0]) == (name in found[1])
+        if name in found[0]:
+            assert torch.equal(found[0].get(name), found[1].get(name))
+            assert found[0].get(name).dtype == found[1].get(name).dtype
+
+
+def test_adam_in_one_pass_takes_the_same_steps() -> None:
+    start = torch.randn(50, 8, generator=torch.Generator().manual_seed(0)).double()
+    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    optimisers = [
+        trainer_module.optim.Adam([{"params": [ours], "weight_decay": 0.1}], lr=0.01),
+        torch.optim.Adam([theirs], lr=0.01, weight_decay=0.1),
+    ]
+    assert optimisers[0].param_groups[0]["fused"]
+    for step in range(30):
+        gradient = torch.randn(50, 8, generator=torch.Generator().manual_seed(step)).double()
+        gradient[step:] = 0  # rows that no batch has touched
+        for parameter, optimiser in zip((ours, theirs), optimisers):
+            parameter.grad = gradient.clone()
+            optimiser.step()
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_other_names_of_the_optimisers_stay() -> None:
+    assert trainer_module.optim.SGD is torch.optim.SGD
+    assert isinstance(trainer_module.optim.Adam(torch.nn.Linear(2, 2).parameters(), lr=0.1), torch.optim.Adam)

@@ -24,7 +24,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.dataset import dataset as dataset_module
 from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector, DataStruct
-from recbole.model.general_recommender import dgcf, lightgcn, neumf
+from recbole.model.general_recommender import dgcf, lightgcn, multivae, neumf
 from recbole.sampler.sampler import AbstractSampler
 from recbole.trainer import Trainer
 from recbole.trainer import trainer as trainer_module
@@ -167,7 +167,10 @@ def patched():
         "row_index": vars(Interaction)["__getitem__"],
         "negatives": vars(AbstractSampler)["sample_by_key_ids"],
         "batches": vars(AbstractDataLoader)["__init__"],
+        "adam": trainer_module.optim,
         "full_sort_users": vars(FullSortEvalDataLoader)["collate_fn"],
+        "top_items": vars(Collector)["eval_batch_collect"],
+        "multivae_rows": vars(multivae.MultiVAE)["calculate_loss"],
         "lightgcn_rows": vars(lightgcn.LightGCN)["get_norm_adj_mat"],
         "lightgcn": lightgcn.torch,
         "neumf_rows": vars(neumf.NeuMF).get("full_sort_predict"),
@@ -212,7 +215,7 @@ def test_the_environment_switches_rows_off(monkeypatch, value, off):
 @pytest.mark.usefixtures("nothing_installed")
 def test_an_unknown_name_in_the_environment_is_warned_about(monkeypatch):
     monkeypatch.setenv(compat.SWITCH, "fil_nan")
-    with pytest.warns(UserWarning, match="names no repair: fil_nan; there are amp, "):
+    with pytest.warns(UserWarning, match="names no repair: fil_nan; there are adam, amp, "):
         compat.install()
 
 
