@@ -49,7 +49,7 @@ def _json(value: Any) -> str:
 def add(file: Path, name: str, command: str, data: Path = DATA) -> Record:
     """Put the rows of a `benchmark.json`, `comparison.json` or `tuning.json` into a record, and say who measured them where.
 
-    A row that is there already (same data, role, model and size) is replaced; the others stay, with the commit they came from.
+    A row that is there already (same data, role, model and size) is replaced; the others stay, with their commit.
     """
     content = json.loads(file.read_text(encoding="utf-8"))
     new = _rows_of(content)

@@ -40,8 +40,8 @@ def tune_teachers(
 
     Returns:
         what was found, by title such as `teacher BPR`: `settings`, validation `score`, the `first_score` of the settings
-        that hold without a search, `trials`, how many `ended_early`, `seconds`. The table is printed; `checkpoint_dir` has it
-        as `tuning.json`, and all trials in the folder `tuned`.
+        that hold without a search, `trials`, how many `ended_early`, `seconds`. The table is printed; `tuning.json` in
+        `checkpoint_dir` has it, and the folder `tuned` all trials.
 
     Raises:
         UserError: bad input, before any training; or a search found nothing.
