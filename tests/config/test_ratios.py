@@ -179,3 +179,12 @@ def test_a_teacher_is_trained_with_numbers_and_its_record_has_them(make_config, 
     record = json.loads(next((tmp_path / "saved" / "trained").glob("BPR-*/record.json")).read_text())
     assert record["settings"]["weight_decay"] == float(f"{0.05 / rows:.4g}")
     assert record["settings"]["train_batch_size"] == 7
+
+
+def test_a_teacher_that_is_found_again_is_built_with_numbers_too(make_config, split) -> None:
+    """RecBole's DGCF divides by its train_batch_size while it is built."""
+    following = {"all": {"epochs": 1, "embedding_size": 8, "n_factors": 2, **FOLLOWING}}
+    config = make_config("HetCompStudent", teachers=["DGCF"], teacher_config=following)
+    build_pool(config, split)
+    (found,) = build_pool(config, split).teachers
+    assert found.model.n_items == split.whole.item_num
