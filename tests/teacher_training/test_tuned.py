@@ -169,7 +169,9 @@ def test_a_method_without_that_loss_does_not(make_run, split) -> None:
     plain = {key: before[key] for key in MF}
     assert students_settings(before, split) == plain
     assert plain["learning_rate"] != 0.0321
-    assert students_settings(make_run("HetCompStudent", base_loss_weight=0.5), split) == plain  # its file has both of its own
+    assert (
+        students_settings(make_run("HetCompStudent", base_loss_weight=0.5), split) == plain
+    )  # its file has both of its own
 
 
 @pytest.mark.usefixtures("noted")
@@ -208,7 +210,7 @@ DAMAGE += ['{"settings": {"epochs": 3}, "score": 1, "first_score": 1, "trials": 
 @pytest.mark.parametrize("content", DAMAGE)
 def test_a_damaged_record_is_one_sentence_with_a_remedy_that_helps(make_run, split, noted, content) -> None:
     noted["BPR"].write_bytes(content.encode("latin-1"))
-    with pytest.raises(UserError, match="cannot be read .*; delete its folder to search anew") as error:
+    with pytest.raises(UserError, match=r"cannot be read .*; delete its folder to search anew") as error:
         build_pool(make_run(teachers=["BPR"]), split)
     assert str(noted["BPR"]) in str(error.value)
     assert "\n" not in str(error.value)
