@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import torch
 from hypothesis import settings as hypothesis_settings
 from recbole.utils import init_seed
 
+import recbole_hetcomp
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.config.registry import get_model
+from recbole_hetcomp.config.registry import get_model, properties_dir
 from recbole_hetcomp.config.strict import settings_of
 from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.teacher_training.scheduling import build_pool
@@ -55,6 +57,14 @@ def make_config(settings: dict[str, Any]) -> Callable[..., Config]:
         return Config(model, "toy", config_dict={**settings, **overrides}, arguments=())
 
     return make
+
+
+@pytest.fixture
+def properties(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of our yaml files, for a test to write into: the package reads these."""
+    copied = Path(shutil.copytree(properties_dir(), tmp_path / "checkout" / "properties"))
+    monkeypatch.setattr(recbole_hetcomp, "__file__", str(tmp_path / "checkout" / "recbole_hetcomp" / "__init__.py"))
+    return copied
 
 
 @pytest.fixture

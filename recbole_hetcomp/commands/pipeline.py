@@ -101,7 +101,12 @@ def say_data(config: Config, split: Split) -> None:
     parts = ", ".join(f"{len(data):,} {part}" for part, data in zip(("training", "validation", "test"), split.parts))
     with console.about(config.dataset):
         console.say(f"{users:,} users, {items:,} items, {split.whole.inter_num:,} interactions ({parts})")
-        if config.preset_of(config.dataset):
+        preset = config.preset_of(config.dataset)
+        if is_distilled(config.model_class) or config.defaults:
+            used = bool(preset)
+        else:
+            used = bool(preset.keys() - {"model_config"})  # other models alone run as RecBole has it
+        if used:
             console.say("models are trained as its preset has it (properties/dataset), unless you say otherwise")
 
 

@@ -15,7 +15,7 @@ from recbole_hetcomp.commands.pipeline import say_data
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.console import Table
-from recbole_hetcomp.data.split import make_split
+from recbole_hetcomp.data.split import fit_evaluation, make_split
 from recbole_hetcomp.teacher_training.tuned import Tuning
 from recbole_hetcomp.teacher_training.tuning import tune, tunings
 
@@ -49,12 +49,15 @@ def tune_teachers(
     config = Config(model, dataset, config_file_list, config_dict, arguments)
     if config["tune"] is None:
         config["tune"] = DEFAULT_TRIALS
+    if config["tune"] == 0:
+        raise UserError(f"tune: 0 trials find nothing; write --tune={DEFAULT_TRIALS}, or leave it out")
     with console.logged(config):
         init_seed(config["seed"], config["reproducibility"])
         config.warn_of_unknown_keys()
         check(config)
         split = make_split(config)
         say_data(config, split)
+        fit_evaluation(config, split)
         searches = tunings(config, split)
         if not searches:
             raise UserError("tune: no model of this run has a search space; write one, properties/space/<Model>.yaml")

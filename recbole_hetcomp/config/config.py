@@ -125,9 +125,9 @@ class Config(RecBoleConfig):
         preset = self.preset_of(dataset)
         by_model = preset.pop("model_config", {})
         for path in self._files(model_class):
+            if path == properties_dir() / "distillation.yaml":
+                self.internal_config_dict.update(by_model.get(self._student(), {}))
             self._update_internal_config_dict(str(path))
-            if path.parent == properties_dir() / "teacher":
-                self.internal_config_dict.update(by_model.get(path.stem, {}))
         self.internal_config_dict.update(preset)
         if is_distilled(model_class):
             self.internal_config_dict.update(by_model.get(model, {}))
@@ -136,7 +136,12 @@ class Config(RecBoleConfig):
     def preset_of(self, dataset: str) -> dict[str, Any]:
         """properties/dataset/<dataset>.yaml: settings of all models, in `model_config` of some; {} where there is none."""
         path = properties_dir() / "dataset" / f"{dataset}.yaml"
-        return self.read_yaml(path) if path.is_file() else {}
+        return (self.read_yaml(path) if path.is_file() else None) or {}
+
+    def _student(self) -> str:
+        """The name of a distilled model's student."""
+        named = self.external_config_dict.get("student")
+        return str(named or declarations_in(properties_dir() / "distillation.yaml")["student"].value)
 
     def _files(self, model_class: type) -> list[Path]:
         """The yaml files that are read after RecBole's for this model, ours and a plug-in's; later wins."""
@@ -144,9 +149,8 @@ class Config(RecBoleConfig):
         if recommends_unseen(model_class):
             own.append(properties_dir() / "general.yaml")
         if is_distilled(model_class):
-            distillation = properties_dir() / "distillation.yaml"
-            student = self.external_config_dict.get("student") or declarations_in(distillation)["student"].value
-            own += [properties_of(str(student)), properties_dir() / "teacher" / f"{student}.yaml", distillation]
+            student, distillation = self._student(), properties_dir() / "distillation.yaml"
+            own += [properties_of(student), properties_dir() / "teacher" / f"{student}.yaml", distillation]
         own.append(own_properties_of(model_class))
         return [path for path in own if path is not None and path.is_file()]
 

@@ -128,12 +128,17 @@ def split_seed(config: Config) -> int:
 
 
 def fit_to_data(config: Config, split: Split) -> None:
-    """Note whose ids a model will know, and fit what depends on the data: ratios, evaluation batches, cut-offs.
+    """Note whose ids a model will know, and fit what depends on the data: ratios, evaluation batches, cut-offs."""
+    config["id_fingerprint"] = split.id_fingerprint
+    set_ratios(config, split)
+    fit_evaluation(config, split)
+
+
+def fit_evaluation(config: Config, split: Split) -> None:
+    """Fit evaluation batches and cut-offs to the data; the Configs that are derived from `config` later have them too.
 
     Where the user sets no `eval_batch_size` it is chosen by memory: RecBole's default is two users on 2,000 items.
     """
-    config["id_fingerprint"] = split.id_fingerprint
-    set_ratios(config, split)
     n_items = split.whole.item_num - 1
     if not config.given("eval_batch_size"):
         config["eval_batch_size"] = users_per_block(split.whole.item_num, config["max_block_mb"]) * split.whole.item_num

@@ -22,19 +22,33 @@ EARLY = 0.1  # of the epochs allowed
 
 @dataclass(frozen=True)
 class Training:
-    """How the training of a teacher went: its validation score, its best epoch, the epochs it took and might have taken."""
+    """How the training of a teacher went.
+
+    Attributes:
+        score: of its best epoch on the validation part; NaN: it was not validated
+        best_epoch: counted from 1
+        epochs_trained: until it stopped
+        epochs: that it might have taken
+        eval_step: epochs between two validations
+    """
 
     score: float
     best_epoch: int
     epochs_trained: int
     epochs: int
+    eval_step: int = 1
 
     @classmethod
     def read(cls, folder: Path) -> Training:
         """From the record that is kept with a trained teacher."""
         record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-        valid = record["valid"][-1]
-        return cls(float(valid), record["best_epoch"], record["epochs_trained"], int(record["settings"]["epochs"]))
+        epochs, eval_step = (int(record["settings"][key]) for key in ("epochs", "eval_step"))
+        return cls(float(record["valid"][-1]), record["best_epoch"], record["epochs_trained"], epochs, eval_step)
+
+    @property
+    def ends_at_its_best(self) -> bool:
+        """Whether no later epoch could have been validated."""
+        return math.isfinite(self.score) and self.best_epoch + min(self.eval_step, self.epochs) > self.epochs
 
 
 def trainings(config: Config, split: Split) -> dict[str, Training]:
@@ -62,7 +76,7 @@ def doubts(teachers: Mapping[str, Training], metric: str, *, larger_is_better: b
                 f"teacher {name}: validation {metric} {training.score:.4f} is {behind:.0%} worse than the best teacher's; "
                 f"search for its settings (hetcomp tune-teachers --teachers=\"['{name}']\"), or leave it out"
             )
-        if training.best_epoch == training.epochs:
+        if training.ends_at_its_best:
             more = f"--teacher_config=\"{{'{name}': {{'epochs': {2 * training.epochs}}}}}\""
             lines.append(f"teacher {name}: its best epoch is the last of {training.epochs}; let it train longer: {more}")
         elif training.epochs_trained <= EARLY * training.epochs:

@@ -17,12 +17,13 @@ from functools import partial
 from logging import getLogger
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 from recbole_hetcomp import console
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.split import Split, fit_to_data
 from recbole_hetcomp.teacher_training.training import fit_recorded
@@ -60,17 +61,21 @@ def search(tuning: Tuning, split: Split, trials: int, threads: int) -> None:
     if not tuning.space or (done is not None and done["trials"] >= trials):
         return
     tuning.folder.mkdir(parents=True, exist_ok=True)
-    study = _study(tuning)
-    while (number := len(_ended(study))) < trials:
+    record = _record(tuning)
+    study = _study(tuning, record)
+    _save(tuning, study)  # a kill may have come between a trial's record and this
+    while (number := len(study.trials)) < trials:
         study.sampler = _sampler(tuning.config["seed"] + number)
         if number == 0:
             study.enqueue_trial(_first(tuning))
         with console.about(f"{subject}, trial {number + 1} of {trials}"), console.muted(), computing_in(threads):
             _try(tuning, study, study.ask(), split)
+        record.add_trial(study.trials[-1])
         _save(tuning, study)
     found = tuning.found()
     if found is None:
-        raise UserError(f"tune: no trial of {tuning.config.model} came to an end; see {str(tuning.folder)!r}")
+        reason = study.trials[-1].user_attrs.get("error", "each was ended early")
+        raise UserError(f"tune: no trial of {tuning.config.model} came to an end ({reason}); see {str(tuning.folder)!r}")
     console.say(told(found, tuning.config["valid_metric"]))
 
 
@@ -96,25 +101,32 @@ def validation_sample(split: Split, users: int | None, seed: int) -> Split:
     return Split(split.whole, (split.parts[0], fewer, split.parts[2]))
 
 
-def _study(tuning: Tuning) -> Study:
-    """Optuna's study of the search, with the trials of earlier processes."""
+def _record(tuning: Tuning) -> Study:
+    """The trials that have ended, in a file: with one that was interrupted no later one is to be compared."""
     from optuna import create_study, logging
-    from optuna.pruners import SuccessiveHalvingPruner
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
-    from optuna.trial import TrialState
 
     logging.set_verbosity(logging.ERROR)
-    study = create_study(
-        storage=JournalStorage(JournalFileBackend(str(tuning.folder / "trials.log"))),
-        study_name=tuning.config.model,
-        direction="maximize" if tuning.config["valid_metric_bigger"] else "minimize",
-        pruner=SuccessiveHalvingPruner(min_resource=FIRST_RUNG, reduction_factor=RUNG_FACTOR),
-        load_if_exists=True,
-    )
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
-        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)  # its process is no more
+    storage = JournalStorage(JournalFileBackend(str(tuning.folder / "trials.log")))
+    name, direction = tuning.config.model, _direction(tuning.config)
+    return create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
+
+
+def _study(tuning: Tuning, record: Study) -> Study:
+    """Optuna's study of the search, in memory, after the trials of the `record`."""
+    from optuna import create_study
+    from optuna.pruners import SuccessiveHalvingPruner
+    from optuna.trial import TrialState
+
+    pruner = SuccessiveHalvingPruner(min_resource=FIRST_RUNG, reduction_factor=RUNG_FACTOR)
+    study = create_study(direction=_direction(tuning.config), pruner=pruner)
+    study.add_trials(record.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
     return study
+
+
+def _direction(config: Config) -> Literal["maximize", "minimize"]:
+    return "maximize" if config["valid_metric_bigger"] else "minimize"
 
 
 def _sampler(seed: int) -> Any:
@@ -123,15 +135,8 @@ def _sampler(seed: int) -> Any:
     return TPESampler(n_startup_trials=RANDOM_TRIALS, seed=seed)
 
 
-def _ended(study: Study) -> list[Any]:
-    """The trials that came to an end, be it early."""
-    from optuna.trial import TrialState
-
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-
-
 def _first(tuning: Tuning) -> dict[str, object]:
-    """The settings that hold without a search, as far as they lie in the space; others are drawn."""
+    """What a search calls the settings that hold without one, as far as they lie in the space."""
     numbers = {key: part.number(tuning.config[key]) for key, part in tuning.space.items()}
     return {key: number for key, number in numbers.items() if number is not None}
 
@@ -141,7 +146,7 @@ def _try(tuning: Tuning, study: Study, trial: Trial, split: Split) -> None:
     from optuna import TrialPruned
 
     started = time()
-    settings = {key: part.suggest(trial, key) for key, part in tuning.space.items()}
+    settings = _settings(tuning, trial)
     config = tuning.with_settings(settings)
     fit_to_data(config, split)
     trial.set_user_attr("settings", settings)
@@ -155,11 +160,21 @@ def _try(tuning: Tuning, study: Study, trial: Trial, split: Split) -> None:
         score = None
     except UserError as error:  # NaN, of a learning rate that is too large
         getLogger().info(f"{console.subject()}: {error}")
+        trial.set_user_attr("error", str(error))
         score = None
     trial.set_user_attr("seconds", round(time() - started, 1))
     _tell(study, trial, score)
     outcome = "ended early" if score is None else f"{config['valid_metric']} {score:.4f}"
     getLogger().info(f"{console.subject()}: {outcome}, {_text(settings)}, {time() - started:.0f} s")
+
+
+def _settings(tuning: Tuning, trial: Trial) -> dict[str, object]:
+    """What is tried: drawn, but for the first trial, which is what holds without a search even outside of the space."""
+    if trial.number:
+        return {key: part.suggest(trial, key) for key, part in tuning.space.items()}
+    for key in _first(tuning):
+        tuning.space[key].suggest(trial, key)  # as it was enqueued: the estimator is to know of it
+    return {key: tuning.config[key] for key in tuning.space}
 
 
 def _report(trial: Trial, scores: list[float], better: Any, _: int, score: float) -> None:
@@ -182,7 +197,7 @@ def _save(tuning: Tuning, study: Study) -> None:
     """All trials as a table, and the best of them."""
     trials = [
         {"trial": number, "state": trial.state.name.lower(), "score": trial.value, **trial.user_attrs}
-        for number, trial in enumerate(_ended(study), start=1)
+        for number, trial in enumerate(study.trials, start=1)
     ]
     _write(tuning.folder / "trials.json", trials)
     complete = [trial for trial in trials if trial["state"] == "complete"]

@@ -51,7 +51,7 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], object]], worke
     told = folder.resolve() / f"{(console.log_file() or Path('workers')).stem}.jsonl"
     try:
         with console.follow(told), parallel_config(backend=backend, n_jobs=workers, **threads):
-            errors = Parallel()(delayed(_in_worker)(told, name, job) for name, job in jobs.items())
+            errors = Parallel()(delayed(_in_worker)(config, told, name, job) for name, job in jobs.items())
     except TerminatedWorkerError as error:
         raise UserError(
             f"teacher_workers: one of {workers} workers was killed, often for want of memory; use fewer, such as "
@@ -64,8 +64,9 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], object]], worke
     return {name: error for name, error in zip(jobs, errors) if error is not None}
 
 
-def _in_worker(told: Path, name: str, job: Callable[[], object]) -> UserError | None:
+def _in_worker(config: Config, told: Path, name: str, job: Callable[[], object]) -> UserError | None:
     """Do one job in a process of its own; what makes it impossible is returned, lest others be cancelled."""
+    config.compatibility_settings()  # RecBole's, of a process: it makes them with each Config, and a job may build none
     plain = getLogRecordFactory()
 
     def begin_with_name(*values: object, **more: object) -> LogRecord:

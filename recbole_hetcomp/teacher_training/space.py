@@ -6,6 +6,7 @@ the same count (config/ratios.py). `n_layers: [1, 2, 3]` is a choice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
@@ -32,7 +33,7 @@ class Range:
         """From the two ends, numbers or ratios; raises a ValueError where they make no range."""
         ends = [Ratio.read(end) or Ratio(str(end), "1") for end in (low, high)]
         least, most = (float(end.above) for end in ends)
-        if ends[0].below != ends[1].below or not 0 < least < most:
+        if ends[0].below != ends[1].below or not 0 < least < most < math.inf:
             raise ValueError(f"{low!r} to {high!r} is no range of positive numbers")
         return cls(least, most, None if ends[0].below == "1" else ends[0].below)
 
@@ -41,8 +42,11 @@ class Range:
         ratio = Ratio.read(value)
         if (ratio.below if ratio else None) != self.below:
             return None
-        number = float(ratio.above) if ratio else value
-        return float(number) if isinstance(number, (int, float)) and self.low <= number <= self.high else None
+        try:
+            number = float(ratio.above if ratio else value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):  # no number at all, or a count above
+            return None
+        return number if self.low <= number <= self.high else None
 
     def suggest(self, trial: Trial, key: str) -> object:
         """The value that `trial` gives the setting `key`, with three digits."""
@@ -55,6 +59,13 @@ class Choice:
     """One of some values; optuna knows them by their text, as a list is no category."""
 
     values: tuple[object, ...]
+
+    @classmethod
+    def read(cls, values: list[object]) -> Choice:
+        """From a list; raises a ValueError where it is empty."""
+        if not values:
+            raise ValueError("there is nothing to choose from")
+        return cls(tuple(values))
 
     def number(self, value: object) -> str | None:
         """What a search calls the setting's `value`; None where it is none of the values."""
@@ -76,11 +87,13 @@ def space_of(config: Config) -> Space:
         UserError: the file says what is no space.
     """
     path = properties_dir() / "space" / f"{config.model}.yaml"
-    lines = config.read_yaml(path) if path.is_file() else {}
+    lines = (config.read_yaml(path) if path.is_file() else None) or {}
+    if not isinstance(lines, dict):
+        raise UserError(f"{path.name}: {lines!r} is no space; write lines such as learning_rate: {{low: 0.001, high: 0.02}}")
     space: dict[str, Range | Choice] = {}
     for key, values in lines.items():
         try:
-            space[key] = Choice(tuple(values)) if isinstance(values, list) else Range.read(values["low"], values["high"])
+            space[key] = Choice.read(values) if isinstance(values, list) else Range.read(values["low"], values["high"])
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(
                 f"{path.name}: {key}: {values!r} is neither {{low: 0.001, high: 0.02}} nor a list ({error})"

@@ -16,7 +16,7 @@ from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import get_model
-from recbole_hetcomp.data.split import Split
+from recbole_hetcomp.data.split import Split, set_ratios
 from recbole_hetcomp.teacher_training.cache import cached, fingerprint, folder_of
 from recbole_hetcomp.teacher_training.configs import checkpoint_selection, teacher_config
 from recbole_hetcomp.teacher_training.recorder import Recorder, Selection, Snapshots, recording_trainer
@@ -83,6 +83,7 @@ def teacher_folder(config: Config, split: Split, name: str) -> Path:
 
 def load_model(config: Config, split: Split, path: Path) -> AbstractRecommender:
     """The model of `config` with the parameters cached in `path`, in evaluation mode."""
+    set_ratios(config, split)
     model = get_model(config.model)(config, copy.copy(split.train)).to(config["device"])
     try:
         state = load_checkpoint(path, map_location=config["device"])

@@ -18,6 +18,7 @@ from recbole_hetcomp.data.split import Split, split_seed
 from recbole_hetcomp.teacher_training.space import Space, space_of
 
 FOUND = "found.json"
+RECORDED = {"settings", "score", "first_score", "trials", "ended_early", "seconds"}
 JUDGED_BY = ("valid_metric", "eval_args")
 WITHOUT_EFFECT = {"loss_decimal_place", "seed"}
 
@@ -60,8 +61,10 @@ class Tuning:
         if not self.space or not path.is_file():
             return None
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return found if set(found["settings"]) <= set(self.space) else None
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if not set(found) >= RECORDED or set(found["settings"]) != set(self.space):
+                raise ValueError("it is no record of a search of this space")
+            return found
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{str(path)!r} cannot be read ({error}); delete its folder to search anew") from error
 

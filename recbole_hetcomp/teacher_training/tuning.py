@@ -12,13 +12,14 @@ from typing import Any
 
 from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import is_distilled, own_properties_of
-from recbole_hetcomp.data.split import Split, split_seed
+from recbole_hetcomp.data.split import Split, fit_evaluation, split_seed
 from recbole_hetcomp.teacher_training.alone import alone_config
 from recbole_hetcomp.teacher_training.configs import teacher_config
 from recbole_hetcomp.teacher_training.search import search, validation_sample
 from recbole_hetcomp.teacher_training.side_by_side import side_by_side
-from recbole_hetcomp.teacher_training.tuned import Tuning, use_found
+from recbole_hetcomp.teacher_training.tuned import Tuning, say_found, use_found
 from recbole_hetcomp.teachers.lists import is_list_file
 from recbole_hetcomp.trainer import parallel
 
@@ -49,12 +50,20 @@ def tune(config: Config, split: Split) -> None:
         if (tuning.found() or {"trials": 0})["trials"] < trials
     }
     workers = min(config["teacher_workers"], len(jobs)) if is_distilled(config.model_class) else 1
-    if workers > 1:
-        for failure in side_by_side(config, jobs, workers).values():
-            raise failure
-    else:
-        for job in jobs.values():
+    failures = side_by_side(config, jobs, workers) if workers > 1 else _one_by_one(jobs)
+    for failure in failures.values():
+        raise failure
+
+
+def _one_by_one(jobs: Mapping[str, Callable[[], object]]) -> dict[str, UserError]:
+    """Do the `jobs`; what those that failed say."""
+    failures = {}
+    for name, job in jobs.items():
+        try:
             job()
+        except UserError as error:
+            failures[name] = error
+    return failures
 
 
 def _about(title: str, job: Callable[[], object]) -> None:
@@ -68,14 +77,18 @@ def prepare(config: Config, split: Split) -> None:
     A distilled model that keeps the student's own loss gets what was found for its student alone, unless the user or the
     method says otherwise.
     """
+    fit_evaluation(config, split)
     if config["tune"]:
         parallel.in_turn(lambda: tune(config, split))
     if not is_distilled(config.model_class):
-        use_found(config, config, split)
+        with console.about(config.model):
+            say_found(use_found(config, config, split))
     elif config["base_loss_weight"] > 0:
         path = own_properties_of(config.model_class)
         of_method: Mapping[str, Any] = (config.read_yaml(path) if path else None) or {}
-        alone = alone_config(config)
-        for key in (use_found(alone, config, split) or {"settings": {}})["settings"]:
-            if not config.given(key) and key not in of_method:
-                config[key] = alone[key]
+        found = use_found(alone_config(config), config, split) or {"settings": {}}
+        taken = {key: value for key, value in found["settings"].items() if not config.given(key) and key not in of_method}
+        for key, value in taken.items():
+            config[key] = value
+        with console.about(f"{config.model} ({config['student']})"):
+            say_found({**found, "settings": taken} if taken else None)
