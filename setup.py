@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-YAML = ["", ".model", ".teacher", ".presets", ".dataset", ".space"]
+YAML = ["", *sorted(f".{folder.name}" for folder in (HERE / "properties").iterdir() if folder.is_dir())]
 
 # RecBole 1.2.1 declares `ray`, which has no wheel for Python 3.12 and later; there it is installed without its
 # requirements (docs/compatibility.md), and these are what it really needs.

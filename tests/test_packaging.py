@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
+from typing import Any
+
+import setuptools
 
 from recbole_hetcomp.compat import REPAIRS
 
@@ -22,3 +26,19 @@ def test_the_page_on_compatibility_lists_the_repairs_in_their_order() -> None:
     page = (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `(\w+)` \|", page, re.M)
     assert listed == [repair.name for repair in REPAIRS]
+
+
+def test_every_yaml_file_is_installed_and_every_package_has_its_folder(monkeypatch) -> None:
+    declared: dict[str, Any] = {}
+    monkeypatch.setattr(setuptools, "setup", declared.update)
+    monkeypatch.chdir(ROOT)
+    runpy.run_path(str(ROOT / "setup.py"))
+    files = sorted((ROOT / "properties").rglob("*.yaml"))
+    assert {path.parent.name for path in files} >= {"properties", "model", "teacher", "presets", "space"}
+    for path in files:
+        package = ".".join(["recbole_hetcomp", *path.parent.relative_to(ROOT).parts])
+        assert package in declared["packages"]
+        assert (ROOT / declared["package_dir"][package]).resolve() == path.parent
+        assert declared["package_data"][package] == ["*.yaml"]
+    for package in declared["packages"]:
+        assert (ROOT / declared["package_dir"].get(package, package.replace(".", "/"))).is_dir(), package
