@@ -17,7 +17,7 @@ from writing import write_all
 def main() -> None:
     """Add a measurement where one is given, then write all pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--add", type=Path, help="a benchmark.json or comparison.json in a run's checkpoint_dir")
+    parser.add_argument("--add", type=Path, help="benchmark.json, comparison.json or tuning.json of a checkpoint_dir")
     parser.add_argument("--name", help="the record in results/data, such as ml-100k/methods")
     parser.add_argument("--command", help="the command that was run")
     flags = parser.parse_args()

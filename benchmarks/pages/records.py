@@ -47,12 +47,12 @@ def _json(value: Any) -> str:
 
 
 def add(file: Path, name: str, command: str, data: Path = DATA) -> Record:
-    """Put the rows of a `benchmark.json` or `comparison.json` into a record, and say who measured them where.
+    """Put the rows of a `benchmark.json`, `comparison.json` or `tuning.json` into a record, and say who measured them where.
 
-    A row that is there already (same role, model and size) is replaced; the others stay, with the commit they came from.
+    A row that is there already (same data, role, model and size) is replaced; the others stay, with their commit.
     """
     content = json.loads(file.read_text(encoding="utf-8"))
-    new = _rows_of_comparison(content) if "settings" in content else [_row_of_benchmark(row) for row in content["rows"]]
+    new = _rows_of(content)
     record = read(name, data) if (data / f"{name}.json").is_file() else {"rows": []}
     now = {"command": command, "commit": _commit(), "date": date.today().isoformat(), "machine": _machine()}
     old = [{**row, "commit": row.get("commit", record["commit"])} for row in record["rows"]]
@@ -63,6 +63,28 @@ def add(file: Path, name: str, command: str, data: Path = DATA) -> Record:
     return record
 
 
+def _rows_of(content: Mapping[str, Any]) -> list[Row]:
+    """The rows of whichever file it is."""
+    if "searches" in content:
+        return [_row_of_search(content, title, found) for title, found in content["searches"].items()]
+    return _rows_of_comparison(content) if "settings" in content else [_row_of_benchmark(row) for row in content["rows"]]
+
+
+def _row_of_search(content: Mapping[str, Any], title: str, found: Mapping[str, Any]) -> Row:
+    """A row of `tuning.json`: validation scores without a search and with it, and what the search cost and found."""
+    return {
+        "data": content["dataset"],
+        "model": title,
+        "without a search": found["first_score"],
+        "found": found["score"],
+        "share of the found": round(found["first_score"] / found["score"], 3),
+        "trials": found["trials"],
+        "ended early": found["ended_early"],
+        "minutes": round(found["seconds"] / 60),
+        "settings found": ", ".join(f"{key} {value}" for key, value in found["settings"].items()),
+    }
+
+
 def _merged(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
     """The old rows in their order, the new ones in the place of those that they replace, or behind."""
     found = {_key(row): row for row in new}
@@ -71,7 +93,7 @@ def _merged(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
 
 
 def _key(row: Row) -> tuple[Any, ...]:
-    return row.get("role"), row["model"], row.get("size")
+    return row.get("data"), row.get("role"), row["model"], row.get("size")
 
 
 def _row_of_benchmark(row: Mapping[str, Any]) -> Row:

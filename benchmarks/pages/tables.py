@@ -9,7 +9,7 @@ from records import Record, Row, read, value
 from tabulate import tabulate
 
 HIDDEN = ("differs", "commit")  # the first is shown as a star, the second last and only where rows differ in it
-SHARES = ("fidelity", "of the ensemble's")
+SHARES = ("fidelity", "of the ensemble's", "share of the found")
 TITLES = {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "params": "parameters", "size": "size", "commit": "measured at"}
 STAR = "\\* differs from {first} (paired t-test over users, spread of the seeds included, p < 0.05 after Holm)"
 

@@ -13,6 +13,7 @@ from recbole_hetcomp.evaluation.comparison import Row, add_fidelity, model_row, 
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teacher_training.alone import student_alone
 from recbole_hetcomp.teacher_training.cache import settings_of
+from recbole_hetcomp.teacher_training.tuning import trials_of
 from recbole_hetcomp.teachers.pool import TeacherPool
 
 
@@ -34,11 +35,21 @@ def compare_with_teachers(
         row = model_row(role, name, student, config, split, loaders)
         add_fidelity(row, student, pool, ensemble, config, split)
         rows.append(row)
+    _add_trials(rows, config, split)
     for line in disappointments(rows, config["valid_metric"].lower(), 1 if config["valid_metric_bigger"] else -1):
         getLogger().warning(line)
     if result["checkpoint"]:
         _save(rows, config, split, result["checkpoint"])
     return rows
+
+
+def _add_trials(rows: Sequence[Row], config: Config, split: Split) -> None:
+    """Add to each row how many trials the settings of its training were searched with, where any were."""
+    counts = trials_of(config, split)
+    of_student = counts.get(f"{config['student']} without distillation", 0)
+    of_role = {"student without distillation": of_student, "student": of_student if config["base_loss_weight"] > 0 else 0}
+    for row in rows if counts else ():
+        row["trials"] = of_role.get(row["role"], counts.get(f"teacher {row['model']}"))
 
 
 def disappointments(rows: Sequence[Row], metric: str, sign: int) -> list[str]:

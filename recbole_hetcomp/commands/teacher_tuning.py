@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from recbole.utils import init_seed
@@ -38,8 +40,8 @@ def tune_teachers(
 
     Returns:
         what was found, by title such as `teacher BPR`: `settings`, validation `score`, the `first_score` of the settings
-        that hold without a search, `trials`, how many `ended_early`, `seconds`. The table is printed; all trials are in the
-        folder `tuned` of `checkpoint_dir`.
+        that hold without a search, `trials`, how many `ended_early`, `seconds`. The table is printed; `tuning.json` in
+        `checkpoint_dir` has it, and the folder `tuned` all trials.
 
     Raises:
         UserError: bad input, before any training; or a search found nothing.
@@ -70,7 +72,11 @@ def _shown(config: Config, searches: Mapping[str, Tuning]) -> dict[str, dict[str
     headers = ["model", f"{metric} found", "without a search", "trials", "ended early", "seconds", "settings"]
     rows = [_row(title, result) for title, result in found.items()]
     console.show_table(f"searches on {config.dataset}, validation part", Table(headers, rows, dispensable=headers[4:6]))
-    console.show_lines([(title, str(tuning.folder)) for title, tuning in searches.items()])
+    content = {"dataset": config.dataset, "valid_metric": metric, "searches": found}
+    path = Path(config["checkpoint_dir"]) / "tuning.json"
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    folders = [(title, str(tuning.folder)) for title, tuning in searches.items()]
+    console.show_lines([("searches", str(path)), *folders, *console.log_line()])
     return found
 
 

@@ -30,7 +30,16 @@ from recbole_hetcomp.teachers.pool import Teacher, TeacherPool
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, top_unobserved
 
 FIDELITY_K = 50
-COLUMNS = ("role", "model", "params", "size_mb", "ms_per_1000_users", "fidelity", "retention")  # all else is a metric
+COLUMNS = (
+    "role",
+    "model",
+    "params",
+    "size_mb",
+    "ms_per_1000_users",
+    "fidelity",
+    "retention",
+    "trials",
+)  # all else is a metric
 Row = dict[str, Any]
 
 
@@ -127,8 +136,11 @@ def metric_names(row: Row) -> list[str]:
 
 
 def table(rows: Sequence[Row], valid_metric: str) -> Table:
-    """The rows as a table; retention is that of the metric that models are selected by."""
-    metrics = metric_names(rows[0])
+    """The rows as a table; retention is that of the metric that models are selected by.
+
+    `trials` is how many settings were tried for a training, shown where any were searched for.
+    """
+    metrics, searched = metric_names(rows[0]), any(row.get("trials") for row in rows)
     headers = [
         "role",
         "model",
@@ -138,6 +150,7 @@ def table(rows: Sequence[Row], valid_metric: str) -> Table:
         "ms / 1,000 users",
         "fidelity",
         f"retention {valid_metric.lower()}",
+        *(["trials"] if searched else []),
     ]
     cells = [
         [
@@ -149,10 +162,19 @@ def table(rows: Sequence[Row], valid_metric: str) -> Table:
             _text(row["ms_per_1000_users"], ".1f"),
             _text(row.get("fidelity"), ".3f"),
             _text((row.get("retention") or {}).get(valid_metric.lower()), ".3f"),
+            *([_text(row.get("trials"), "d")] if searched else []),
         ]
         for row in rows
     ]
-    dispensable = ["MB", "ms / 1,000 users", *_less_telling(metrics, valid_metric.lower()), "fidelity", "params", "role"]
+    dispensable = [
+        *(["trials"] if searched else []),
+        "MB",
+        "ms / 1,000 users",
+        *_less_telling(metrics, valid_metric.lower()),
+        "fidelity",
+        "params",
+        "role",
+    ]
     return Table(headers, cells, n_left=2, dispensable=dispensable)
 
 

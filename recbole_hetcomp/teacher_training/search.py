@@ -2,9 +2,8 @@
 
 The first trial is the settings that hold without a search, so what is found is at least as good on the validation part.
 The others are drawn by a tree-structured Parzen estimator (Bergstra et al., "Algorithms for Hyper-Parameter Optimization",
-NeurIPS 2011). Successive halving (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020) ends the
-hopeless ones early. What a trial draws depends on the trials before it alone, so an
-interrupted search goes on as it would have.
+NeurIPS 2011), and successive halving ends the hopeless ones early (halving.py). What a trial draws depends on the trials
+before it alone, so an interrupted search goes on as it would have.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.split import Split, fit_to_data
+from recbole_hetcomp.teacher_training.halving import goes_on
 from recbole_hetcomp.teacher_training.training import fit_recorded
 from recbole_hetcomp.teacher_training.tuned import FOUND, Tuning
 from recbole_hetcomp.trainer.threads import computing_in
@@ -33,7 +33,6 @@ from recbole_hetcomp.trainer.threads import computing_in
 if TYPE_CHECKING:
     from optuna import Study, Trial
 
-FIRST_RUNG, RUNG_FACTOR = 8, 2  # trials are compared after 8, 16, 32, ... validations; the better half goes on
 RANDOM_TRIALS = 4  # before the estimator draws
 
 
@@ -116,11 +115,9 @@ def _record(tuning: Tuning) -> Study:
 def _study(tuning: Tuning, record: Study) -> Study:
     """Optuna's study of the search, in memory, after the trials of the `record`."""
     from optuna import create_study
-    from optuna.pruners import SuccessiveHalvingPruner
     from optuna.trial import TrialState
 
-    pruner = SuccessiveHalvingPruner(min_resource=FIRST_RUNG, reduction_factor=RUNG_FACTOR)
-    study = create_study(direction=_direction(tuning.config), pruner=pruner)
+    study = create_study(direction=_direction(tuning.config))
     study.add_trials(record.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
     return study
 
@@ -150,7 +147,7 @@ def _try(tuning: Tuning, study: Study, trial: Trial, split: Split) -> None:
     config = tuning.with_settings(settings)
     fit_to_data(config, split)
     trial.set_user_attr("settings", settings)
-    report = partial(_report, trial, [], max if config["valid_metric_bigger"] else min)
+    report = partial(_report, study, trial, [], config["valid_metric_bigger"])
     try:
         trainer = fit_recorded(config, split, None, after_validation=report)
         score: float | None = float(trainer.best_valid_score)
@@ -177,13 +174,14 @@ def _settings(tuning: Tuning, trial: Trial) -> dict[str, object]:
     return {key: tuning.config[key] for key in tuning.space}
 
 
-def _report(trial: Trial, scores: list[float], better: Any, _: int, score: float) -> None:
-    """Tell the pruner the best score so far; raises TrialPruned where it ends the trial."""
+def _report(study: Study, trial: Trial, scores: list[float], larger_is_better: bool, _: int, score: float) -> None:
+    """Keep the best score so far; raises TrialPruned where the trial is not to go on."""
     from optuna import TrialPruned
 
     scores.append(float(score))
-    trial.report(better(scores), len(scores))
-    if trial.should_prune():
+    trial.report((max if larger_is_better else min)(scores), len(scores))
+    *others, own = (known.intermediate_values for known in study.trials)
+    if not goes_on(own, others, larger_is_better=larger_is_better):
         raise TrialPruned
 
 

@@ -55,6 +55,14 @@ def tune(config: Config, split: Split) -> None:
         raise failure
 
 
+def trials_of(config: Config, split: Split) -> dict[str, int]:
+    """How many trials each of the run's trainings rests on, by the titles of `tunings`; {} where nothing was searched."""
+    if config["tune"] == 0:
+        return {}
+    counts = {title: (tuning.found() or {"trials": 0})["trials"] for title, tuning in tunings(config, split).items()}
+    return counts if any(counts.values()) else {}
+
+
 def _one_by_one(jobs: Mapping[str, Callable[[], object]]) -> dict[str, UserError]:
     """Do the `jobs`; what those that failed say."""
     failures = {}
