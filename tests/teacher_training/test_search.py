@@ -427,7 +427,7 @@ def test_what_a_run_has_found_later_runs_train_with__without_optuna(make_run, mo
 
 def test_a_benchmark_searches_once_for_all_its_rows_and_seeds(settings, scripted, monkeypatch) -> None:
     begun = scripted(lambda _, number: [0.1 * number])
-    ours = {**settings, "teachers": ["BPR"], "without_distillation": False, "tune": 2}
+    ours = {**settings, "teachers": ["BPR"], "teacher_config": {"all": QUICK}, "without_distillation": False, "tune": 2}
     rows = run_benchmark(["RRDStudent", "Pop", "BPR"], "toy", config_dict=ours, seeds=2)
     assert len(rows) == 3
     assert [config.model for config in begun] == ["BPR"] * 2 + ["MF"] * 2  # the row BPR is trained like the teacher

@@ -7,6 +7,7 @@ import signal
 from io import StringIO
 from logging import getLogger
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -23,9 +24,10 @@ def say_and_fail() -> None:
     raise UserError("its loss is NaN")
 
 
-def test_the_messages_of_a_job_begin_with_its_name_and_those_after_it_do_not(tmp_path, caplog) -> None:
+def test_the_messages_of_a_job_begin_with_its_name_and_those_after_it_do_not(make_config, tmp_path, caplog) -> None:
+    config = make_config("HetCompStudent")
     with follow(tmp_path / "told.jsonl"):
-        error = _in_worker(tmp_path / "told.jsonl", "50%s", say_and_fail)
+        error = _in_worker(config, tmp_path / "told.jsonl", "50%s", say_and_fail)
     getLogger().warning("afterwards")
     assert caplog.messages[-3:] == ["[50%s] epoch 3", "[50%s] slow", "afterwards"]
     assert str(error) == "its loss is NaN"
@@ -36,6 +38,15 @@ def test_what_fails_is_told_by_name_in_the_order_of_the_jobs(make_config) -> Non
     failures = side_by_side(make_config("HetCompStudent"), jobs, workers=2)
     assert {name: str(error) for name, error in failures.items()} == dict.fromkeys(["first", "third"], "its loss is NaN")
     assert list(failures) == ["first", "third"]
+
+
+def np_float_is_there() -> None:
+    """What RecBole's metrics use, and numpy has no longer."""
+    assert np.dtype(vars(np)["float"]) == np.float64
+
+
+def test_a_job_that_builds_no_config_has_what_recbole_gives_numpy_with_one(make_config) -> None:
+    assert side_by_side(make_config("HetCompStudent"), {"first": np_float_is_there, "second": print}, workers=2) == {}
 
 
 def begin_and_die() -> None:

@@ -81,15 +81,9 @@ def test_what_is_tried_has_more_than_one_value_and_is_not_what_makes_a_model_lar
         assert not key.endswith(("_size", "_dimension")) or key == "train_batch_size"
 
 
-FAR_FROM_ITS_DEFAULT = {"CML", "DL", "HistoryEncoder", "ML", "NeuMF"}  # their defaults are constants of other data
-
-
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
-def test_what_holds_without_a_search_lies_within_what_is_tried(run, request, path: Path) -> None:
+def test_what_holds_without_a_search_lies_within_what_is_tried(run, path: Path) -> None:
     """The estimator is to know of the first trial all that it has."""
-    if path.stem in FAR_FROM_ITS_DEFAULT:
-        reason = f"properties/teacher/{path.stem}.yaml and properties/space/{path.stem}.yaml disagree"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     config = teacher_config(run, path.stem)
     for key, part in space_of(config).items():
         assert part.number(config[key]) is not None, f"{key}: {config[key]!r} is not in {part}"
