@@ -44,7 +44,9 @@ class Tuning:
         path = properties_of(config.model)
         own = set((config.read_yaml(path) if path else None) or ()) | set(config.parameters["Training"])
         keys = sorted((own | set(JUDGED_BY)) - set(space) - WITHOUT_EFFECT)
-        rests_on = [{key: config[key] for key in keys}, {key: str(part) for key, part in space.items()}]
+        users = split.parts[1].inter_feat[split.whole.uid_field].unique().numel()
+        judges = min(run["tune_users"] or users, users)
+        rests_on = [{key: config[key] for key in keys}, {key: str(part) for key, part in space.items()}, judges]
         digest = sha256(json.dumps(rests_on, default=str, sort_keys=True).encode()).hexdigest()[:12]
         folder = Path(run["checkpoint_dir"]) / "tuned" / f"{config.model}-{split.fingerprint[:8]}-{digest}"
         config = copy.deepcopy(config)
