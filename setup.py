@@ -45,10 +45,11 @@ setup(
         "joblib>=1.3",
         "tabulate>=0.8.10",
         "rich>=12",
+        "filelock>=3",
         "setuptools<81",
     ],
     extras_require={
-        "tune": ["hyperopt==0.2.5", "optuna>=3.6"],
+        "tune": ["hyperopt==0.2.5", "optuna>=4.0"],
         "ray": ["ray>=2.6"],
         "py312": RECBOLE_NEEDS,
         "dev": [

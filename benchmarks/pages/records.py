@@ -77,7 +77,7 @@ def _row_of_search(content: Mapping[str, Any], title: str, found: Mapping[str, A
         "model": title,
         "without a search": found["first_score"],
         "found": found["score"],
-        "share of the found": round(found["first_score"] / found["score"], 3),
+        "share of the found": round(found["first_score"] / found["score"], 3) if found["first_score"] else None,
         "trials": found["trials"],
         "ended early": found["ended_early"],
         "minutes": round(found["seconds"] / 60),

@@ -46,8 +46,8 @@ def compare_with_teachers(
 def _add_trials(rows: Sequence[Row], config: Config, split: Split) -> None:
     """Add to each row how many trials the settings of its training were searched with, where any were."""
     counts = trials_of(config, split)
-    of_student = counts.get(f"{config['student']} without distillation", 0)
-    of_role = {"student without distillation": of_student, "student": of_student if config["base_loss_weight"] > 0 else 0}
+    alone = counts.get(f"{config['student']} without distillation", 0)
+    of_role = {"student without distillation": alone, "student": config.trials}
     for row in rows if counts else ():
         row["trials"] = of_role.get(row["role"], counts.get(f"teacher {row['model']}"))
 

@@ -102,12 +102,10 @@ def say_data(config: Config, split: Split) -> None:
     with console.about(config.dataset):
         console.say(f"{users:,} users, {items:,} items, {split.whole.inter_num:,} interactions ({parts})")
         preset = config.preset_of(config.dataset)
-        if is_distilled(config.model_class) or config.defaults:
-            used = bool(preset)
-        else:
-            used = bool(preset.keys() - {"model_config"})  # other models alone run as RecBole has it
-        if used:
-            console.say("models are trained as its preset has it (properties/dataset), unless you say otherwise")
+        by_model = preset.pop("model_config")
+        trained = by_model if is_distilled(config.model_class) or config.defaults else ()  # others alone as RecBole has it
+        if preset or trained:
+            console.say(f"its preset holds for {', '.join([*preset, *trained])}, unless you say otherwise (dataset_preset)")
 
 
 def _title(config: Config) -> str:

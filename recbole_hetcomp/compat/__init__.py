@@ -32,8 +32,9 @@ from recbole.model.general_recommender import dgcf, lightgcn, multivae, neumf
 from recbole.sampler.sampler import AbstractSampler
 from recbole.trainer import trainer
 
-from recbole_hetcomp.compat import faster, multivae_rows, pandas_features, repairs
+from recbole_hetcomp.compat import faster, pandas_features, repairs
 from recbole_hetcomp.compat.lightgcn_rows import propagate_by_rows
+from recbole_hetcomp.compat.multivae_rows import leave_out_the_zeros
 from recbole_hetcomp.compat.neumf_rows import scores_of_all_items
 from recbole_hetcomp.compat.repairs import pretrained_loading
 from recbole_hetcomp.compat.repeats import removing_what_is_repeated
@@ -217,12 +218,7 @@ REPAIRS = (
         "not reported",
         "any: MultiVAE multiplies a user's row of the whole catalogue, nearly all zeros, by its first layer, half of a step",
         lambda: is_stock(multivae.MultiVAE.calculate_loss),
-        lambda: replaced(
-            multivae.MultiVAE,
-            calculate_loss=multivae_rows.calculate_loss,
-            full_sort_predict=multivae_rows.full_sort_predict,
-            predict=multivae_rows.predict,
-        ),
+        leave_out_the_zeros,
     ),
     Repair(
         "neumf_rows",

@@ -6,10 +6,14 @@ item of the catalogue, so a training differs from RecBole's as one with another 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from recbole.data.interaction import Interaction
 from recbole.model.general_recommender.multivae import MultiVAE
 from torch import Tensor
 from torch.nn import functional as F
+
+from recbole_hetcomp.compat.replacing import Undo, replaced
 
 
 def encoded(self: MultiVAE, users: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -30,13 +34,14 @@ def encoded(self: MultiVAE, users: Tensor) -> tuple[Tensor, Tensor, Tensor, Tens
 
 def _rows(self: MultiVAE, users: Tensor) -> tuple[Tensor, Tensor]:
     """[B, H] items and [B, H] ratings, an item that is repeated once; on a CPU no longer than the longest row."""
-    if "once" not in vars(self):
+    if "repeats_removed" not in vars(self):
         items, order = self.history_item_id.sort(dim=1, stable=True)
         ratings = self.history_item_value.gather(1, order)
         ratings[:, 1:][items[:, 1:] == items[:, :-1]] = 0
         kept = (ratings != 0).long().argsort(dim=1, descending=True, stable=True)
-        self.once = items.gather(1, kept), ratings.gather(1, kept)
-    items, ratings = (table[users] for table in self.once)
+        self.history_item_id, self.history_item_value = items.gather(1, kept), ratings.gather(1, kept)
+        self.repeats_removed = True
+    items, ratings = self.history_item_id[users], self.history_item_value[users]
     if users.device.type == "cpu":  # elsewhere to ask for the length would be to wait for it
         longest = max(1, int((ratings != 0).sum(1).max()))
         items, ratings = items[:, :longest], ratings[:, :longest]
@@ -63,3 +68,19 @@ def predict(self: MultiVAE, interaction: Interaction) -> Tensor:
     """[B]: the logits of a batch of pairs."""
     users, places = interaction[self.USER_ID].unique(return_inverse=True)
     return encoded(self, users)[0][places, interaction[self.ITEM_ID]]
+
+
+def unless_redefined(stock: Callable[..., Tensor], ours: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`ours` for MultiVAE; `stock` for a class that derives from it and has its own way from a user's row to the scores."""
+
+    def method(self: MultiVAE, interaction: Interaction) -> Tensor:
+        same = all(getattr(type(self), name) is getattr(MultiVAE, name) for name in ("forward", "get_rating_matrix"))
+        return (ours if same else stock)(self, interaction)
+
+    return method
+
+
+def leave_out_the_zeros() -> Undo:
+    """The repair."""
+    ways = {"calculate_loss": calculate_loss, "full_sort_predict": full_sort_predict, "predict": predict}
+    return replaced(MultiVAE, **{name: unless_redefined(vars(MultiVAE)[name], ours) for name, ours in ways.items()})

@@ -12,6 +12,7 @@ from recbole.config import Config as RecBoleConfig
 
 from recbole_hetcomp.config.declarations import Declaration, declarations_in
 from recbole_hetcomp.config.errors import UserError, close_matches
+from recbole_hetcomp.config.preset import preset_of, preset_or_file
 from recbole_hetcomp.config.registry import (
     RECBOLE,
     backbone_class,
@@ -70,6 +71,7 @@ class Config(RecBoleConfig):
         defaults: Mapping[str, object] | None = None,
     ) -> None:
         self.arguments, self.defaults = arguments, dict(defaults or {})
+        self.trials = 0  # of the search whose settings this model is trained with
         given = {key: plain(value) for key, value in (config_dict or {}).items()}
         try:
             super().__init__(model, dataset, config_file_list, given)
@@ -84,7 +86,7 @@ class Config(RecBoleConfig):
         return SettingsLoader
 
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, object]:
-        file_list = [_preset_or_file(path) for path in file_list or ()]
+        file_list = [preset_or_file(path) for path in file_list or ()]
         for path in file_list:
             if not isinstance(self.read_yaml(Path(path)), dict):
                 raise UserError(f"config_files: {path!r} holds no `key: value` lines; fill it in or leave it out")
@@ -123,7 +125,7 @@ class Config(RecBoleConfig):
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
         preset = self.preset_of(dataset)
-        by_model = preset.pop("model_config", {})
+        by_model = preset.pop("model_config")
         for path in self._files(model_class):
             if path == properties_dir() / "distillation.yaml":
                 self.internal_config_dict.update(by_model.get(self._student(), {}))
@@ -134,9 +136,10 @@ class Config(RecBoleConfig):
         self.internal_config_dict.update(self.defaults)
 
     def preset_of(self, dataset: str) -> dict[str, Any]:
-        """properties/dataset/<dataset>.yaml: settings of all models, in `model_config` of some; {} where there is none."""
-        path = properties_dir() / "dataset" / f"{dataset}.yaml"
-        return (self.read_yaml(path) if path.is_file() else None) or {}
+        """The preset of the dataset (preset.py): settings of all models, and in `model_config` those of some."""
+        folder = Path(str(self.external_config_dict.get("data_path", "dataset"))) / dataset
+        wanted = bool(self.external_config_dict.get("dataset_preset", True))
+        return preset_of(dataset, folder, self.read_yaml) if wanted else {"model_config": {}}
 
     def _student(self) -> str:
         """The name of a distilled model's student."""
@@ -215,15 +218,6 @@ class Config(RecBoleConfig):
         return lines
 
 
-def _preset_or_file(path: str) -> str:
-    """The path of a yaml file, or of the preset that is called so."""
-    presets = {preset.stem: preset for preset in (properties_dir() / "presets").glob("*.yaml")}
-    if not Path(path).is_file() and path not in presets:
-        names = ", ".join(sorted(presets))
-        raise UserError(f"config_files: there is no file {path!r}; give the path of a yaml file, or a preset ({names})")
-    return path if Path(path).is_file() else str(presets[path])
-
-
 def derive(
     config: Config,
     model: str,
@@ -242,7 +236,7 @@ def derive(
         defaults: settings in place of those of its yaml files, which it has not been given
     """
     keys = {key for group in ("General", "Evaluation", "Dataset") for key in config.parameters[group]}
-    keys |= {"worker", "max_block_mb"}
+    keys |= {"worker", "max_block_mb", "dataset_preset"}
     shared = {key: config[key] for key in keys - {"valid_metric_bigger", "config_file"} if key in config}
     if config.dataset != "ml-100k":  # RecBole has appended the dataset's name
         shared["data_path"] = str(Path(config["data_path"]).parent)

@@ -1,8 +1,9 @@
 """Settings that follow the data: `weight_decay: 0.05 / (users + items)`, `train_batch_size: interactions / 64`.
 
-Adam with an L2 penalty decays every row of a table at every update, while an interaction moves its two rows at the updates
-of its own batch alone. The more rows there are, the more one decay counts against the interactions: what suits 2,600 rows
-makes 27,000 forget. So a decay is given for all rows together, and a batch as a part of an epoch.
+A loss is a mean over its batch, so the gradient of a row is its share of the interactions: one in the number of rows, on
+average. An L2 penalty pulls at every row alike. To keep the two in balance on data of any size, the penalty goes with
+1 / rows. Small students on sparse data want more; for them 1 / interactions was the better rule (results/training.md). A
+batch that is a part of the interactions gives an epoch equally many updates everywhere, so patience means the same.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class Ratio:
     """A quotient of numbers and of counts of the data.
 
     Attributes:
-        above: a number, or the name of a count: users, items, interactions or (users + items), all of the training part
+        above: a number, or a count: users and items of the whole data, (users + items), interactions of the training part
         below: likewise
     """
 

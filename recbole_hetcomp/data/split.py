@@ -25,6 +25,8 @@ from recbole_hetcomp.config.ratios import Ratio
 from recbole_hetcomp.data.history import History, users_per_block
 from recbole_hetcomp.data.repeats import check_kept, evaluated_once
 
+MOST_ROWS = 2**16  # of a batch that is a part of the interactions, lest it outgrow the memory
+
 
 class Loaders(NamedTuple):
     """RecBole's three loaders."""
@@ -152,6 +154,9 @@ def fit_evaluation(config: Config, split: Split) -> None:
 def set_ratios(config: Config, split: Split) -> None:
     """Put a number in the place of each ratio, such as `weight_decay: 0.05 / (users + items)`.
 
+    A whole number is at least 1 and at most MOST_ROWS. A batch of users, `user_batches`, is that part of the users which it
+    would be of the interactions.
+
     Raises:
         UserError: the number is none that the setting may have.
     """
@@ -161,8 +166,9 @@ def set_ratios(config: Config, split: Split) -> None:
         ratio = Ratio.read(config[key]) if declaration.kind.ratio and key in config else None
         if ratio is None:
             continue
-        number: float = ratio.of(counts)
-        value = max(1, round(number)) if declaration.kind.base == "int" else number
+        of_users = key == "train_batch_size" and "user_batches" in config and config["user_batches"]
+        number: float = ratio.of({**counts, "interactions": users} if of_users else counts)
+        value = min(max(1, round(number)), MOST_ROWS) if declaration.kind.base == "int" else number
         declaration.check(value, f"{config[key]} of these data: ")
         config[key] = value
 

@@ -9,7 +9,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config, derive
-from recbole_hetcomp.config.registry import properties_of
+from recbole_hetcomp.config.registry import own_properties_of, properties_dir, properties_of
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teacher_training.cache import cached, folder_of
@@ -62,11 +62,23 @@ def _shaped_by(config: Config) -> dict[str, object]:
     return {"teacher_threads": config["teacher_threads"], **recording_source()}
 
 
+def chosen_for(config: Config) -> set[str]:
+    """The settings that the user, the method or properties/distillation.yaml chooses for a run."""
+    files = [properties_dir() / "distillation.yaml", own_properties_of(config.model_class)]
+    named = {key for path in files if path is not None and path.is_file() for key in config.read_yaml(path) or ()}
+    return (
+        named
+        | set(config.external_config_dict)
+        | set(config.preset_of(config.dataset)["model_config"].get(config.model, {}))
+    )
+
+
 def alone_config(config: Config) -> Config:
     """The Config of the student without distillation: its own training, and what makes it the same student."""
     name = str(config["student"])
     path = properties_of(name)
-    own = config.read_yaml(path) if path is not None else {}
-    same = {key: config[key] for key in own or () if key not in config.parameters["Training"]}
+    own = (config.read_yaml(path) if path is not None else {}) or {}
+    chosen = chosen_for(config)
+    same = {key: config[key] for key in own if key in chosen and key not in config.parameters["Training"]}
     given = {**same, **config["without_distillation_config"]}
     return derive(config, name, given, seed=config["seed"], defaults=training_settings(config, name))

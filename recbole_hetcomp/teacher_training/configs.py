@@ -58,7 +58,7 @@ def training_settings(config: Config, name: str) -> dict[str, Any]:
     """
     path = properties_dir() / "teacher" / f"{name}.yaml"
     settings = config.read_yaml(path) if path.is_file() else {}
-    settings.update(config.preset_of(config.dataset).get("model_config", {}).get(name, {}))
+    settings.update(config.preset_of(config.dataset)["model_config"].get(name, {}))
     if get_model(name).type == ModelType.TRADITIONAL:
         settings["eval_step"] = 1  # RecBole trains these for one epoch, and keeps nothing that it has not validated
     return settings

@@ -74,15 +74,16 @@ def doubts(teachers: Mapping[str, Training], metric: str, *, larger_is_better: b
         if behind > FAR_BELOW:
             lines.append(
                 f"teacher {name}: validation {metric} {training.score:.4f} is {behind:.0%} worse than the best teacher's; "
-                f"search for its settings (hetcomp tune-teachers --teachers=\"['{name}']\"), or leave it out"
+                "search for its settings (--tune=12), or leave it out"
             )
         if training.ends_at_its_best:
-            more = f"--teacher_config=\"{{'{name}': {{'epochs': {2 * training.epochs}}}}}\""
-            lines.append(f"teacher {name}: its best epoch is the last of {training.epochs}; let it train longer: {more}")
+            lines.append(
+                f"teacher {name}: its best epoch is the last of {training.epochs}; let it train longer, with "
+                f"'{name}': {{'epochs': {2 * training.epochs}}} in teacher_config"
+            )
         elif training.epochs_trained <= EARLY * training.epochs:
             lines.append(
                 f"teacher {name}: stopped after {training.epochs_trained} of {training.epochs} epochs; lower its "
-                "learning_rate or raise its stopping_step in teacher_config, "
-                f"or search (hetcomp tune-teachers --teachers=\"['{name}']\")"
+                "learning_rate or raise its stopping_step in teacher_config, or search for its settings (--tune=12)"
             )
     return lines

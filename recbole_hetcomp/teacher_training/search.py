@@ -8,24 +8,23 @@ before it alone, so an interrupted search goes on as it would have.
 
 from __future__ import annotations
 
-import copy
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from logging import getLogger
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import torch
+from filelock import FileLock, Timeout
 
 from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.split import Split, fit_to_data
-from recbole_hetcomp.teacher_training.halving import goes_on
+from recbole_hetcomp.teacher_training.halving import Curve, goes_on
 from recbole_hetcomp.teacher_training.training import fit_recorded
 from recbole_hetcomp.teacher_training.tuned import FOUND, Tuning
 from recbole_hetcomp.trainer.threads import computing_in
@@ -39,9 +38,9 @@ RANDOM_TRIALS = 4  # before the estimator draws
 def check_optuna() -> None:
     """Raise a UserError where Optuna is missing."""
     try:
-        import optuna  # noqa: F401
+        from optuna.storages.journal import JournalFileBackend  # noqa: F401
     except ImportError as error:
-        raise UserError("tune: Optuna is not installed; run `pip install 'recbole_hetcomp[tune]'`") from error
+        raise UserError("tune: Optuna 4.0 or newer is not installed; run `pip install 'recbole_hetcomp[tune]'`") from error
 
 
 def search(tuning: Tuning, split: Split, trials: int, threads: int) -> None:
@@ -56,11 +55,36 @@ def search(tuning: Tuning, split: Split, trials: int, threads: int) -> None:
     Raises:
         UserError: no trial came to an end.
     """
-    done, subject = tuning.found(), console.subject()
-    if not tuning.space or (done is not None and done["trials"] >= trials):
+    if not tuning.space or _enough(tuning, trials):
         return
     tuning.folder.mkdir(parents=True, exist_ok=True)
-    record = _record(tuning)
+    with _alone_in(tuning.folder):
+        if not _enough(tuning, trials):
+            _search(tuning, split, trials, threads)
+
+
+def _enough(tuning: Tuning, trials: int) -> bool:
+    found = tuning.found()
+    return found is not None and found["trials"] >= trials
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """One process at a time searches in a folder; the next one waits, and then finds the trials of the first."""
+    lock = FileLock(str(folder / "lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        console.say(f"another process searches in {folder}; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _search(tuning: Tuning, split: Split, trials: int, threads: int) -> None:
+    subject, record = console.subject(), _record(tuning)
     study = _study(tuning, record)
     _save(tuning, study)  # a kill may have come between a trial's record and this
     while (number := len(study.trials)) < trials:
@@ -87,19 +111,6 @@ def told(found: Mapping[str, Any], metric: str) -> str:
     )
 
 
-def validation_sample(split: Split, users: int | None, seed: int) -> Split:
-    """The split with the validation rows of at most `users` users, drawn at random; None: of all."""
-    valid, field = split.parts[1], split.whole.uid_field
-    ids = valid.inter_feat[field].numpy()
-    known = np.unique(ids)
-    if users is None or len(known) <= users:
-        return split
-    chosen = np.random.default_rng(seed).choice(known, users, replace=False)
-    fewer = copy.copy(valid)
-    fewer.inter_feat = valid.inter_feat[torch.from_numpy(np.flatnonzero(np.isin(ids, chosen)))]
-    return Split(split.whole, (split.parts[0], fewer, split.parts[2]))
-
-
 def _record(tuning: Tuning) -> Study:
     """The trials that have ended, in a file: with one that was interrupted no later one is to be compared."""
     from optuna import create_study, logging
@@ -107,9 +118,12 @@ def _record(tuning: Tuning) -> Study:
     from optuna.storages.journal import JournalFileBackend
 
     logging.set_verbosity(logging.ERROR)
-    storage = JournalStorage(JournalFileBackend(str(tuning.folder / "trials.log")))
     name, direction = tuning.config.model, _direction(tuning.config)
-    return create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
+    try:
+        storage = JournalStorage(JournalFileBackend(str(tuning.folder / "trials.log")))
+        return create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"tune: {str(tuning.folder)!r} has a damaged trials.log ({error}); delete the folder") from error
 
 
 def _study(tuning: Tuning, record: Study) -> Study:
@@ -177,11 +191,13 @@ def _settings(tuning: Tuning, trial: Trial) -> dict[str, object]:
 def _report(study: Study, trial: Trial, scores: list[float], larger_is_better: bool, _: int, score: float) -> None:
     """Keep the best score so far; raises TrialPruned where the trial is not to go on."""
     from optuna import TrialPruned
+    from optuna.trial import TrialState
 
     scores.append(float(score))
     trial.report((max if larger_is_better else min)(scores), len(scores))
-    *others, own = (known.intermediate_values for known in study.trials)
-    if not goes_on(own, others, larger_is_better=larger_is_better):
+    *earlier, own = study.trials
+    others = [Curve(known.intermediate_values, known.state == TrialState.COMPLETE) for known in earlier]
+    if not goes_on(own.intermediate_values, others, larger_is_better=larger_is_better):
         raise TrialPruned
 
 

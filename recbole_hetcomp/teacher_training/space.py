@@ -22,20 +22,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Range:
-    """Positive numbers between `low` and `high`, each given as `number / below` where `below` is a count of the data."""
+    """Positive numbers between `low` and `high`.
+
+    Attributes:
+        low: the least
+        high: the largest
+        below: where a count of the data stands here, both ends are `number / below`
+        whole: whether the setting is a whole number
+    """
 
     low: float
     high: float
     below: str | None = None
+    whole: bool = False
 
     @classmethod
-    def read(cls, low: object, high: object) -> Range:
+    def read(cls, low: object, high: object, *, whole: bool = False) -> Range:
         """From the two ends, numbers or ratios; raises a ValueError where they make no range."""
         ends = [Ratio.read(end) or Ratio(str(end), "1") for end in (low, high)]
         least, most = (float(end.above) for end in ends)
         if ends[0].below != ends[1].below or not 0 < least < most < math.inf:
             raise ValueError(f"{low!r} to {high!r} is no range of positive numbers")
-        return cls(least, most, None if ends[0].below == "1" else ends[0].below)
+        below = None if ends[0].below == "1" else ends[0].below
+        return cls(least, most, below, whole=whole and below is None)
 
     def number(self, value: object) -> float | None:
         """What a search calls the setting's `value`; None where it lies outside."""
@@ -50,6 +59,8 @@ class Range:
 
     def suggest(self, trial: Trial, key: str) -> object:
         """The value that `trial` gives the setting `key`, with three digits."""
+        if self.whole:
+            return trial.suggest_int(key, int(self.low), int(self.high), log=True)
         number = float(f"{trial.suggest_float(key, self.low, self.high, log=True):.3g}")
         return number if self.below is None else f"{number:g} / {self.below}"
 
@@ -80,6 +91,14 @@ class Choice:
 Space = Mapping[str, Union[Range, Choice]]
 
 
+def check_values(config: Config, settings: Mapping[str, object]) -> None:
+    """Raise a ValueError for a setting whose value is not what its yaml file says that it may be."""
+    declared = config.declarations()
+    for key, value in settings.items():
+        if key in declared:
+            declared[key].check(value)
+
+
 def space_of(config: Config) -> Space:
     """What a search tries for the model of `config`, but for the settings that the user has chosen.
 
@@ -91,9 +110,14 @@ def space_of(config: Config) -> Space:
     if not isinstance(lines, dict):
         raise UserError(f"{path.name}: {lines!r} is no space; write lines such as learning_rate: {{low: 0.001, high: 0.02}}")
     space: dict[str, Range | Choice] = {}
+    declared = config.declarations()
     for key, values in lines.items():
         try:
-            space[key] = Choice.read(values) if isinstance(values, list) else Range.read(values["low"], values["high"])
+            ends = values if isinstance(values, list) else [values["low"], values["high"]]
+            for end in ends:
+                check_values(config, {key: end})
+            whole = key in declared and declared[key].kind.base == "int"
+            space[key] = Choice.read(values) if isinstance(values, list) else Range.read(*ends, whole=whole)
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(
                 f"{path.name}: {key}: {values!r} is neither {{low: 0.001, high: 0.02}} nor a list ({error})"

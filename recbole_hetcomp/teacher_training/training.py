@@ -129,7 +129,7 @@ def fit_recorded(
             loaders.valid,
             saved=True,
             show_progress=config["show_progress"],
-            callback_fn=after_validation,
+            **({} if after_validation is None else {"callback_fn": after_validation}),
         )
         if snapshots is not None and trainer.best_epoch not in snapshots.epochs:  # it was never validated (eval_step: 0)
             snapshots.take(trainer.best_epoch, float("nan"), lists())

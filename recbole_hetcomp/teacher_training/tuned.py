@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import properties_of
 from recbole_hetcomp.data.split import Split, split_seed
-from recbole_hetcomp.teacher_training.space import Space, space_of
+from recbole_hetcomp.teacher_training.space import Space, check_values, space_of
 
 FOUND = "found.json"
 RECORDED = {"settings", "score", "first_score", "trials", "ended_early", "seconds"}
 JUDGED_BY = ("valid_metric", "eval_args")
-WITHOUT_EFFECT = {"loss_decimal_place", "seed"}
+# What is found holds for a training of another length, too.
+NOT_ASKED = {"epochs", "eval_step", "loss_decimal_place", "seed", "stopping_step"}
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,15 @@ class Tuning:
 
     @classmethod
     def of(cls, config: Config, run: Config, split: Split) -> Tuning:
-        """The search of the model of `config` in a run with the settings `run`."""
+        """The search of the model of `config` in a run with the settings `run`.
+
+        Its folder is named after the split, the other settings of the model and its training, the space, the settings that
+        hold without a search, and the number of users who judge.
+        """
         space = space_of(config)
         path = properties_of(config.model)
         own = set((config.read_yaml(path) if path else None) or ()) | set(config.parameters["Training"])
-        keys = sorted((own | set(JUDGED_BY)) - set(space) - WITHOUT_EFFECT)
+        keys = sorted((own | set(JUDGED_BY) | set(space)) - NOT_ASKED)
         users = split.parts[1].inter_feat[split.whole.uid_field].unique().numel()
         judges = min(run["tune_users"] or users, users)
         rests_on = [{key: config[key] for key in keys}, {key: str(part) for key, part in space.items()}, judges]
@@ -66,9 +72,20 @@ class Tuning:
             found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if not set(found) >= RECORDED or set(found["settings"]) != set(self.space):
                 raise ValueError("it is no record of a search of this space")
+            check_values(self.config, found["settings"])
             return found
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{str(path)!r} cannot be read ({error}); delete its folder to search anew") from error
+
+    def warn_of_others(self) -> None:
+        """Log a line where the model was searched on this split, but under other settings, so that nothing of it holds."""
+        model, split, _ = self.folder.name.rsplit("-", 2)
+        others = [path.parent.name for path in self.folder.parent.glob(f"{model}-{split}-*/{FOUND}")]
+        if self.space and others and not (self.folder / FOUND).is_file():
+            getLogger().warning(
+                f"{model}: what a search has found does not hold here, for it was made with other settings "
+                f"({self.folder.parent}: {', '.join(others)}); search again with --tune, or give the settings of that search"
+            )
 
     def with_settings(self, settings: Mapping[str, object]) -> Config:
         """The model's Config with other values of what is searched."""
@@ -84,7 +101,12 @@ def use_found(config: Config, run: Config, split: Split) -> dict[str, Any] | Non
     Returns:
         what `Tuning.found` does
     """
-    found = None if run["tune"] == 0 else Tuning.of(config, run, split).found()
+    if run["tune"] == 0:
+        return None
+    tuning = Tuning.of(config, run, split)
+    found = tuning.found()
+    if found is None:
+        tuning.warn_of_others()
     for key, value in (found or {"settings": {}})["settings"].items():
         config[key] = value
     return found

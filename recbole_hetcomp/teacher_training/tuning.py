@@ -6,9 +6,14 @@ for the student alone, so the comparison between the two is one of methods, not 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from functools import partial
+from logging import getLogger
 from typing import Any
+
+import numpy as np
+import torch
 
 from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config
@@ -17,8 +22,9 @@ from recbole_hetcomp.config.registry import is_distilled, own_properties_of
 from recbole_hetcomp.data.split import Split, fit_evaluation, split_seed
 from recbole_hetcomp.teacher_training.alone import alone_config
 from recbole_hetcomp.teacher_training.configs import teacher_config
-from recbole_hetcomp.teacher_training.search import search, validation_sample
+from recbole_hetcomp.teacher_training.search import search
 from recbole_hetcomp.teacher_training.side_by_side import side_by_side
+from recbole_hetcomp.teacher_training.space import space_of
 from recbole_hetcomp.teacher_training.tuned import Tuning, say_found, use_found
 from recbole_hetcomp.teachers.lists import is_list_file
 from recbole_hetcomp.trainer import parallel
@@ -26,14 +32,17 @@ from recbole_hetcomp.trainer import parallel
 
 def tunings(config: Config, split: Split) -> dict[str, Tuning]:
     """The searches of a run, by what the lines about them begin with: those that have a space."""
-    if not is_distilled(config.model_class):
-        configs = {config.model: config}
-    else:
-        teachers = [str(name) for name in config["teachers"] if not is_list_file(str(name))]
-        configs = {f"teacher {name}": teacher_config(config, name) for name in teachers}
-        configs[f"{config['student']} without distillation"] = alone_config(config)
-    found = {title: Tuning.of(own, config, split) for title, own in configs.items()}
+    found = {title: Tuning.of(own, config, split) for title, own in _configs(config).items()}
     return {title: tuning for title, tuning in found.items() if tuning.space}
+
+
+def _configs(config: Config) -> dict[str, Config]:
+    """The Config of each model that a search in this run is for."""
+    if not is_distilled(config.model_class):
+        return {config.model: config}
+    teachers = [str(name) for name in config["teachers"] if not is_list_file(str(name))]
+    configs = {f"teacher {name}": teacher_config(config, name) for name in teachers}
+    return {**configs, f"{config['student']} without distillation": alone_config(config)}
 
 
 def tune(config: Config, split: Split) -> None:
@@ -42,6 +51,7 @@ def tune(config: Config, split: Split) -> None:
     Raises:
         UserError: a search found nothing, said when the others are done.
     """
+    _say_what_has_no_space(config)
     trials, threads = config["tune"], config["teacher_threads"] if is_distilled(config.model_class) else 1
     sample = validation_sample(split, config["tune_users"], split_seed(config))
     jobs: dict[str, Callable[[], object]] = {
@@ -55,12 +65,34 @@ def tune(config: Config, split: Split) -> None:
         raise failure
 
 
+def _say_what_has_no_space(config: Config) -> None:
+    """Log a line about each model that is not searched though a search is asked for."""
+    for title, own in _configs(config).items():
+        if not space_of(own):
+            getLogger().warning(
+                f"tune: {title} is not searched: there is nothing to try in properties/space/{own.model}.yaml"
+            )
+
+
 def trials_of(config: Config, split: Split) -> dict[str, int]:
     """How many trials each of the run's trainings rests on, by the titles of `tunings`; {} where nothing was searched."""
     if config["tune"] == 0:
         return {}
     counts = {title: (tuning.found() or {"trials": 0})["trials"] for title, tuning in tunings(config, split).items()}
     return counts if any(counts.values()) else {}
+
+
+def validation_sample(split: Split, users: int | None, seed: int) -> Split:
+    """The split with the validation rows of at most `users` users, drawn at random; None: of all."""
+    valid, field = split.parts[1], split.whole.uid_field
+    ids = valid.inter_feat[field].numpy()
+    known = np.unique(ids)
+    if users is None or len(known) <= users:
+        return split
+    chosen = np.random.default_rng(seed).choice(known, users, replace=False)
+    fewer = copy.copy(valid)
+    fewer.inter_feat = valid.inter_feat[torch.from_numpy(np.flatnonzero(np.isin(ids, chosen)))]
+    return Split(split.whole, (split.parts[0], fewer, split.parts[2]))
 
 
 def _one_by_one(jobs: Mapping[str, Callable[[], object]]) -> dict[str, UserError]:
@@ -95,7 +127,9 @@ def prepare(config: Config, split: Split) -> None:
         path = own_properties_of(config.model_class)
         of_method: Mapping[str, Any] = (config.read_yaml(path) if path else None) or {}
         found = use_found(alone_config(config), config, split) or {"settings": {}}
-        taken = {key: value for key, value in found["settings"].items() if not config.given(key) and key not in of_method}
+        free = {key: value for key, value in found["settings"].items() if not config.given(key) and key not in of_method}
+        taken = parallel.from_first(free)  # a folder that the other processes do not see has nothing for them
+        config.trials = found["trials"] if taken else 0
         for key, value in taken.items():
             config[key] = value
         with console.about(f"{config.model} ({config['student']})"):

@@ -24,9 +24,8 @@ from recbole_hetcomp.teacher_training import alone, search, training
 from recbole_hetcomp.teacher_training.alone import alone_config
 from recbole_hetcomp.teacher_training.configs import teacher_config
 from recbole_hetcomp.teacher_training.scheduling import build_pool
-from recbole_hetcomp.teacher_training.search import validation_sample
 from recbole_hetcomp.teacher_training.tuned import Tuning
-from recbole_hetcomp.teacher_training.tuning import tune, tunings
+from recbole_hetcomp.teacher_training.tuning import tune, tunings, validation_sample
 from recbole_hetcomp.testing.results import same, state_of
 
 pytest.importorskip("optuna", reason="searches need the extra [tune]")
@@ -307,7 +306,7 @@ def test_a_hopeless_trial_ends_at_the_first_comparison_and_a_better_one_goes_on(
     scripted(scores)
     tuning = of_teacher(**overrides)
     search.search(tuning, split, 3, 1)
-    assert told == {1: 40, 2: 13, 3: 40}
+    assert told == {1: 40, 2: 20, 3: 40}
     assert [trial["state"] for trial in trials_of(tuning)] == ["complete", "pruned", "complete"]
     assert (found_of(tuning)["score"], found_of(tuning)["first_score"]) == (better, 0.5)
     assert (found_of(tuning)["trials"], found_of(tuning)["ended_early"]) == (3, 1)
