@@ -38,6 +38,7 @@ RANDOM_TRIALS = 4  # before the estimator draws
 def check_optuna() -> None:
     """Raise a UserError where Optuna is missing."""
     try:
+        import optuna  # noqa: F401
         from optuna.storages.journal import JournalFileBackend  # noqa: F401
     except ImportError as error:
         raise UserError("tune: Optuna 4.0 or newer is not installed; run `pip install 'recbole_hetcomp[tune]'`") from error

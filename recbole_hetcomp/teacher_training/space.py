@@ -114,10 +114,10 @@ def space_of(config: Config) -> Space:
     for key, values in lines.items():
         try:
             ends = values if isinstance(values, list) else [values["low"], values["high"]]
-            for end in ends:
-                check_values(config, {key: end})
             whole = key in declared and declared[key].kind.base == "int"
             space[key] = Choice.read(values) if isinstance(values, list) else Range.read(*ends, whole=whole)
+            for end in ends:
+                check_values(config, {key: end})
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(
                 f"{path.name}: {key}: {values!r} is neither {{low: 0.001, high: 0.02}} nor a list ({error})"

@@ -55,7 +55,7 @@ def test_it_searches_prints_a_table_and_leaves_its_files(capsys, flags, quick) -
     assert [folder.name.split("-")[0] for folder in folders] == ["BPR", "LightGCN", "MF"]
     titles = {"BPR": "teacher BPR", "LightGCN": "teacher LightGCN", "MF": "MF without distillation"}
     for folder in folders:
-        assert sorted(path.name for path in folder.iterdir()) == ["found.json", "trials.json", "trials.log"]
+        assert sorted(path.name for path in folder.iterdir()) == ["found.json", "lock", "trials.json", "trials.log"]
         found, trials = (json.loads((folder / f"{name}.json").read_text()) for name in ("found", "trials"))
         assert len(trials) == found["trials"] == 2
         assert found["score"] == max(trial["score"] for trial in trials) >= found["first_score"] == trials[0]["score"]
@@ -107,7 +107,7 @@ def test_models_without_a_space_are_one_sentence(quick) -> None:
 def test_without_optuna_it_says_how_to_get_it(capsys, flags, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     line = refused(capsys, [*flags, "--tune=2"])
-    assert line == "hetcomp: tune: Optuna is not installed; run `pip install 'recbole_hetcomp[tune]'`"
+    assert line == "hetcomp: tune: Optuna 4.0 or newer is not installed; run `pip install 'recbole_hetcomp[tune]'`"
     assert refused(capsys, flags) == line  # twelve trials need it as well
 
 

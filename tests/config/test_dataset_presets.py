@@ -21,7 +21,7 @@ from recbole_hetcomp.teacher_training.alone import alone_config
 from recbole_hetcomp.teacher_training.configs import teacher_config
 
 SHIPPED = sorted(properties_dir().glob("dataset/*.yaml"))
-LINE = "models are trained as its preset has it"
+LINE = "its preset holds for "
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_a_preset_with_comments_alone_is_none(plain, properties: Path) -> None:
     (properties / "dataset").mkdir(exist_ok=True)
     (properties / "dataset" / "toy.yaml").write_text("# nothing yet\n")
     config = distilled(plain)
-    assert config.preset_of("toy") == {}
+    assert config.preset_of("toy") == {"model_config": {}}
     check(config)
 
 

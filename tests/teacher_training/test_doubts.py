@@ -40,7 +40,7 @@ def test_it_is_told_how_far_and_what_to_do() -> None:
     (line,) = said(A=Training(0.24, 40, 60, 150), B=GOOD)
     assert line == (
         "teacher A: validation Recall@50 0.2400 is 20% worse than the best teacher's; search for its settings "
-        "(hetcomp tune-teachers --teachers=\"['A']\"), or leave it out"
+        "(--tune=12), or leave it out"
     )
 
 
@@ -77,7 +77,7 @@ def test_a_teacher_whose_best_epoch_is_the_last_that_is_validated_is_to_train_lo
     assert len(lines) == doubted
     for line in lines:
         assert line == (
-            "teacher A: its best epoch is the last of 150; let it train longer: --teacher_config=\"{'A': {'epochs': 300}}\""
+            "teacher A: its best epoch is the last of 150; let it train longer, with 'A': {'epochs': 300} in teacher_config"
         )
 
 
@@ -87,7 +87,7 @@ def test_a_teacher_that_stopped_in_the_first_tenth_is_named(trained: int, doubte
     assert len(lines) == doubted
     for line in lines:
         assert line.startswith(f"teacher A: stopped after {trained} of 150 epochs; lower its learning_rate or raise its")
-        assert "hetcomp tune-teachers --teachers=\"['A']\"" in line
+        assert line.endswith("or search for its settings (--tune=12)")
 
 
 def test_several_things_may_be_said_of_one() -> None:
