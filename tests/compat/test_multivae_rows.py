@@ -60,7 +60,7 @@ def test_an_item_that_a_user_has_twice_counts_once(model) -> None:
     before = model.full_sort_predict(Interaction({"user_id": USERS}))
     model.history_item_id = torch.cat([model.history_item_id, model.history_item_id], 1)
     model.history_item_value = torch.cat([model.history_item_value, model.history_item_value], 1)
-    del model.once
+    del model.repeats_removed
     torch.testing.assert_close(model.full_sort_predict(Interaction({"user_id": USERS})), before)
 
 
