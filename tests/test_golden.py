@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -16,6 +17,12 @@ from safetensors.torch import save_file
 from recbole_hetcomp.quick_start import run_hetcomp
 
 GOLDEN = Path(__file__).parent / "golden.safetensors"
+
+
+@pytest.fixture
+def settings(settings):
+    """With a seed under which the two checkpoints of each teacher differ."""
+    return {**settings, "seed": 4}
 
 
 def found(config, split, pool) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -27,6 +34,7 @@ def found(config, split, pool) -> tuple[dict[str, torch.Tensor], dict[str, str]]
 
 def test_a_small_run_gives_what_it_always_gave(settings, split, trained_pool):
     tensors, words = found(settings, split, trained_pool("BPR"))
+    assert not torch.equal(*tensors["BPR"])
     if os.environ.get("HETCOMP_WRITE_GOLDEN"):
         save_file(tensors, GOLDEN, metadata=words)
     with safe_open(GOLDEN, framework="pt") as golden:

@@ -5,6 +5,7 @@ Without a curriculum it is the final ensemble's, and with a single teacher that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from logging import getLogger
 from typing import Any
@@ -48,7 +49,7 @@ class TargetLists:
             pool.n_stages if follow else 1,
             alpha=config["curriculum_alpha"],
             decay=config["curriculum_decay"],
-            period=config["curriculum_period"],
+            period=period_of(config),
             rule=config["curriculum_rule"] if follow else "official",
             max_dwell=config["curriculum_max_dwell"],
             k=config["discrepancy_k"],
@@ -115,14 +116,20 @@ class TargetLists:
         return torch.full_like(stage, self.ensemble.items.size(1) - 1) if last or static else stage
 
 
+def period_of(config: Config) -> int:
+    """Epochs between two checks of the curriculum: unless it is given, the first multiple of `eval_step` from 10 on."""
+    step = max(config["eval_step"], 1)
+    return config["curriculum_period"] or math.ceil(10 / step) * step
+
+
 def check_target_lists(config: Config, *, follow: bool) -> None:
     """Raise a UserError for settings of the lists that do not go together."""
     if config["discrepancy_k"] > RANKED:
         raise UserError(
             f"discrepancy_k: {config['discrepancy_k']} is more than the {RANKED} items that are looked at; lower it"
         )
-    if follow and (config["eval_step"] < 1 or config["curriculum_period"] % config["eval_step"]):
+    if follow and (config["eval_step"] < 1 or period_of(config) % config["eval_step"]):
         raise UserError(
-            f"curriculum_period: {config['curriculum_period']} is no multiple of eval_step ({config['eval_step']}); "
+            f"curriculum_period: {period_of(config)} is no multiple of eval_step ({config['eval_step']}); "
             "the curriculum moves after a validation, so make it one"
         )

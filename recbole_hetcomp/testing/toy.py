@@ -67,7 +67,7 @@ def toy_settings(data_path: str, checkpoint_dir: Path) -> dict[str, Any]:
         "trajectory_depth": 20,
         "trajectory_fractions": [0.5, 1.0],
         "teachers": ["BPR", "LightGCN"],
-        "teacher_config": {"all": {"epochs": 2, "embedding_size": 8, "train_batch_size": 256}},
+        "teacher_config": {"all": {"epochs": 2, "eval_step": 1, "embedding_size": 8, "train_batch_size": 256}},
         "without_distillation_config": {"epochs": 2, "train_batch_size": 256},
     }
 

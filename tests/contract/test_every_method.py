@@ -24,7 +24,10 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"loss_reduction": "sum"},
         {"student": "DL", "tail_samples": 20},
     ],
-    "IRRRDStudent": [{"list_depth": 20, "item_list_depth": 20, "n_interesting": 3, "n_uninteresting_users": 10}],
+    # Few draws a user: where the users of each part draw the whole catalogue, the parts add up by chance.
+    "IRRRDStudent": [
+        {"list_depth": 20, "item_list_depth": 20, "n_interesting": 3, "n_uninteresting": 5, "n_uninteresting_users": 10}
+    ],
     "KDCEStudent": [{"guide": "student"}, {"guide": "teacher"}, {"guide": "catalogue"}],
     "CDStudent": [{"guide": "student"}, {"guide": "teacher"}],
     "MTDStudent": [{"list_weights": "uniform"}, {"list_weights": "global"}, {"list_weights": "user"}],

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+import yaml
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.registry import properties_dir
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.distilled_recommender import compositestudent
 from recbole_hetcomp.model.distilled_recommender.compositestudent import CompositeStudent
@@ -82,7 +84,7 @@ def test_a_part_is_trained_as_the_composite_is(make_model) -> None:
     assert composite.parts["RRD"].config["curriculum"] is False
 
 
-def test_a_period_is_held_against_the_eval_step_in_force(make_config, split) -> None:
+def test_a_period_is_held_against_the_eval_step_in_force(make_config, split, list_pool) -> None:
     settings = {"data_path": make_config("BPR")["data_path"].removesuffix("/toy"), "checkpoint_dir": "saved", "seed": 11}
     methods = {"methods": {"HetComp": 1.0}, "use_gpu": False}
 
@@ -90,9 +92,15 @@ def test_a_period_is_held_against_the_eval_step_in_force(make_config, split) -> 
         given = {**settings, **methods, **more}
         return CompositeStudent(Config("CompositeStudent", "toy", config_dict=given, arguments=()), split.train)
 
-    assert composite(curriculum_period=4).parts["HetComp"].config["eval_step"] == 2  # MF's; its own is 10
-    with pytest.raises(UserError, match=r"^curriculum_period: 5 is no multiple of eval_step \(2\)"):
-        composite(curriculum_period=5)
+    files = (properties_dir() / "teacher" / "MF.yaml", properties_dir() / "model" / "HetCompStudent.yaml")
+    of_mf, own = (yaml.safe_load(file.read_text(encoding="utf-8"))["eval_step"] for file in files)
+    assert own % of_mf != 0  # so that they can be told apart
+    assert composite(curriculum_period=2 * of_mf).parts["HetComp"].config["eval_step"] == of_mf
+    with pytest.raises(UserError, match=rf"^curriculum_period: {own} is no multiple of eval_step \({of_mf}\)"):
+        composite(curriculum_period=own)
+    period = composite().parts["HetComp"].target_lists(list_pool(1), 5).curriculum.period
+    assert period >= own
+    assert period % of_mf == 0  # none is given, so it is made one
 
 
 def test_what_the_composites_own_file_sets_wins_over_its_methods_files(make_model, tmp_path, monkeypatch) -> None:

@@ -11,6 +11,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import InputType, init_seed
 from torch import Tensor
 
+from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
@@ -221,17 +222,21 @@ def test_single_scores_are_those_of_the_whole_row(make_config, split, student) -
     torch.testing.assert_close(model.pair_scores(users, items), model.scores(users).gather(1, items))
 
 
-def test_an_autoencoder_reads_a_history_once_and_not_for_each_item(make_config, split, monkeypatch) -> None:
-    model, rows = build(make_config, split, "MultiVAE"), []
-    forward = type(model.backbone).forward
-
-    def counted(backbone, ratings: Tensor):
-        rows.append(len(ratings))
-        return forward(backbone, ratings)
-
-    monkeypatch.setattr(type(model.backbone), "forward", counted)
+@pytest.mark.parametrize("student", ["MultiVAE", "MultiDAE"])  # in looked-up items, and in RecBole's whole rows
+def test_an_autoencoder_reads_a_history_once_and_not_for_each_item(make_config, split, student) -> None:
+    model, rows = build(make_config, split, student), []
+    model.backbone.decoder.register_forward_hook(lambda decoder, given, scores: rows.append(len(scores)))
     model.pair_scores(torch.tensor([3, 9]), torch.ones(2, 50, dtype=torch.int64))
     assert rows == [2]
+
+
+@pytest.mark.parametrize("student", [*BACKBONES, "HistoryEncoder", "MultiVAE"])
+def test_a_curriculum_goes_with_how_each_student_is_trained_by_default(settings, split, list_pool, student) -> None:
+    given = {key: value for key, value in settings.items() if key != "eval_step"}
+    config = Config("RRDStudent", "toy", config_dict={**given, "student": student, "curriculum": True}, arguments=())
+    period = config.model_class(config, split.train).target_lists(list_pool(1), 5).curriculum.period
+    assert 10 <= period < 10 + config["eval_step"]
+    assert period % config["eval_step"] == 0
 
 
 @pytest.mark.parametrize(("student", "labelled"), [("MF", False), ("NeuMF", True)])
