@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -17,12 +16,6 @@ from safetensors.torch import save_file
 from recbole_hetcomp.quick_start import run_hetcomp
 
 GOLDEN = Path(__file__).parent / "golden.safetensors"
-
-
-@pytest.fixture
-def settings(settings):
-    """With a seed under which the two checkpoints of each teacher differ."""
-    return {**settings, "seed": 4}
 
 
 def found(config, split, pool) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -47,11 +47,11 @@ def write_toy(folder: Path) -> str:
     return str(folder)
 
 
-SMALL = {"embedding_size": 8, "train_batch_size": 256}  # of a teacher
+SMALL = {"embedding_size": 8, "train_batch_size": 256}
 
 
 def toy_settings(data_path: str, checkpoint_dir: Path) -> dict[str, Any]:
-    """A config_dict for `toy`: tiny models, two epochs, two teachers."""
+    """A config_dict for `toy`: tiny models, two epochs, two teachers, which are best after the second."""
     return {
         "data_path": data_path,
         "checkpoint_dir": str(checkpoint_dir),
@@ -70,9 +70,7 @@ def toy_settings(data_path: str, checkpoint_dir: Path) -> dict[str, Any]:
         "trajectory_depth": 20,
         "trajectory_fractions": [0.5, 1.0],
         "teachers": ["BPR", "LightGCN"],
-        "teacher_config": {
-            "all": {"epochs": 2, "eval_step": 1, "learning_rate": 0.05, **SMALL}
-        },  # the second epoch is the best
+        "teacher_config": {"all": {"epochs": 2, "eval_step": 1, "learning_rate": 0.05, **SMALL}},
         "without_distillation_config": {"epochs": 2, "train_batch_size": 256},
     }
 
