@@ -59,7 +59,7 @@ def test_seeds_and_split_seed_may_be_given_on_the_command_line(settings, watched
 def test_first_seed_gives_what_a_run_with_the_tuned_settings_gives(settings, make_config):
     rows = run_benchmark(["BPR"], "toy", config_dict=settings, seeds=1)
     tuned = training_settings(make_config("BPR"), "BPR")
-    assert tuned["weight_decay"] != make_config("BPR")["weight_decay"]
+    assert tuned["learning_rate"] != make_config("BPR")["learning_rate"]
     result = run_hetcomp("BPR", "toy", config_dict={**tuned, **settings}, arguments=())["test_result"]
     assert {name: [value] for name, value in result.items()} == {name: rows[0][name] for name in result}
 
