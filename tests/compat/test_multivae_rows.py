@@ -78,3 +78,16 @@ def test_dropout_drops_a_users_items_at_its_rate(model) -> None:
     whole = multivae_rows.encoded(model, users)[1][:, 0]
     assert (dropped != whole).float().mean() > 0.9
     torch.testing.assert_close(dropped.mean(), whole.mean(), rtol=0.02, atol=0)
+
+
+def test_a_class_with_its_own_way_to_the_scores_keeps_it(model) -> None:
+    class Doubled(MultiVAE):
+        def forward(self, rating_matrix):
+            logits, mean, log_variance = super().forward(rating_matrix)
+            return 2 * logits, mean, log_variance
+
+    model.eval()
+    batch = Interaction({"user_id": USERS})
+    once = model.full_sort_predict(batch)
+    model.__class__ = Doubled
+    torch.testing.assert_close(model.full_sort_predict(batch), 2 * once, rtol=1e-4, atol=1e-4)

@@ -13,6 +13,7 @@ import yaml
 from recbole_hetcomp.commands.benchmark_configs import configs_of
 from recbole_hetcomp.commands.checks import check
 from recbole_hetcomp.config import Config
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import get_model, is_distilled, known_models, properties_dir
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.data.split import make_split
@@ -206,3 +207,30 @@ def test_a_shipped_preset_names_models_and_settings_that_there_are(path: Path) -
         check_settings(trained)
         if not is_distilled(get_model(name)):
             assert {key: trained[key] for key in settings} == settings
+
+
+def test_files_that_a_users_own_data_do_not_have_are_not_asked_for(plain, preset, toy) -> None:
+    preset(benchmark_filename=["train", "valid", "test"], MF={"learning_rate": 0.222})
+    run = distilled(plain)
+    assert run["benchmark_filename"] is None
+    assert run["learning_rate"] == 0.222
+    for part in ("train", "valid", "test"):
+        (Path(toy) / "toy" / f"toy.{part}.inter").write_text("user_id:token\titem_id:token\nu1\ti1\n")
+    assert distilled(plain)["benchmark_filename"] == ["train", "valid", "test"]
+
+
+def test_it_can_be_left_out(plain, preset) -> None:
+    before = distilled(plain)["learning_rate"]
+    preset(BPR={"learning_rate": 0.111}, MF={"learning_rate": 0.222}, topk=[3, 4])
+    run = distilled(plain, dataset_preset=False)
+    assert run["learning_rate"] == alone_config(run)["learning_rate"] == before
+    assert teacher_config(run, "BPR")["learning_rate"] != 0.111
+    assert run["topk"] == plain["topk"]
+
+
+@pytest.mark.parametrize("text", ["- MF", "model_config: [MF]", "model_config: {MF: 3}", "learning_rate"])
+def test_what_is_no_preset_is_one_sentence(plain, properties: Path, text: str) -> None:
+    (properties / "dataset").mkdir(exist_ok=True)
+    (properties / "dataset" / "toy.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"toy\.yaml: it is no preset; write lines such as"):
+        distilled(plain)

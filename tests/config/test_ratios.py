@@ -13,6 +13,7 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.ratios import Ratio
 from recbole_hetcomp.config.settings import check_settings
+from recbole_hetcomp.data import split as data_split
 from recbole_hetcomp.data.split import fit_to_data, set_ratios
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teacher_training.scheduling import build_pool
@@ -188,3 +189,22 @@ def test_a_teacher_that_is_found_again_is_built_with_numbers_too(make_config, sp
     build_pool(config, split)
     (found,) = build_pool(config, split).teachers
     assert found.model.n_items == split.whole.item_num
+
+
+def test_a_batch_of_users_is_the_same_part_of_the_users(make_config, split) -> None:
+    users, interactions = split.whole.user_num - 1, len(split.train)
+    by_users = {"user_batches": True, "base_loss_weight": 0.0, "train_batch_size": "interactions / 4"}
+    for given, whole in ((by_users, users), ({"train_batch_size": "interactions / 4"}, interactions)):
+        config = make_config("RRDStudent", **given)
+        set_ratios(config, split)
+        assert config["train_batch_size"] == round(float(f"{whole / 4:.4g}"))
+
+
+def test_a_batch_that_is_a_part_of_large_data_has_a_limit(make_config, split, monkeypatch) -> None:
+    monkeypatch.setattr(data_split, "MOST_ROWS", 100)
+    sizes = []
+    for given in ("interactions / 2", "interactions / 10", 5000):
+        config = make_config("BPR", train_batch_size=given)
+        set_ratios(config, split)
+        sizes.append(config["train_batch_size"])
+    assert sizes == [100, round(float(f"{len(split.train) / 10:.4g}")), 5000]  # a number is the user's own

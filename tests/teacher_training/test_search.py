@@ -7,12 +7,14 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from recbole_hetcomp.commands import pipeline
 from recbole_hetcomp.commands.checks import check
@@ -486,3 +488,28 @@ def test_trials_are_judged_by_the_sample_and_teachers_by_all(make_run, split, mo
     found = found_of(Tuning.of(teacher_config(run, "BPR"), run, split))
     assert torch.isfinite(teacher.trajectory.valid_scores).all()
     assert float(teacher.trajectory.valid_scores[-1]) != pytest.approx(found["score"], rel=1e-6)
+
+
+def test_of_two_processes_in_one_folder_the_second_waits_and_then_has_what_it_wants(of_teacher, split, scripted) -> None:
+    begun = scripted(lambda _, number: [0.1 * number])
+    tuning = of_teacher()
+    tuning.folder.mkdir(parents=True)
+    lock = FileLock(str(tuning.folder / "lock"))
+    lock.acquire()
+    second = Thread(target=search.search, args=(tuning, split, 2, 1))
+    second.start()
+    second.join(0.3)
+    assert second.is_alive()
+    assert not begun
+    lock.release()
+    second.join()
+    assert found_of(tuning)["trials"] == len(begun) == 2
+
+
+def test_a_damaged_journal_is_one_sentence(of_teacher, split, scripted) -> None:
+    scripted(lambda _, number: [0.1 * number])
+    tuning = of_teacher()
+    tuning.folder.mkdir(parents=True)
+    (tuning.folder / "trials.log").write_text("{}\n[]\n")
+    with pytest.raises(UserError, match=r"has a damaged trials\.log .*; delete the folder$"):
+        search.search(tuning, split, 2, 1)

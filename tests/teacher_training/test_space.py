@@ -14,6 +14,7 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.ratios import Ratio
 from recbole_hetcomp.config.registry import properties_dir
 from recbole_hetcomp.config.settings import check_settings
+from recbole_hetcomp.teacher_training.alone import alone_config
 from recbole_hetcomp.teacher_training.configs import teacher_config
 from recbole_hetcomp.teacher_training.space import Choice, Range, space_of
 
@@ -208,3 +209,40 @@ def test_what_is_said_of_one_teacher_leaves_its_space_alone(make_config, setting
 def test_a_setting_that_only_a_yaml_file_has_is_tried(make_config, run) -> None:
     assert "weight_decay" in space_of(teacher_config(run, "BPR"))
     assert not run.given("weight_decay")
+
+
+@pytest.mark.parametrize("student", [*STUDENTS, "LightGCN", "CML", "MultiVAE"])
+def test_the_student_alone_is_searched_like_a_teacher(student) -> None:
+    run = Config("RRDStudent", "toy", config_dict={"data_path": ".", "student": student}, arguments=())
+    assert set(space_of(alone_config(run))) == set(space_of(teacher_config(run, student)))
+    assert space_of(alone_config(run))
+
+
+def test_what_the_run_says_of_the_student_is_not_searched() -> None:
+    given = {"data_path": ".", "student": "ML", "margin": 0.7}
+    run = Config("RRDStudent", "toy", config_dict=given, arguments=())
+    assert "margin" not in space_of(alone_config(run))
+    assert alone_config(run)["margin"] == 0.7
+
+
+class WholeNumbers(Drawn):
+    def suggest_int(self, key: str, low: int, high: int, log: bool) -> int:
+        assert log
+        self.asked[key] = (low, high)
+        return high
+
+
+def test_a_whole_number_is_searched_among_whole_numbers(run, write) -> None:
+    write("LightGCN", "n_layers: {low: 1, high: 4}\n")
+    part = space_of(teacher_config(run, "LightGCN"))["n_layers"]
+    assert part.suggest(WholeNumbers(1.0), "n_layers") == 4
+    assert isinstance(part.suggest(WholeNumbers(1.0), "n_layers"), int)
+
+
+@pytest.mark.parametrize(
+    "line", ["dropout_prob: [0.2, 1.5]", "learning_rate: {low: 0.1, high: 0.2 / users}", "dropout_prob: {low: 0.5, high: 2}"]
+)
+def test_values_that_a_setting_may_not_have_are_one_sentence(run, write, line: str) -> None:
+    write("MultiVAE", line + "\n")
+    with pytest.raises(UserError, match=r"^MultiVAE\.yaml: "):
+        space_of(teacher_config(run, "MultiVAE"))

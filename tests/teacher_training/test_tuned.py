@@ -251,3 +251,32 @@ def test_a_run_of_one_model_trains_with_what_was_found_for_it_and_says_so(settin
     found = run_hetcomp("BPR", "toy", config_dict=settings, arguments=())["test_users"]["ndcg@10"]
     assert found.tolist() == expected.tolist() != plain.tolist()
     assert sum(line.startswith("BPR: as found by a search of 3 trials: ") for line in caplog.messages) == 1
+
+
+@pytest.mark.usefixtures("noted")
+def test_a_search_that_does_not_hold_is_named(make_run, split, caplog) -> None:
+    teachers_settings(make_run(), split)
+    teachers_settings(make_run(tune=0, teacher_config={"all": QUICK, "BPR": {"embedding_size": 16}}), split)
+    assert "does not hold here" not in caplog.text
+    teachers_settings(make_run(teacher_config={"all": QUICK, "BPR": {"embedding_size": 16}}), split)
+    assert "BPR: what a search has found does not hold here, for it was made with other settings" in caplog.text
+
+
+@pytest.mark.parametrize(("key", "value"), [("learning_rate", -1), ("learning_rate", "os.remove"), ("weight_decay", [1])])
+def test_what_a_setting_may_not_be_is_not_taken_from_a_file(make_run, split, key: str, value: object) -> None:
+    run = make_run()
+    note(Tuning.of(teacher_config(run, "BPR"), run, split), {**BPR, key: value})
+    with pytest.raises(UserError, match=r"found\.json' cannot be read .*; delete its folder to search anew"):
+        teachers_settings(run, split)
+
+
+@pytest.mark.usefixtures("noted")
+def test_a_run_knows_how_many_trials_its_base_training_rests_on(make_run, split) -> None:
+    for run, trials in (
+        (make_run(), 3),
+        (make_run(**MF), 0),  # all is the user's
+        (make_run("HetCompStudent"), 0),  # no base loss
+        (make_run(tune=0), 0),
+    ):
+        prepare(run, split)
+        assert run.trials == trials
