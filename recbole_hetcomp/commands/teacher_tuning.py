@@ -81,7 +81,6 @@ def _shown(config: Config, searches: Mapping[str, Tuning]) -> dict[str, dict[str
 
 
 def _row(title: str, found: Mapping[str, Any]) -> list[str]:
-    settings = ", ".join(f"{key} {value}" for key, value in found["settings"].items())
     before = "" if found["first_score"] is None else f"{found['first_score']:.4f}"
     counts = [str(found["trials"]), str(found["ended_early"]), f"{found['seconds']:.0f}"]
-    return [title, f"{found['score']:.4f}", before, *counts, settings]
+    return [title, f"{found['score']:.4f}", before, *counts, console.listed(found["settings"])]

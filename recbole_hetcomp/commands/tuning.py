@@ -40,15 +40,10 @@ def objective_function(
     with parallel.logged(config):
         with console.muted():
             result = run_of(config, saved, compare=False)
-        with console.about(_text(config_dict or {}) or config.model):
+        with console.about(console.listed(config_dict or {}) or config.model):
             console.say(f"valid score {result['best_valid_score']:.4f}, {console.counted(result['epochs'], 'epoch')}")
     keys = ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
     return {"model": result["name"], **{key: result[key] for key in keys}}
-
-
-def _text(settings: Mapping[str, object]) -> str:
-    """`learning_rate 0.01, student MF`."""
-    return ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in settings.items())
 
 
 @dataclass(frozen=True)

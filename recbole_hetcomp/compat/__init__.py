@@ -8,226 +8,22 @@ RecBole only missing names are added: scipy's `dok_matrix._update` and, once a C
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
-import sys
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import metadata
 
-import numpy as np
-import pandas as pd
 import recbole
-import scipy.sparse
-import torch
-from recbole.config import Config
-from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
-from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
-from recbole.data.dataset import dataset
-from recbole.data.interaction import Interaction
-from recbole.evaluator.collector import Collector
-from recbole.model.general_recommender import dgcf, lightgcn, multivae, neumf
-from recbole.sampler.sampler import AbstractSampler
-from recbole.trainer import trainer
 
-from recbole_hetcomp.compat import faster, pandas_features, repairs
-from recbole_hetcomp.compat.lightgcn_rows import propagate_by_rows
-from recbole_hetcomp.compat.multivae_rows import leave_out_the_zeros
-from recbole_hetcomp.compat.neumf_rows import scores_of_all_items
 from recbole_hetcomp.compat.repairs import pretrained_loading
-from recbole_hetcomp.compat.repeats import removing_what_is_repeated
-from recbole_hetcomp.compat.replacing import Overlay, Undo, is_stock, replaced, wrapped
+from recbole_hetcomp.compat.replacing import Undo
+from recbole_hetcomp.compat.table import REPAIRS, Repair
 
 __all__ = ["REPAIRS", "Repair", "install", "pretrained_loading", "report", "uninstall"]
 
 WRITTEN_FOR = "1.2.1"
 SWITCH = "RECBOLE_HETCOMP_COMPAT"
 
-
-@dataclass(frozen=True)
-class Repair:
-    """One row: `needed` asks the installed libraries, `apply` repairs and returns the function that takes it back."""
-
-    name: str
-    issue: str
-    when: str
-    needed: Callable[[], bool]
-    apply: Callable[[], Undo]
-    replaces_recbole: bool = True  # then only in the version it was written for
-
-
-REPAIRS = (
-    Repair(
-        "ray",
-        "RecBole#1820, #2215",
-        "ray is not loaded: RecBole needs it for one call, and ray 2.6.3 fails to import on numpy>=2 or setuptools>=81",
-        lambda: "ray" not in sys.modules and repairs.QUICK_START not in sys.modules,
-        repairs.import_quick_start_without_ray,
-    ),
-    Repair(
-        "anomaly_detection",
-        "not reported",
-        "any: importing SINE leaves autograd's anomaly detection on, which slows every training down, of any model",
-        repairs.sine_detects_anomalies,
-        repairs.import_sine_quietly,
-        replaces_recbole=False,
-    ),
-    Repair(
-        "numpy_names",
-        "RecBole#2215, PR #2187",
-        "numpy>=2: Config() reads numpy.float_, which is gone",
-        lambda: "float_" not in vars(np) and is_stock(Config.compatibility_settings),
-        lambda: replaced(Config, compatibility_settings=repairs.set_missing_numpy_names),
-    ),
-    Repair(
-        "dok_update",
-        "RecBole#2034, #2090, #2185",
-        "scipy>=1.13: the graph models call dok_matrix._update, which is gone",
-        lambda: not hasattr(scipy.sparse.dok_matrix, "_update"),
-        lambda: replaced(scipy.sparse.dok_matrix, _update=repairs.update_entries),
-        replaces_recbole=False,
-    ),
-    Repair(
-        "evaluate",
-        "RecBole#2212, #2215",
-        "any torch: the best model cannot be read since 2.6, and reading it could run code before",
-        lambda: is_stock(trainer.Trainer.evaluate),
-        wrapped(trainer.Trainer, "evaluate", repairs.restoring),
-    ),
-    Repair(
-        "resume",
-        "RecBole#2212, #2215",
-        "any torch, as above, when training is resumed",
-        lambda: is_stock(trainer.Trainer.resume_checkpoint),
-        lambda: replaced(trainer.Trainer, resume_checkpoint=repairs.resume_checkpoint),
-    ),
-    Repair(
-        "pretrained",
-        "RecBole#2212, PR #2219",
-        "any torch, as above, for NeuMF, ConvNCF, NAIS, RaCT, KD_DAGFM and S3Rec with a pretrained path",
-        lambda: any(importlib.import_module(name).torch is torch for name in repairs.PRETRAINED),
-        repairs.read_pretrained_as_data,
-    ),
-    Repair(
-        "fill_nan",
-        "not reported",
-        "pandas>=2.2 warns and pandas>=3 silently keeps NaN, also in the padding row of every feature",
-        lambda: is_stock(dataset.Dataset._fill_nan) and pandas_features.chained_fillna_is_unsafe(),
-        lambda: replaced(dataset.Dataset, _fill_nan=pandas_features.fill_nan),
-    ),
-    Repair(
-        "pandas_sequences",
-        "not reported",
-        "pandas>=3: columns of token sequences end in an error; those of number sequences are refused",
-        lambda: int(pd.__version__.partition(".")[0]) >= 3 and is_stock(dataset.Dataset._load_feat),
-        pandas_features.read_sequences,
-    ),
-    Repair(
-        "download_barrier",
-        "not reported",
-        "any: a dataset's first download in a single process ends in an error of torch.distributed",
-        lambda: dataset.torch is torch,
-        lambda: replaced(
-            dataset,
-            torch=Overlay(torch, distributed=Overlay(torch.distributed, barrier=repairs.barrier_if_distributed)),
-        ),
-    ),
-    Repair(
-        "repeats",
-        "not reported",
-        "any: rm_dup_inter sorts the rows by time, and so changes ids and split, though no interaction is repeated",
-        lambda: is_stock(dataset.Dataset._remove_duplication),
-        wrapped(dataset.Dataset, "_remove_duplication", removing_what_is_repeated),
-    ),
-    Repair(
-        "collector",
-        "RecBole#2191",
-        "any: ItemCoverage, GiniIndex, AveragePopularity and TailPercentage end in an AttributeError",
-        repairs.collector_stumbles,
-        wrapped(Collector, "get_data_struct", repairs.setting_plain_values_aside),
-    ),
-    Repair(
-        "dgcf_sample",
-        "not reported",
-        "any: DGCF draws more users or items than there are when an epoch has few batches",
-        lambda: is_stock(dgcf.sample_cor_samples),
-        wrapped(dgcf, "sample_cor_samples", repairs.sampling_no_more_than_there_are),
-    ),
-    Repair(
-        "amp",
-        "not reported",
-        "torch>=2.4: RecBole calls the deprecated torch.cuda.amp",
-        lambda: hasattr(torch.amp, "GradScaler") and trainer.amp is torch.cuda.amp,
-        repairs.todays_amp,
-    ),
-    Repair(
-        "row_index",
-        "not reported",
-        "any: each column of each batch is indexed by a Python list, a quarter of a training step",
-        lambda: is_stock(Interaction.__getitem__),
-        lambda: replaced(Interaction, __getitem__=faster.rows_of_interaction),
-    ),
-    Repair(
-        "negatives",
-        "not reported",
-        "any: negative items are tested one by one in a Python loop, a quarter of a training step",
-        lambda: is_stock(AbstractSampler.sample_by_key_ids),
-        wrapped(AbstractSampler, "sample_by_key_ids", faster.sampling_by_sorted_pairs),
-    ),
-    Repair(
-        "batches",
-        "not reported",
-        "any: the row numbers of a batch are gathered one by one in Python, a tenth of a training step and more",
-        lambda: is_stock(AbstractDataLoader.__init__),
-        wrapped(AbstractDataLoader, "__init__", faster.loading_by_arrays),
-    ),
-    Repair(
-        "adam",
-        "not reported",
-        "any: on a CPU a step of Adam passes ten times over all parameters, two thirds of a training of large tables",
-        lambda: trainer.optim is torch.optim,
-        lambda: replaced(trainer, optim=Overlay(torch.optim, Adam=faster.adam_in_one_pass)),
-    ),
-    Repair(
-        "full_sort_users",
-        "not reported",
-        "any: an evaluation makes two tensors for each user, a quarter of its time where models are small",
-        lambda: is_stock(FullSortEvalDataLoader.collate_fn),
-        wrapped(FullSortEvalDataLoader, "collate_fn", faster.users_of_full_sort),
-    ),
-    Repair(
-        "top_items",
-        "not reported",
-        "any: an evaluation marks the positive items in a users x items matrix of integers, half of its time",
-        lambda: is_stock(Collector.eval_batch_collect),
-        wrapped(Collector, "eval_batch_collect", faster.collecting_top_items),
-    ),
-    Repair(
-        "lightgcn_rows",
-        "not reported",
-        "torch with MKL: on the CPU LightGCN multiplies by a matrix in coordinates, four times slower than one in rows",
-        lambda: (
-            torch.backends.mkl.is_available() and lightgcn.torch is torch and is_stock(lightgcn.LightGCN.get_norm_adj_mat)
-        ),
-        propagate_by_rows,
-    ),
-    Repair(
-        "multivae_rows",
-        "not reported",
-        "any: MultiVAE multiplies a user's row of the whole catalogue, nearly all zeros, by its first layer, half of a step",
-        lambda: is_stock(multivae.MultiVAE.calculate_loss),
-        leave_out_the_zeros,
-    ),
-    Repair(
-        "neumf_rows",
-        "not reported",
-        "any: NeuMF ranks the catalogue pair by pair, through a first layer that is a sum of a user's and an item's part",
-        lambda: "full_sort_predict" not in vars(neumf.NeuMF),
-        lambda: replaced(neumf.NeuMF, full_sort_predict=scores_of_all_items),
-    ),
-)
 
 _status: dict[str, str] = {}
 _undos: list[Undo] = []

@@ -95,7 +95,7 @@ class Config(RecBoleConfig):
     def read_yaml(self, path: Path) -> Any:
         """What a yaml file holds, numbers such as 1e-5 read as numbers."""
         try:
-            return yaml.load(path.read_text(encoding="utf-8"), Loader=self._build_yaml_loader())  # in whatever process
+            return yaml.load(path.read_text(encoding="utf-8"), Loader=self._build_yaml_loader())  # a SafeLoader
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"config_files: {str(path)!r} is not valid yaml: {' '.join(str(error).split())}") from error
 

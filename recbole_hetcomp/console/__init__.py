@@ -6,7 +6,7 @@ a run. Library calls outside a run show nothing.
 
 from __future__ import annotations
 
-from recbole_hetcomp.console.events import about, counted, muted, note, say, say_first, stage, subject
+from recbole_hetcomp.console.events import about, counted, listed, muted, note, say, say_first, stage, subject
 from recbole_hetcomp.console.log import log_file, log_line, logged, warnings_in_log
 from recbole_hetcomp.console.relay import follow, relayed
 from recbole_hetcomp.console.table import Table, show_lines, show_table
@@ -17,6 +17,7 @@ __all__ = [
     "about",
     "counted",
     "follow",
+    "listed",
     "log_file",
     "log_line",
     "logged",

@@ -56,17 +56,12 @@ def search(tuning: Tuning, split: Split, trials: int, threads: int) -> None:
     Raises:
         UserError: no trial came to an end.
     """
-    if not tuning.space or _enough(tuning, trials):
+    if not tuning.space or tuning.trials >= trials:
         return
     tuning.folder.mkdir(parents=True, exist_ok=True)
     with _alone_in(tuning.folder):
-        if not _enough(tuning, trials):
+        if tuning.trials < trials:
             _search(tuning, split, trials, threads)
-
-
-def _enough(tuning: Tuning, trials: int) -> bool:
-    found = tuning.found()
-    return found is not None and found["trials"] >= trials
 
 
 @contextmanager
@@ -108,7 +103,7 @@ def told(found: Mapping[str, Any], metric: str) -> str:
     before = "" if found["first_score"] is None else f", {found['first_score']:.4f} without a search"
     return (
         f"{console.counted(found['trials'], 'trial')} in {found['seconds']:.0f} s, {found['ended_early']} ended early; best "
-        f"validation {metric} {found['score']:.4f}{before}: {_text(found['settings'])}"
+        f"validation {metric} {found['score']:.4f}{before}: {console.listed(found['settings'])}"
     )
 
 
@@ -177,7 +172,7 @@ def _try(tuning: Tuning, study: Study, trial: Trial, split: Split) -> None:
     trial.set_user_attr("seconds", round(time() - started, 1))
     _tell(study, trial, score)
     outcome = "ended early" if score is None else f"{config['valid_metric']} {score:.4f}"
-    getLogger().info(f"{console.subject()}: {outcome}, {_text(settings)}, {time() - started:.0f} s")
+    getLogger().info(f"{console.subject()}: {outcome}, {console.listed(settings)}, {time() - started:.0f} s")
 
 
 def _settings(tuning: Tuning, trial: Trial) -> dict[str, object]:
@@ -230,10 +225,6 @@ def _best(trials: Sequence[Mapping[str, Any]], complete: Sequence[Mapping[str, A
         "ended_early": len(trials) - len(complete),
         "seconds": round(sum(trial["seconds"] for trial in trials), 1),
     }
-
-
-def _text(settings: Mapping[str, object]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in settings.items())
 
 
 def _write(path: Path, content: object) -> None:

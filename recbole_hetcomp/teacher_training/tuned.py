@@ -77,6 +77,12 @@ class Tuning:
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{str(path)!r} cannot be read ({error}); delete its folder to search anew") from error
 
+    @property
+    def trials(self) -> int:
+        """How many trials have been made."""
+        found = self.found()
+        return 0 if found is None else int(found["trials"])
+
     def warn_of_others(self) -> None:
         """Log a line where the model was searched on this split, but under other settings, so that nothing of it holds."""
         model, split, _ = self.folder.name.rsplit("-", 2)
@@ -115,5 +121,5 @@ def use_found(config: Config, run: Config, split: Split) -> dict[str, Any] | Non
 def say_found(found: Mapping[str, Any] | None) -> None:
     """Say that a model has settings which a search has found, where it has."""
     if found is not None:
-        settings = ", ".join(f"{key} {value}" for key, value in found["settings"].items())
+        settings = console.listed(found["settings"])
         console.say_first(f"as found by a search of {console.counted(found['trials'], 'trial')}: {settings}")

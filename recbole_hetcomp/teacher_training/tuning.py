@@ -57,7 +57,7 @@ def tune(config: Config, split: Split) -> None:
     jobs: dict[str, Callable[[], object]] = {
         title: partial(_about, title, partial(search, tuning, sample, trials, threads))
         for title, tuning in tunings(config, split).items()
-        if (tuning.found() or {"trials": 0})["trials"] < trials
+        if tuning.trials < trials
     }
     workers = min(config["teacher_workers"], len(jobs)) if is_distilled(config.model_class) else 1
     failures = side_by_side(config, jobs, workers) if workers > 1 else _one_by_one(jobs)
@@ -78,7 +78,7 @@ def trials_of(config: Config, split: Split) -> dict[str, int]:
     """How many trials each of the run's trainings rests on, by the titles of `tunings`; {} where nothing was searched."""
     if config["tune"] == 0:
         return {}
-    counts = {title: (tuning.found() or {"trials": 0})["trials"] for title, tuning in tunings(config, split).items()}
+    counts = {title: tuning.trials for title, tuning in tunings(config, split).items()}
     return counts if any(counts.values()) else {}
 
 

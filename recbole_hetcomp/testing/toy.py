@@ -51,7 +51,7 @@ SMALL = {"embedding_size": 8, "train_batch_size": 256}
 
 
 def toy_settings(data_path: str, checkpoint_dir: Path) -> dict[str, Any]:
-    """A config_dict for `toy`: tiny models, two epochs, two teachers, which are best after the second."""
+    """A config_dict for `toy`: tiny models, two epochs, two teachers, of which LightGCN is best after the second."""
     return {
         "data_path": data_path,
         "checkpoint_dir": str(checkpoint_dir),
@@ -70,7 +70,7 @@ def toy_settings(data_path: str, checkpoint_dir: Path) -> dict[str, Any]:
         "trajectory_depth": 20,
         "trajectory_fractions": [0.5, 1.0],
         "teachers": ["BPR", "LightGCN"],
-        "teacher_config": {"all": {"epochs": 2, "eval_step": 1, "learning_rate": 0.05, **SMALL}},
+        "teacher_config": {"all": {"epochs": 2, "eval_step": 1, "learning_rate": 0.007, **SMALL}},
         "without_distillation_config": {"epochs": 2, "train_batch_size": 256},
     }
 

@@ -16,7 +16,9 @@ from recbole_hetcomp.teacher_training.recorder import CHECKPOINT_RULES
 from recbole_hetcomp.teachers.ensemble import IMPORTANCES
 from recbole_hetcomp.testing import wrong_values
 
-FILES = [path for path in sorted(properties_dir().rglob("*.yaml")) if path.parent.name in ("properties", "model", "teacher")]
+FILES = [
+    path for path in sorted(properties_dir().rglob("*.yaml")) if path.parent.name not in ("dataset", "presets", "space")
+]
 
 
 def name_of(path: Path) -> str:

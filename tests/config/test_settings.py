@@ -15,7 +15,9 @@ from recbole_hetcomp.config.registry import properties_dir
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.testing import wrong_values
 
-FILES = [path for path in sorted(properties_dir().rglob("*.yaml")) if path.parent.name in ("properties", "model", "teacher")]
+FILES = [
+    path for path in sorted(properties_dir().rglob("*.yaml")) if path.parent.name not in ("dataset", "presets", "space")
+]
 
 
 def model_of(path: Path) -> str:

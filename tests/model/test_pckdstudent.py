@@ -75,4 +75,4 @@ def test_the_projections_keep_the_students_order_better_than_des_do(learnt, trai
 
 def test_training_puts_the_teachers_vectors_into_the_students(after_training, missed) -> None:
     plain, distilled = (missed(after_training(NAME, weight, **SMALL)) for weight in (0.0, 10.0))
-    assert distilled < 0.75 * plain
+    assert distilled < 0.7 * plain
