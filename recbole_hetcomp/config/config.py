@@ -82,7 +82,8 @@ class Config(RecBoleConfig):
             raise UserError(f"{setting}: {error}") from error
 
     def _build_yaml_loader(self) -> type[SettingsLoader]:
-        SettingsLoader.yaml_implicit_resolvers = super()._build_yaml_loader().yaml_implicit_resolvers
+        if "yaml_implicit_resolvers" not in vars(SettingsLoader):  # once a process: RecBole adds its rule again at each call
+            SettingsLoader.yaml_implicit_resolvers = super()._build_yaml_loader().yaml_implicit_resolvers
         return SettingsLoader
 
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, object]:
