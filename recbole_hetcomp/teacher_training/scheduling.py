@@ -59,9 +59,10 @@ def _train_side_by_side(config: Config, split: Split, names: Sequence[str], and_
     """
     jobs: dict[str, Callable[[], object]] = {}
     if and_student_alone and not alone_folder(config, split).is_dir():
-        jobs["student alone"] = partial(student_alone, config, split)  # first: a long one at the end would run by itself
+        jobs["student alone"] = partial(student_alone, config, split)
     missing = [name for name in names if not teacher_folder(config, split, name).is_dir()]
-    jobs.update({name: partial(cached_teacher, config, split, name) for name in missing})
+    # From the last one on, since the default list names quick ones first: a long training at the end would run by itself.
+    jobs.update({name: partial(cached_teacher, config, split, name) for name in reversed(missing)})
     workers = min(config["teacher_workers"], len(jobs))
     if workers < 2 or not parallel.is_first():
         return

@@ -76,7 +76,7 @@ def test_a_student_with_a_method_is_trained_as_it_is_alone__unless_the_method_sa
         assert method[key] == tuned[key]
     assert method["embedding_size"] == 8
     hetcomp = Config("HetCompStudent", "toy", config_dict={"data_path": ".", "student": student}, arguments=())
-    assert (hetcomp["learning_rate"], hetcomp["train_batch_size"]) == (0.02, 64)
+    assert (hetcomp["learning_rate"], hetcomp["train_batch_size"]) == (0.02, "interactions / 15")
 
 
 def test_settings_of_a_student_that_was_not_chosen_are_not_there(make_config) -> None:
