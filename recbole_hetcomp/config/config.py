@@ -237,7 +237,7 @@ def derive(
         defaults: settings in place of those of its yaml files, which it has not been given
     """
     keys = {key for group in ("General", "Evaluation", "Dataset") for key in config.parameters[group]}
-    keys |= {"worker", "max_block_mb", "dataset_preset"}
+    keys |= {"worker", "max_block_mb", "dataset_preset", "break_lock"}
     shared = {key: config[key] for key in keys - {"valid_metric_bigger", "config_file"} if key in config}
     if config.dataset != "ml-100k":  # RecBole has appended the dataset's name
         shared["data_path"] = str(Path(config["data_path"]).parent)
