@@ -81,20 +81,38 @@ def held(path: Path, doing: str, *, break_lock: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):
-            _owner_file(path).unlink()
+        forget_owner(path)
         lock.release()
 
 
-def is_free(path: Path) -> bool:
-    """Whether nobody makes `path` now."""
+@contextmanager
+def unless_held(path: Path) -> Iterator[bool]:
+    """Whether nobody makes `path` now; if so, nobody does inside."""
+    if not _lock_file(path).exists():  # it was never locked
+        yield True
+        return
     lock = FileLock(str(_lock_file(path)))
     try:
         lock.acquire(timeout=0)
     except OSError:  # filelock's Timeout is one
-        return False
-    lock.release()
-    return True
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """What processes of this machine were making in `folder` when they ended, and nobody has made since."""
+    owners = [(path, Holder.read(path)) for path in folder.glob(".*.owner")]
+    return [path.with_name(path.stem[1:]) for path, holder in owners if holder and holder.process.is_gone]
+
+
+def forget_owner(path: Path) -> None:
+    """Remove the file that says who makes `path`."""
+    with suppress(OSError):
+        _owner_file(path).unlink()
 
 
 def _lock_file(path: Path) -> Path:
@@ -122,7 +140,7 @@ def _taken(lock: FileLock, path: Path, doing: str) -> bool:
 def _wait(lock: FileLock, path: Path, doing: str, break_lock: bool) -> None:
     """Until the lock is ours. Each process that has it meanwhile is named once."""
     sleep(SECONDS)  # until its new owner has written down who it is
-    while True:
+    while not _taken(lock, path, doing):
         holder = Holder.read(_owner_file(path))
         if break_lock and holder and not holder.process.is_here and _broken(lock, path, doing):
             return

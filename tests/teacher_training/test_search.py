@@ -494,7 +494,7 @@ def test_of_two_processes_in_one_folder_the_second_waits_and_then_has_what_it_wa
     begun = scripted(lambda _, number: [0.1 * number])
     tuning = of_teacher()
     tuning.folder.mkdir(parents=True)
-    lock = FileLock(str(tuning.folder / "lock"))
+    lock = FileLock(str(tuning.folder.with_name(f".{tuning.folder.name}.lock")))
     lock.acquire()
     second = Thread(target=search.search, args=(tuning, split, 2, 1))
     second.start()
