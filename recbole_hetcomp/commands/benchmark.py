@@ -81,6 +81,7 @@ def _rows(configs: Mapping[str, Sequence[Config]]) -> list[dict[str, Any]]:
         results = []
         for config in runs:
             config["show_progress"] = first["show_progress"]
+            config.searched = first.searched
             prepare(config, split)
             fit_to_data(config, split)
             with console.about(f"{name}, seed {config['seed']}"):

@@ -101,6 +101,13 @@ class Tuning:
         return config
 
 
+def found_at_first(tuning: Tuning, run: Config) -> dict[str, Any] | None:
+    """What `Tuning.found` said when `run` first asked: a search that goes on beside a run does not change it midway."""
+    if tuning.folder not in run.searched:
+        run.searched[tuning.folder] = tuning.found()
+    return run.searched[tuning.folder]
+
+
 def use_found(config: Config, run: Config, split: Split) -> dict[str, Any] | None:
     """Give `config`, the Config of a model in `run`, the settings that a search has found for it, unless `tune` is 0.
 
@@ -110,7 +117,7 @@ def use_found(config: Config, run: Config, split: Split) -> dict[str, Any] | Non
     if run["tune"] == 0:
         return None
     tuning = Tuning.of(config, run, split)
-    found = tuning.found()
+    found = found_at_first(tuning, run)
     if found is None:
         tuning.warn_of_others()
     for key, value in (found or {"settings": {}})["settings"].items():
