@@ -55,11 +55,12 @@ def _tell(sentence: str) -> None:
     """The last sentence of a command; where the disk under the output is full, the exit code has to say it."""
     with suppress(OSError):
         print(sentence, file=sys.stderr, flush=True)
-    try:
-        sys.stdout.flush()
-    except OSError:  # Python would try again at its end, and put an exit code of its own in the place of ours
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:  # Python would try again at its end, and put an exit code of its own in the place of ours
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _in_one_sentence(work: Callable[[], object]) -> None:
@@ -67,7 +68,7 @@ def _in_one_sentence(work: Callable[[], object]) -> None:
     try:
         with warnings_in_log(), _heard_of_threads():
             work()
-            sys.stdout.flush()
+            print(end="", flush=True)
     except UserError:
         raise
     except CheckpointError as error:
