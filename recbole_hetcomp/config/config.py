@@ -72,7 +72,7 @@ class Config(RecBoleConfig):
     ) -> None:
         self.arguments, self.defaults = arguments, dict(defaults or {})
         self.trials = 0  # of the search whose settings this model is trained with
-        self.searched: dict[Path, dict[str, Any] | None] = {}  # what searches had found when this run first asked, by folder
+        self.searched: dict[str, dict[str, Any] | None] = {}  # what searches had found when this run first asked, by folder
         given = {key: plain(value) for key, value in (config_dict or {}).items()}
         try:
             super().__init__(model, dataset, config_file_list, given)

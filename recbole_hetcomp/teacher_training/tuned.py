@@ -103,9 +103,10 @@ class Tuning:
 
 def found_at_first(tuning: Tuning, run: Config) -> dict[str, Any] | None:
     """What `Tuning.found` said when `run` first asked: a search that goes on beside a run does not change it midway."""
-    if tuning.folder not in run.searched:
-        run.searched[tuning.folder] = tuning.found()
-    return run.searched[tuning.folder]
+    folder = str(tuning.folder)  # RecBole's checkpoints hold the Config, and are read as plain values
+    if folder not in run.searched:
+        run.searched[folder] = tuning.found()
+    return run.searched[folder]
 
 
 def use_found(config: Config, run: Config, split: Split) -> dict[str, Any] | None:
