@@ -155,7 +155,7 @@ def test_a_checkpoint_dir_that_cannot_be_written_is_named(capsys, flags, monkeyp
     def denied(*_: Any, **__: Any) -> str:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(cache.tempfile, "mkdtemp", denied)
+    monkeypatch.setattr(cache, "working_folder", denied)
     line = refused(capsys, flags)
     assert "checkpoint_dir" in line
     assert os.strerror(code) in line

@@ -154,10 +154,10 @@ def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """What a run that has ended well should not leave: progress, temporary files, working folders."""
+    """What a run that has ended well should not leave: progress, temporary files, working folders, owners of locks."""
     kept = folder / SAVED
-    unfinished = [path for path in kept.rglob(".*") if path.suffix not in (".lock", ".break")]
-    return [f"left {path.relative_to(kept)}" for path in [*kept.glob("*.progress"), *unfinished]]
+    unfinished = [*kept.glob("*.progress"), *kept.rglob(".*"), *kept.rglob("*.owner")]
+    return [f"left {path.relative_to(kept)}" for path in unfinished]
 
 
 def faults(text: str) -> list[str]:

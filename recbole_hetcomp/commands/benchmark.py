@@ -106,7 +106,7 @@ def _save(rows: Sequence[Mapping[str, Any]], first: Config, split: Split) -> Non
     """Write what there is so far."""
     folder = Path(first["checkpoint_dir"])
     content = {"dataset": first.dataset, "split": split.fingerprint, "rows": rows}
-    with held(folder / "benchmark.json", "written", break_lock=first["break_lock"]):
+    with held(folder / "benchmark.json", folder, "written", break_lock=first["break_lock"]):
         write(folder / "benchmark.md", benchmark_table(rows) + "\n")
         write(folder / "benchmark.json", json.dumps(content, indent=1) + "\n")
 

@@ -164,7 +164,8 @@ def _distil(
     restore_random_state(at_start)  # so that the student does not depend on whether teachers were trained or found
     getLogger().info(f"{config.model}: training the student, {config['student']}")
     progress = _progress_file(config, split, pool)
-    with parallel.held(progress, "trained", break_lock=config["break_lock"]):  # a twin of this run waits, then trains anew
+    lock = parallel.held(progress, progress.parent, "trained", break_lock=config["break_lock"])
+    with lock:  # a twin of this run waits, and then trains its own
         if saved and config["resume"]:
             trainer.resume(progress)
         unseen = f"checkpoint_dir: the processes do not all see {str(progress)!r}; share the folder"

@@ -90,7 +90,8 @@ def tune(
     config = Config(model, dataset, config_files, arguments=arguments)
     config.warn_of_unknown_keys()
     space = _search_space(Path(search.params_file), config)
-    remove_abandoned(Path(search.output_file).parent)
+    output = Path(search.output_file).parent
+    remove_abandoned(output, output)
     trial = partial(objective_function, model=model, dataset=dataset, arguments=tuple(arguments))
     n_most = int(search.max_evals)
     tuning = HyperTuning(trial, params_dict=space, fixed_config_file_list=config_files, algo=search.algo, max_evals=n_most)

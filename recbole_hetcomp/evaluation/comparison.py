@@ -195,6 +195,6 @@ def save_comparison(
 ) -> None:
     """`comparison.md` and `comparison.json` in `folder`, both of this run."""
     content = json.dumps({**provenance, "rows": list(rows)}, indent=1, default=str)
-    with held(folder / "comparison.json", "written", break_lock=break_lock):
+    with held(folder / "comparison.json", folder, "written", break_lock=break_lock):
         write(folder / "comparison.md", text + "\n")
         write(folder / "comparison.json", content + "\n")

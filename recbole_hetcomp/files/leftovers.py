@@ -8,24 +8,20 @@ from logging import getLogger
 from pathlib import Path
 
 from recbole_hetcomp.files.atomic import unfinished
-from recbole_hetcomp.files.locks import abandoned, forget_owner, unless_held
+from recbole_hetcomp.files.locks import unless_held
 
 
-def remove_abandoned(folder: Path) -> None:
+def remove_abandoned(folder: Path, root: Path) -> None:
     """Remove from `folder` what processes of this machine had not finished when they ended.
 
     Nothing is removed while anybody holds the lock of what it was to become: two containers may have one name, and none sees
-    the other's processes.
+    the other's processes. `root` is the folder that holds the locks.
     """
     for path, name, owner in unfinished(folder):
         if owner.is_gone:
-            with unless_held(folder / name) as free:
+            with unless_held(folder / name, root) as free:
                 if free:
                     _remove(path)
-    for path in abandoned(folder):
-        with unless_held(path) as free:
-            if free:
-                forget_owner(path)
 
 
 def _remove(path: Path) -> None:

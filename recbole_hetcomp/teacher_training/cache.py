@@ -25,7 +25,7 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import backbone_class, get_model, is_distilled
 from recbole_hetcomp.files.atomic import working_folder, write
 from recbole_hetcomp.files.leftovers import remove_abandoned
-from recbole_hetcomp.files.locks import held
+from recbole_hetcomp.files.locks import forget_the_gone, held
 from recbole_hetcomp.teacher_training.source import is_standard, source_fingerprint
 from recbole_hetcomp.teachers.lists import is_list_file
 from recbole_hetcomp.trainer import parallel
@@ -72,7 +72,7 @@ def cached(
         if not parallel.is_first():
             raise UserError(f"checkpoint_dir: process {parallel.rank()} does not see {str(folder)!r}; share the folder")
         make_folder(folder.parent)
-        with held(folder, "trained", break_lock=config["break_lock"]):
+        with held(folder, Path(config["checkpoint_dir"]), "trained", break_lock=config["break_lock"]):
             if not folder.is_dir():  # nor has the process that was waited for made it
                 _train_into(folder, config, train)
                 return folder
@@ -134,8 +134,10 @@ def make_folder(folder: Path) -> None:
 def clear(checkpoint_dir: Path) -> None:
     """Remove whatever killed processes have not finished in `checkpoint_dir` and the folders that trainings are kept in."""
     homes = [checkpoint_dir / name for name in HOMES]
-    for folder in (checkpoint_dir, *homes, *(checkpoint_dir / "tuned").glob("[!.]*/")):
-        remove_abandoned(folder)
+    locks = [path for path in (checkpoint_dir / "locks").rglob("*") if path.is_dir()]
+    for folder in (checkpoint_dir, *homes, *(checkpoint_dir / "tuned").glob("[!.]*/"), checkpoint_dir / "locks", *locks):
+        remove_abandoned(folder, checkpoint_dir)
+    forget_the_gone(checkpoint_dir)
 
 
 def settings_of(config: Config) -> dict[str, object]:

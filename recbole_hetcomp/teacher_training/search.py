@@ -57,7 +57,7 @@ def search(tuning: Tuning, split: Split, trials: int, threads: int) -> None:
     if not tuning.space or tuning.trials >= trials:
         return
     tuning.folder.mkdir(parents=True, exist_ok=True)
-    with held(tuning.folder, "searched", break_lock=tuning.config["break_lock"]):
+    with held(tuning.folder, tuning.folder.parents[1], "searched", break_lock=tuning.config["break_lock"]):
         if tuning.trials < trials:  # nor has the process that was waited for made them
             _search(tuning, split, trials, threads)
 

@@ -150,13 +150,13 @@ def agree(value: object, otherwise: str) -> None:
 
 
 @contextmanager
-def held(path: Path, doing: str, *, break_lock: bool) -> Iterator[None]:
+def held(path: Path, root: Path, doing: str, *, break_lock: bool) -> Iterator[None]:
     """`files.locks.held` for all processes: the first one holds the lock, and the others go on when it has it."""
     if not is_first():
         wait()
         yield
         return
-    with locks.held(path, doing, break_lock=break_lock):
+    with locks.held(path, root, doing, break_lock=break_lock):
         wait()
         yield
 

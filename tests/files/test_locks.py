@@ -41,6 +41,11 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return screen.lines
 
 
+def locks_in(root: Path) -> Path:
+    (root / "locks").mkdir(exist_ok=True)
+    return root / "locks"
+
+
 class Another:
     """Somebody who wants the lock of `path`, in a thread of its own."""
 
@@ -51,7 +56,7 @@ class Another:
         self.thread.start()
 
     def _hold(self) -> None:
-        with held(self.path, "trained", **self.options):
+        with held(self.path, self.path.parent, "trained", **self.options):
             self.inside.set()
             self.over.wait()
 
@@ -64,10 +69,10 @@ class Another:
 def elsewhere(tmp_path: Path) -> Iterator[Path]:
     """A path whose lock a process of another machine holds."""
     path = tmp_path / "MF"
-    lock = FileLock(str(tmp_path / ".MF.lock"))
+    lock = FileLock(str(locks_in(tmp_path) / "MF.lock"))
     lock.acquire()
     holder = Holder(Process("elsewhere", 77, 5), "trained", time())
-    (tmp_path / ".MF.owner").write_text(json.dumps(dataclasses.asdict(holder)))
+    (locks_in(tmp_path) / "MF.owner").write_text(json.dumps(dataclasses.asdict(holder)))
     yield path
     lock.release()
 
@@ -87,7 +92,7 @@ def test_the_second_waits_and_says_for_whom(tmp_path, heard) -> None:
     }
     assert len(heard) == 1
     second.end()
-    assert sorted(file.name for file in tmp_path.iterdir()) == [".MF.lock"]
+    assert [file.name for file in tmp_path.rglob("*")] == ["locks", "MF.lock"]
 
 
 def test_of_many_one_is_inside_at_a_time(tmp_path, heard) -> None:
@@ -95,7 +100,7 @@ def test_of_many_one_is_inside_at_a_time(tmp_path, heard) -> None:
 
     def work(number: int) -> None:
         for _ in range(5):
-            with held(tmp_path / "MF", "trained"):
+            with held(tmp_path / "MF", tmp_path, "trained"):
                 inside.append(number)
                 most.append(len(inside))
                 inside.remove(number)
@@ -126,7 +131,7 @@ def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path, heard) -> None:
             sys.executable,
             "-c",
             HOLDS,
-            str(tmp_path / ".MF.lock"),
+            str(locks_in(tmp_path) / "MF.lock"),
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -145,7 +150,7 @@ def test_another_machine_is_waited_for(elsewhere, heard) -> None:
     second = Another(elsewhere)
     assert not second.inside.wait(WHILE)
     assert heard[0].startswith("waiting for process 77 on elsewhere, which has trained since ")
-    elsewhere.with_name(".MF.lock").unlink()  # the server has given the lock back
+    (locks_in(elsewhere.parent) / "MF.lock").unlink()  # the server has given the lock back
     assert second.inside.wait(10)
     second.end()
 
@@ -191,8 +196,8 @@ GARBAGE += ['{"process": {"host": "h", "pid": 1, "started": 1}, "doing": "traine
 
 @pytest.mark.parametrize("content", GARBAGE)
 def test_a_damaged_note_names_nobody_and_nobody_is_robbed(tmp_path, heard, content) -> None:
-    with FileLock(str(tmp_path / ".MF.lock")):
-        (tmp_path / ".MF.owner").write_bytes(content.encode("latin1"))
+    with FileLock(str(locks_in(tmp_path) / "MF.lock")):
+        (locks_in(tmp_path) / "MF.owner").write_bytes(content.encode("latin1"))
         second = Another(tmp_path / "MF", break_lock=True)
         assert not second.inside.wait(0.15)
         assert heard == [f"waiting for another process in {tmp_path / 'MF'}"]
@@ -209,28 +214,28 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(UserError, match=r"^checkpoint_dir: .*file' cannot be written \(.+\); choose another"),
-        held(tmp_path / "file" / "MF", "trained"),
+        held(tmp_path / "file" / "MF", tmp_path / "file", "trained"),
     ):
         pytest.fail("inside")
 
 
 def test_an_error_inside_frees_the_lock(tmp_path) -> None:
-    with pytest.raises(ZeroDivisionError), held(tmp_path / "MF", "trained"):
+    with pytest.raises(ZeroDivisionError), held(tmp_path / "MF", tmp_path, "trained"):
         raise ZeroDivisionError
-    with unless_held(tmp_path / "MF") as free:
+    with unless_held(tmp_path / "MF", tmp_path) as free:
         assert free
 
 
 def test_unless_held_says_whether_it_is_held_and_holds_it(tmp_path) -> None:
-    with unless_held(tmp_path / "MF") as free:
+    with unless_held(tmp_path / "MF", tmp_path) as free:
         assert free
     assert not list(tmp_path.iterdir())  # a question leaves nothing
     first = Another(tmp_path / "MF")
     assert first.inside.wait(10)
-    with unless_held(tmp_path / "MF") as free:
+    with unless_held(tmp_path / "MF", tmp_path) as free:
         assert not free
     first.end()
-    with unless_held(tmp_path / "MF") as free:
+    with unless_held(tmp_path / "MF", tmp_path) as free:
         assert free
         second = Another(tmp_path / "MF")
         assert not second.inside.wait(WHILE)

@@ -99,13 +99,13 @@ def test_so_is_the_student_alone__and_it_is_another_model_than_without(make_run,
 def test_what_is_found_decides_where_a_teacher_is_kept(make_run, split) -> None:
     run = make_run()
     tuning = Tuning.of(teacher_config(run, "BPR"), run, split)
-    folders = [teacher_folder(run, split, "BPR")]
+    folders = [teacher_folder(make_run(), split, "BPR")]
     for value in (0.01, 0.02):
         file = note(tuning, {**BPR, "learning_rate": value})
-        folders.append(teacher_folder(run, split, "BPR"))
+        folders.append(teacher_folder(make_run(), split, "BPR"))
         file.unlink()
         tuning.folder.rmdir()
-    folders.append(teacher_folder(run, split, "BPR"))
+    folders.append(teacher_folder(make_run(), split, "BPR"))
     assert folders[0] == folders[3]
     assert len(set(folders)) == 3
 

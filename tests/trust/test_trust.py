@@ -76,10 +76,16 @@ def test_an_outcome_tells_students_and_tables_apart_to_the_last_bit(trust, tmp_p
 def test_what_a_run_leaves_is_named(trust, tmp_path) -> None:
     runs = trust["runs"]
     (tmp_path / "saved" / "trained" / ".BPR.h-1-2-abcdefgh").mkdir(parents=True)
-    for name in ("trained/.BPR.lock", "MF.progress", ".MF.progress.h-1-2-abcdefgh.tmp", "comparison.md"):
+    (tmp_path / "saved" / "locks").mkdir()
+    for name in ("locks/BPR.lock", "locks/BPR.owner", "MF.progress", ".MF.progress.h-1-2-abcdefgh.tmp", "comparison.md"):
         (tmp_path / "saved" / name).touch()
     found = [line.removeprefix("left ") for line in runs.leftovers(tmp_path)]
-    assert sorted(found) == [".MF.progress.h-1-2-abcdefgh.tmp", "MF.progress", "trained/.BPR.h-1-2-abcdefgh"]
+    assert sorted(found) == [
+        ".MF.progress.h-1-2-abcdefgh.tmp",
+        "MF.progress",
+        "locks/BPR.owner",
+        "trained/.BPR.h-1-2-abcdefgh",
+    ]
 
 
 def test_counts_say_what_was_wrong(trust) -> None:
