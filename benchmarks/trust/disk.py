@@ -26,6 +26,7 @@ from runs import (
 )
 
 KIB = 1024
+LEAST = 16  # KiB
 LARGE = 512 * KIB  # KiB of the disk on which the command is run again
 # $1: an existing folder, $2: KiB; the command follows. Its processes see the disk as $1/disk.
 SCRIPT = f"""
@@ -49,17 +50,17 @@ def why_not() -> str | None:
     return None if tried.returncode == 0 else f"a tmpfs cannot be mounted: {tried.stderr.strip()}"
 
 
-def disks(folder: Path, flags: Sequence[str], sizes: Sequence[int]) -> Counts:
-    """Run a command on a disk of each of `sizes`, and again on a large one.
+def disks(folder: Path, flags: Sequence[str], parts: Sequence[float]) -> Counts:
+    """Run a command on disks that hold some parts of what it writes, and again on a large one.
 
     Args:
         folder: an empty one, or that of the data, on the large disk of this machine
         flags: of the command
-        sizes: in KiB
+        parts: of the KiB that an undisturbed run takes; each disk has at least LEAST
     """
     expected, _ = undisturbed(folder / "undisturbed", list(flags))
-    counts = Counts()
-    for size in sizes:
+    needed, counts = used(folder / "undisturbed"), Counts()
+    for size in sorted({max(LEAST, int(part * needed)) for part in parts}):
         counts.add(*(f"{size} KiB: {line}" for line in _on(folder / f"disk-{size}", list(flags), size, expected)))
     return counts
 
@@ -89,19 +90,14 @@ def used(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) // KIB
 
 
-def short(folder: Path, parts: Sequence[float] = (0.3, 0.8)) -> Counts:
-    """Disks of some parts of what a run needs, for a test."""
-    flags = toy_command(folder)
-    undisturbed(folder / "measured", flags)
-    return disks(folder, flags, [max(64, int(part * used(folder / "measured"))) for part in parts])
+def short(folder: Path, parts: Sequence[float] = (0.5,)) -> Counts:
+    """A disk of half of what a run needs, for a test."""
+    return disks(folder, toy_command(folder), parts)
 
 
 def many(folder: Path, n: int) -> Counts:
     """`n` sizes, from next to nothing to a little more than a run needs."""
-    flags = toy_command(folder, teacher_workers=2)
-    undisturbed(folder / "measured", flags)
-    need = 1.3 * used(folder / "measured") + 64
-    return disks(folder, flags, sorted({max(16, int(need * (number + 1) / n)) for number in range(n)}))
+    return disks(folder, toy_command(folder, teacher_workers=2), [1.5 * (number + 1) / n for number in range(n)])
 
 
 if __name__ == "__main__":

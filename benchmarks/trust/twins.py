@@ -33,7 +33,8 @@ def twins(folder: Path, flags: Sequence[str], n: int, others: Sequence[str] | No
         others: flags of the second one; None: the same
     """
     commands = [list(flags), list(flags if others is None else others)]
-    expected = [undisturbed(folder / f"alone-{number}", command)[0] for number, command in enumerate(commands)]
+    different = commands if others is not None else commands[:1]
+    expected = [undisturbed(folder / f"alone-{number}", command)[0] for number, command in enumerate(different)]
     counts = Counts()
     for number in range(n):
         counts.add(*_two(folder / f"twins-{number}", commands, expected))
