@@ -49,9 +49,11 @@ class Holder:
             content = json.loads(path.read_text(encoding="utf-8"))
             owner = content["process"]
             process = Process(str(owner["host"]), int(owner["pid"]), int(owner["started"]))
-            return cls(process, str(content["doing"]), float(content["since"]))
-        except (OSError, ValueError, TypeError, LookupError):
+            holder = cls(process, str(content["doing"]), float(content["since"]))
+            str(holder)  # a time that is none
+        except (OSError, ValueError, TypeError, LookupError, OverflowError):
             return None
+        return holder
 
     def __str__(self) -> str:
         began = datetime.fromtimestamp(self.since)

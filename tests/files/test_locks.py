@@ -192,6 +192,10 @@ GARBAGE = [
 ]
 GARBAGE += ['{"process": {"host": 1, "pid": "x", "started": 0}}']
 GARBAGE += ['{"process": {"host": "h", "pid": 1, "started": 1}, "doing": "trained", "since": "noon"}']
+GARBAGE += [
+    f'{{"process": {{"host": "h", "pid": 1, "started": 1}}, "doing": "trained", "since": {since}}}'
+    for since in ("NaN", "Infinity", "1e300")
+]
 
 
 @pytest.mark.parametrize("content", GARBAGE)
