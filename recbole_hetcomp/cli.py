@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import errno
+import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.console import warnings_in_log
+from recbole_hetcomp.files.disk import refusal
 from recbole_hetcomp.trainer.checkpoint import CheckpointError
 
 USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config_files="a.yaml b.yaml"] [--key=value ...]
@@ -26,7 +29,6 @@ INTERRUPTED = (
     "hetcomp: interrupted; finished teachers and models and the progress of a distilled student are kept, and the same "
     "command goes on from there; a teacher that was not finished starts again"
 )
-DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,26 +43,64 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"there is no command {name!r}; choose one of {', '.join(COMMANDS)}")
         _in_one_sentence(partial(COMMANDS[name], arguments))
     except UserError as error:
-        print(f"hetcomp: {error}", file=sys.stderr)
+        _tell(f"hetcomp: {error}")
         return 2
     except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
+        _tell(INTERRUPTED)
         return 130
     return 0
+
+
+def _tell(sentence: str) -> None:
+    """The last sentence of a command; where the disk under the output is full, the exit code has to say it."""
+    with suppress(OSError):
+        print(sentence, file=sys.stderr, flush=True)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:  # Python would try again at its end, and put an exit code of its own in the place of ours
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _in_one_sentence(work: Callable[[], object]) -> None:
     """Do `work`; whatever a person can mend is a UserError then."""
     try:
-        with warnings_in_log():
+        with warnings_in_log(), _heard_of_threads():
             work()
+            print(end="", flush=True)
+    except UserError:
+        raise
     except CheckpointError as error:
         raise UserError(str(error)) from error
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
+    except Exception as error:
+        refused = refusal(error)
+        if refused is None:
             raise
-        file = error.filename or "a file"
-        raise UserError(f"{file} cannot be written ({error.strerror}); what was kept so far stays") from error
+        file = refused.filename or "a file"
+        raise UserError(f"{file} cannot be written ({refused.strerror}); what was kept so far stays") from error
+
+
+@contextmanager
+def _heard_of_threads() -> Iterator[None]:
+    """Raises at the end what a thread was refused by the disk, such as tensorboard's, instead of printing a traceback."""
+    refused: list[OSError] = []
+    usual = threading.excepthook
+
+    def hear(failure: threading.ExceptHookArgs) -> None:
+        found = refusal(failure.exc_value) if failure.exc_value else None
+        if found:
+            refused.append(found)
+        else:
+            usual(failure)
+
+    threading.excepthook = hear
+    try:
+        yield
+    finally:
+        threading.excepthook = usual
+    for error in refused:
+        raise error
 
 
 def _parsed(arguments: Sequence[str], **options: str | None) -> tuple[argparse.Namespace, list[str]]:

@@ -22,6 +22,7 @@ PURE = {"numpy", "scipy", "torch", "typing", "collections", "dataclasses", "func
 FLOORS = (
     ("config",),
     ("console",),
+    ("files",),
     ("knowledge", "losses"),
     ("data",),
     ("teachers",),

@@ -155,7 +155,7 @@ def test_a_checkpoint_dir_that_cannot_be_written_is_named(capsys, flags, monkeyp
     def denied(*_: Any, **__: Any) -> str:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(cache.tempfile, "mkdtemp", denied)
+    monkeypatch.setattr(cache, "working_folder", denied)
     line = refused(capsys, flags)
     assert "checkpoint_dir" in line
     assert os.strerror(code) in line
@@ -169,30 +169,13 @@ def test_a_checkpoint_dir_that_is_a_file_is_named(capsys, flags, tmp_path):
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_disk_that_is_full_when_the_student_is_saved_is_one_sentence(capsys, flags, monkeypatch, code):
-    from recbole_hetcomp.trainer import checkpoint
+    from recbole_hetcomp.files import atomic
 
     def full(*_: Any) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(atomic.os, "fsync", full)
     assert os.strerror(code) in refused(capsys, replaced(flags, teachers="['BPR']"))
-
-
-@pytest.mark.parametrize("n_tensors", [1, 5], ids=["a snapshot", "a trajectory"])
-def test_a_disk_that_is_full_when_lists_are_saved_is_one_sentence(capsys, flags, monkeypatch, n_tensors):
-    from safetensors import SafetensorError
-
-    from recbole_hetcomp.teachers import trajectory
-
-    save = trajectory.save_file
-
-    def full(tensors: Any, path: str, metadata: Any = None) -> None:
-        if len(tensors) == n_tensors:
-            raise SafetensorError('Error while serializing: I/O error: Os { code: 28, message: "No space left on device" }')
-        save(tensors, path, metadata=metadata)
-
-    monkeypatch.setattr(trajectory, "save_file", full)
-    assert "No space left" in refused(capsys, replaced(flags, teachers="['BPR']"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise"])

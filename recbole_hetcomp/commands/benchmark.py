@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from recbole_hetcomp.data.split import Split, fit_to_data, make_split
 from recbole_hetcomp.evaluation.benchmark_table import benchmark_table, table_and_remark
 from recbole_hetcomp.evaluation.efficiency import n_parameters, ranking_milliseconds, serving_bytes
 from recbole_hetcomp.evaluation.significance import paired_p_values
+from recbole_hetcomp.files.atomic import write
+from recbole_hetcomp.files.locks import held
 from recbole_hetcomp.teacher_training.cache import cached
 from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.training import teacher_folder
@@ -78,6 +81,7 @@ def _rows(configs: Mapping[str, Sequence[Config]]) -> list[dict[str, Any]]:
         results = []
         for config in runs:
             config["show_progress"] = first["show_progress"]
+            config.searched = first.searched
             prepare(config, split)
             fit_to_data(config, split)
             with console.about(f"{name}, seed {config['seed']}"):
@@ -86,7 +90,7 @@ def _rows(configs: Mapping[str, Sequence[Config]]) -> list[dict[str, Any]]:
         users.append({metric: np.stack([of_seed[metric] for _, of_seed in results]) for metric in results[0][1]})
         for row, p_values in zip(rows[1:], paired_p_values(users[0], users[1:])):
             row["p_values"] = p_values
-        _save(rows, first.dataset, split, Path(first["checkpoint_dir"]))  # so that a crash loses one model, not all
+        _save(rows, first, split)  # so that a crash loses one model, not all
     _show(rows, first)
     return rows
 
@@ -98,11 +102,13 @@ def _show(rows: Sequence[Mapping[str, Any]], first: Config) -> None:
     console.show_lines([("table", str(Path(first["checkpoint_dir"]) / "benchmark.md")), *console.log_line()])
 
 
-def _save(rows: Sequence[Mapping[str, Any]], dataset: str, split: Split, folder: Path) -> None:
+def _save(rows: Sequence[Mapping[str, Any]], first: Config, split: Split) -> None:
     """Write what there is so far."""
-    (folder / "benchmark.md").write_text(benchmark_table(rows) + "\n", encoding="utf-8")
-    content = {"dataset": dataset, "split": split.fingerprint, "rows": rows}
-    (folder / "benchmark.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    folder = Path(first["checkpoint_dir"])
+    content = {"dataset": first.dataset, "split": split.fingerprint, "rows": rows}
+    with held(folder / "benchmark.json", folder, "written", break_lock=first["break_lock"]):
+        write(folder / "benchmark.md", benchmark_table(rows) + "\n")
+        write(folder / "benchmark.json", json.dumps(content, indent=1) + "\n")
 
 
 def _measured(config: Config, split: Split) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -132,7 +138,9 @@ def _teachers(config: Config, split: Split) -> list[str]:
 def _measure(config: Config, split: Split, folder: Path) -> dict[str, Any]:
     """The record of a model that is trained and tested now; its metrics for each test user go into `folder`."""
     result = run_on_split(config, split, compare=False)
-    np.savez(folder / "users.npz", **result["test_users"])
+    users = io.BytesIO()
+    np.savez(users, **result["test_users"])
+    write(folder / "users.npz", users.getbuffer())
     model = result["model"]
     return {
         "test_result": {key: float(value) for key, value in result["test_result"].items()},

@@ -9,13 +9,13 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import backbone_class, is_distilled, properties_of
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.teacher_training.alone import check_student_alone
-from recbole_hetcomp.teacher_training.cache import check_writable
+from recbole_hetcomp.teacher_training.cache import clear, make_folder
 from recbole_hetcomp.teacher_training.configs import check_teachers
 from recbole_hetcomp.teacher_training.search import check_optuna
 
 
 def check(config: Config) -> None:
-    """Raise a UserError for whatever can be known to be wrong before data are read."""
+    """Raise a UserError for whatever can be known to be wrong before data are read; clear away what a kill has left."""
     check_settings(config)
     if config.given("nproc") and config["nproc"] != 1:
         raise UserError(
@@ -23,7 +23,8 @@ def check(config: Config) -> None:
         )
     if config["tune"]:
         check_optuna()
-    check_writable(Path(config["checkpoint_dir"]))
+    make_folder(Path(config["checkpoint_dir"]))
+    clear(Path(config["checkpoint_dir"]))
     if is_distilled(config.model_class):
         check_teachers(config)
         backbone_class(str(config["student"]))

@@ -84,4 +84,10 @@ def _save(rows: Sequence[Row], config: Config, split: Split, checkpoint: str) ->
         "checkpoint": checkpoint,
         "settings": settings_of(config),
     }
-    save_comparison(rows, table(rows, config["valid_metric"]).github, provenance, Path(checkpoint).parent)
+    save_comparison(
+        rows,
+        table(rows, config["valid_metric"]).github,
+        provenance,
+        Path(checkpoint).parent,
+        break_lock=config["break_lock"],
+    )

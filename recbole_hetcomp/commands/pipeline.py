@@ -41,6 +41,7 @@ from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE
 from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.choice import get_trainer
 from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
+from recbole_hetcomp.trainer.saving import saved_at_once
 from recbole_hetcomp.trainer.threads import computing_in, possible_threads
 
 
@@ -139,7 +140,7 @@ def _as_recbole_counts_it(model: AbstractRecommender) -> AbstractRecommender:
 
 def _trainer(config: Config, model: AbstractRecommender) -> Trainer:
     """The model's trainer, with a checkpoint of its own: RecBole names it by the second, and two runs may share one."""
-    trainer = console.shown(get_trainer(config.model_class))(config, model)
+    trainer = console.shown(saved_at_once(get_trainer(config.model_class)))(config, model)
     path = Path(trainer.saved_model_file)
     trainer.saved_model_file = parallel.from_first(str(path.with_name(f"{path.stem}-{uuid4().hex[:6]}{path.suffix}")))
     return trainer
@@ -163,15 +164,19 @@ def _distil(
     restore_random_state(at_start)  # so that the student does not depend on whether teachers were trained or found
     getLogger().info(f"{config.model}: training the student, {config['student']}")
     progress = _progress_file(config, split, pool)
-    if saved and config["resume"]:
-        trainer.resume(progress)
-    parallel.agree(trainer.start_epoch, f"checkpoint_dir: the processes do not all see {str(progress)!r}; share the folder")
-    result = _fit_and_test(trainer, config, loaders, saved)
-    if parallel.is_first():
-        if compare:
-            with console.stage("comparison with its teachers on the test part"), computing_in(trainer.thread_choice.chosen):
-                result["comparison"] = compare_with_teachers(config, split, loaders, pool, model, result)
-        progress.unlink(missing_ok=True)
+    lock = parallel.held(progress, progress.parent, "trained", break_lock=config["break_lock"])
+    with lock:  # a twin of this run waits, and then trains its own
+        if saved and config["resume"]:
+            trainer.resume(progress)
+        unseen = f"checkpoint_dir: the processes do not all see {str(progress)!r}; share the folder"
+        parallel.agree(trainer.start_epoch, unseen)
+        result = _fit_and_test(trainer, config, loaders, saved)
+        if parallel.is_first():
+            stage = console.stage("comparison with its teachers on the test part")
+            if compare:
+                with stage, computing_in(trainer.thread_choice.chosen):
+                    result["comparison"] = compare_with_teachers(config, split, loaders, pool, model, result)
+            progress.unlink(missing_ok=True)
     parallel.wait()  # so that no process ends well where the comparison fails
     return result
 

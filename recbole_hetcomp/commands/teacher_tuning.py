@@ -16,6 +16,7 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.console import Table
 from recbole_hetcomp.data.split import fit_evaluation, make_split
+from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.teacher_training.tuned import Tuning
 from recbole_hetcomp.teacher_training.tuning import tune, tunings
 
@@ -74,7 +75,7 @@ def _shown(config: Config, searches: Mapping[str, Tuning]) -> dict[str, dict[str
     console.show_table(f"searches on {config.dataset}, validation part", Table(headers, rows, dispensable=headers[4:6]))
     content = {"dataset": config.dataset, "valid_metric": metric, "searches": found}
     path = Path(config["checkpoint_dir"]) / "tuning.json"
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write(path, json.dumps(content, indent=1) + "\n")
     folders = [(title, str(tuning.folder)) for title, tuning in searches.items()]
     console.show_lines([("searches", str(path)), *folders, *console.log_line()])
     return found

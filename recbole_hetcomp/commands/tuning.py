@@ -17,6 +17,8 @@ from recbole_hetcomp import console
 from recbole_hetcomp.commands.pipeline import run_of
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.files.atomic import replacing
+from recbole_hetcomp.files.leftovers import remove_abandoned
 from recbole_hetcomp.trainer import parallel
 
 ALGORITHMS = ("exhaustive", "random", "bayes")
@@ -88,11 +90,14 @@ def tune(
     config = Config(model, dataset, config_files, arguments=arguments)
     config.warn_of_unknown_keys()
     space = _search_space(Path(search.params_file), config)
+    output = Path(search.output_file).parent
+    remove_abandoned(output, output)
     trial = partial(objective_function, model=model, dataset=dataset, arguments=tuple(arguments))
     n_most = int(search.max_evals)
     tuning = HyperTuning(trial, params_dict=space, fixed_config_file_list=config_files, algo=search.algo, max_evals=n_most)
     _try_out(tuning)
-    tuning.export_result(output_file=search.output_file)
+    with replacing(search.output_file) as temporary:
+        tuning.export_result(output_file=temporary)
     print(f"best settings: {tuning.best_params}\nbest result: {tuning.params2result[tuning.params2str(tuning.best_params)]}")
     return tuning.best_params
 

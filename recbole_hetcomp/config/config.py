@@ -72,6 +72,7 @@ class Config(RecBoleConfig):
     ) -> None:
         self.arguments, self.defaults = arguments, dict(defaults or {})
         self.trials = 0  # of the search whose settings this model is trained with
+        self.searched: dict[str, dict[str, Any] | None] = {}  # what searches had found when this run first asked, by folder
         given = {key: plain(value) for key, value in (config_dict or {}).items()}
         try:
             super().__init__(model, dataset, config_file_list, given)
@@ -237,7 +238,7 @@ def derive(
         defaults: settings in place of those of its yaml files, which it has not been given
     """
     keys = {key for group in ("General", "Evaluation", "Dataset") for key in config.parameters[group]}
-    keys |= {"worker", "max_block_mb", "dataset_preset"}
+    keys |= {"worker", "max_block_mb", "dataset_preset", "break_lock"}
     shared = {key: config[key] for key in keys - {"valid_metric_bigger", "config_file"} if key in config}
     if config.dataset != "ml-100k":  # RecBole has appended the dataset's name
         shared["data_path"] = str(Path(config["data_path"]).parent)

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recbole.config import Config
@@ -53,7 +53,8 @@ def logged(config: Config) -> Iterator[None]:
     finally:
         for handler in _opened:
             root.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):  # what a full disk has not taken, it does not take now
+                handler.close()
         for handler in outer:
             root.addHandler(handler)
         root.setLevel(level)
@@ -67,6 +68,9 @@ def _open_log(config: Config) -> None:
     init_logger(config)
     root.setLevel(min(level, root.level))  # a handler of somebody else may want more than `state`
     _opened.extend(handler for handler in root.handlers if handler not in others)
+    for handler in _opened:
+        if isinstance(handler, logging.FileHandler):
+            _end_at_a_full_disk(handler)
     if config["verbose"]:
         display.screen = Screen()
         return
@@ -77,6 +81,19 @@ def _open_log(config: Config) -> None:
             if display.screen.watched:
                 handler = _instead_of(handler)
             handler.addFilter(_concerns_people)
+
+
+def _end_at_a_full_disk(handler: logging.Handler) -> None:
+    """Let the error of a log file that cannot be written end the run; logging would print a traceback for each line."""
+    usual = handler.handleError
+
+    def hear(record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            raise error
+        usual(record)
+
+    handler.handleError = hear  # type: ignore[method-assign]
 
 
 def _concerns_people(record: logging.LogRecord) -> bool:

@@ -24,6 +24,8 @@ from recbole_hetcomp.evaluation.efficiency import (
     serving_bytes,
 )
 from recbole_hetcomp.evaluation.list_recommender import of_ensemble
+from recbole_hetcomp.files.atomic import write
+from recbole_hetcomp.files.locks import held
 from recbole_hetcomp.knowledge import discrepancy, ensemble_topk
 from recbole_hetcomp.teachers.ensemble import Ensemble
 from recbole_hetcomp.teachers.pool import Teacher, TeacherPool
@@ -188,8 +190,11 @@ def _text(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def save_comparison(rows: Sequence[Row], text: str, provenance: Mapping[str, object], folder: Path) -> None:
-    """`comparison.md` and `comparison.json` in `folder`."""
-    (folder / "comparison.md").write_text(text + "\n", encoding="utf-8")
+def save_comparison(
+    rows: Sequence[Row], text: str, provenance: Mapping[str, object], folder: Path, *, break_lock: bool = False
+) -> None:
+    """`comparison.md` and `comparison.json` in `folder`, both of this run."""
     content = json.dumps({**provenance, "rows": list(rows)}, indent=1, default=str)
-    (folder / "comparison.json").write_text(content + "\n", encoding="utf-8")
+    with held(folder / "comparison.json", folder, "written", break_lock=break_lock):
+        write(folder / "comparison.md", text + "\n")
+        write(folder / "comparison.json", content + "\n")

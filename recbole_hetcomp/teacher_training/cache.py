@@ -11,28 +11,28 @@ import json
 import math
 import os
 import shutil
-import socket
-import tempfile
 from collections.abc import Callable, Mapping
 from logging import getLogger
 from pathlib import Path
 from time import time
 from typing import Any
 
-import psutil
 import recbole
 
 from recbole_hetcomp import console
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import backbone_class, get_model, is_distilled
+from recbole_hetcomp.files.atomic import working_folder, write
+from recbole_hetcomp.files.leftovers import remove_abandoned
+from recbole_hetcomp.files.locks import forget_the_gone, held
 from recbole_hetcomp.teacher_training.source import is_standard, source_fingerprint
 from recbole_hetcomp.teachers.lists import is_list_file
 from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.choice import get_trainer
 
 # Settings that change where a training runs or what is reported of it, but not what comes out.
-WITHOUT_EFFECT = {"checkpoint_dir", "config_files", "data_path", "dataloaders_save_path", "dataset_preset"}
+WITHOUT_EFFECT = {"break_lock", "checkpoint_dir", "config_files", "data_path", "dataloaders_save_path", "dataset_preset"}
 WITHOUT_EFFECT |= {"dataset_save_path", "device"}
 WITHOUT_EFFECT |= {"eval_batch_size", "gpu_id", "id_fingerprint", "local_rank", "log_wandb", "loss_decimal_place"}
 WITHOUT_EFFECT |= {"max_block_mb", "metrics", "model_config", "save_dataloaders", "save_dataset", "show_progress"}
@@ -43,6 +43,7 @@ WITHOUT_EFFECT |= {"without_distillation_config", "worker"}
 ALWAYS = ("recbole_hetcomp.compat", "recbole_hetcomp.data.split")
 COUNTED_BY_VERSION = {"recbole", "torch"}  # and Python's own library
 READING_LISTS = "recbole_hetcomp.teachers.lists"
+HOMES = ("trained", "benchmark", "tuned")  # the folders of `checkpoint_dir` that hold what is found again
 
 
 def cached(
@@ -53,6 +54,8 @@ def cached(
     home: str = "trained",
 ) -> Path:
     """The folder of the model that `config` describes; trained now where none of the same fingerprints is there.
+
+    Where another process trains it, it is waited for, and its model is taken.
 
     Args:
         config: the model's own
@@ -65,28 +68,35 @@ def cached(
         UserError: `checkpoint_dir` cannot be written.
     """
     folder = folder_of(config, split_fingerprint, shaped_by, home)
-    if folder.is_dir():
-        console.say_first(f"found in {folder}; nothing that matters has changed since it was trained")
-        return folder
-    if not parallel.is_first():
-        raise UserError(f"checkpoint_dir: process {parallel.rank()} does not see {str(folder)!r}; share the folder")
+    if not folder.is_dir():
+        if not parallel.is_first():
+            raise UserError(f"checkpoint_dir: process {parallel.rank()} does not see {str(folder)!r}; share the folder")
+        make_folder(folder.parent)
+        with held(folder, Path(config["checkpoint_dir"]), "trained", break_lock=config["break_lock"]):
+            if not folder.is_dir():  # nor has the process that was waited for made it
+                _train_into(folder, config, train)
+                return folder
+    console.say_first(f"found in {folder}; nothing that matters has changed since it was trained")
+    return folder
+
+
+def _train_into(folder: Path, config: Config, train: Callable[[Path], Mapping[str, object]]) -> None:
+    """Train now; `folder` is there when all its files are."""
     getLogger().info(f"{config.model}: training, to be cached in {folder}")
-    remove_abandoned(folder.parent)
-    work = working_folder(folder.parent, config.model)
+    work = working_folder(folder)
     try:
         started = time()
         record = {**train(work), "seconds": round(time() - started, 2), "settings": settings_of(config)}
-        (work / "record.json").write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
+        write(work / "record.json", json.dumps(record, indent=1, default=str))
         try:
             os.replace(work, folder)
         except OSError:
-            if not folder.is_dir():  # otherwise another process has finished the same model in the meantime
+            if not folder.is_dir():  # otherwise a process that this one does not see has finished the same model
                 raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
     if "best_epoch" in record:
         console.say(f"{_outcome(config, record)}; cached in {folder}")
-    return folder
 
 
 def _outcome(config: Config, record: Mapping[str, Any]) -> str:
@@ -106,33 +116,28 @@ def folder_of(config: Config, split_fingerprint: str, shaped_by: Mapping[str, ob
     return Path(config["checkpoint_dir"]) / home / name
 
 
-def check_writable(folder: Path) -> None:
-    """Raise a UserError where nothing can be written into `folder`, which is made where it is missing."""
-    working_folder(folder, "check").rmdir()
-
-
-def working_folder(home: Path, name: str) -> Path:
-    """A new hidden folder in `home`, which is made where it is missing.
+def make_folder(folder: Path) -> None:
+    """Make `folder` where it is missing.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: nothing can be written into it.
     """
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(dir=home, prefix=f".{name}-{socket.gethostname()}-{os.getpid()}-"))
+        folder.mkdir(parents=True, exist_ok=True)
+        working_folder(folder / "check").rmdir()
     except OSError as error:
         raise UserError(
-            f"checkpoint_dir: {str(home)!r} cannot be written ({error.strerror}); choose another folder"
+            f"checkpoint_dir: {str(folder)!r} cannot be written ({error.strerror}); choose another folder"
         ) from error
 
 
-def remove_abandoned(home: Path) -> None:
-    """Remove the working folders of processes that are no more: what a kill leaves behind may be large."""
-    for folder in home.glob(f".*-{socket.gethostname()}-*-*") if home.is_dir() else ():
-        owner = folder.name.rsplit("-", 2)[1]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            getLogger().info(f"{folder}: left by an interrupted training, removed")
-            shutil.rmtree(folder, ignore_errors=True)
+def clear(checkpoint_dir: Path) -> None:
+    """Remove whatever killed processes have not finished in `checkpoint_dir` and the folders that trainings are kept in."""
+    homes = [checkpoint_dir / name for name in HOMES]
+    locks = [path for path in (checkpoint_dir / "locks").rglob("*") if path.is_dir()]
+    for folder in (checkpoint_dir, *homes, *(checkpoint_dir / "tuned").glob("[!.]*/"), checkpoint_dir / "locks", *locks):
+        remove_abandoned(folder, checkpoint_dir)
+    forget_the_gone(checkpoint_dir)
 
 
 def settings_of(config: Config) -> dict[str, object]:

@@ -9,21 +9,19 @@ before it alone, so an interrupted search goes on as it would have.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from logging import getLogger
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any, Literal
 
-from filelock import FileLock, Timeout
-
 from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.split import Split, fit_to_data
+from recbole_hetcomp.files.atomic import write
+from recbole_hetcomp.files.locks import held
 from recbole_hetcomp.teacher_training.halving import Curve, goes_on
 from recbole_hetcomp.teacher_training.training import fit_recorded
 from recbole_hetcomp.teacher_training.tuned import FOUND, Tuning
@@ -59,24 +57,9 @@ def search(tuning: Tuning, split: Split, trials: int, threads: int) -> None:
     if not tuning.space or tuning.trials >= trials:
         return
     tuning.folder.mkdir(parents=True, exist_ok=True)
-    with _alone_in(tuning.folder):
-        if tuning.trials < trials:
+    with held(tuning.folder, tuning.folder.parents[1], "searched", break_lock=tuning.config["break_lock"]):
+        if tuning.trials < trials:  # nor has the process that was waited for made them
             _search(tuning, split, trials, threads)
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """One process at a time searches in a folder; the next one waits, and then finds the trials of the first."""
-    lock = FileLock(str(folder / "lock"))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        console.say(f"another process searches in {folder}; waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _search(tuning: Tuning, split: Split, trials: int, threads: int) -> None:
@@ -115,11 +98,30 @@ def _record(tuning: Tuning) -> Study:
 
     logging.set_verbosity(logging.ERROR)
     name, direction = tuning.config.model, _direction(tuning.config)
+    journal = tuning.folder / "trials.log"
+    _end_at_a_line(journal)
     try:
-        storage = JournalStorage(JournalFileBackend(str(tuning.folder / "trials.log")))
+        storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=_AlreadyHeld()))  # type: ignore[arg-type]
         return create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"tune: {str(tuning.folder)!r} has a damaged trials.log ({error}); delete the folder") from error
+
+
+class _AlreadyHeld:
+    """In place of Optuna's lock of a journal, which a kill leaves locked for half a minute: the search has a lock."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+def _end_at_a_line(journal: Path) -> None:
+    """Cut off a line that a kill or a full disk has left unfinished: Optuna would write on behind it."""
+    content = journal.read_bytes() if journal.is_file() else b""
+    if not content.endswith(b"\n") and content:
+        write(journal, content[: content.rfind(b"\n") + 1])
 
 
 def _study(tuning: Tuning, record: Study) -> Study:
@@ -209,10 +211,11 @@ def _save(tuning: Tuning, study: Study) -> None:
         {"trial": number, "state": trial.state.name.lower(), "score": trial.value, **trial.user_attrs}
         for number, trial in enumerate(study.trials, start=1)
     ]
-    _write(tuning.folder / "trials.json", trials)
+    write(tuning.folder / "trials.json", json.dumps(trials, indent=1) + "\n")
     complete = [trial for trial in trials if trial["state"] == "complete"]
     if complete:
-        _write(tuning.folder / FOUND, _best(trials, complete, 1 if tuning.config["valid_metric_bigger"] else -1))
+        best = _best(trials, complete, 1 if tuning.config["valid_metric_bigger"] else -1)
+        write(tuning.folder / FOUND, json.dumps(best, indent=1) + "\n")
 
 
 def _best(trials: Sequence[Mapping[str, Any]], complete: Sequence[Mapping[str, Any]], sign: int) -> dict[str, Any]:
@@ -225,10 +228,3 @@ def _best(trials: Sequence[Mapping[str, Any]], complete: Sequence[Mapping[str, A
         "ended_early": len(trials) - len(complete),
         "seconds": round(sum(trial["seconds"] for trial in trials), 1),
     }
-
-
-def _write(path: Path, content: object) -> None:
-    """As json, all at once: a kill leaves the old file or the new one."""
-    work = path.with_suffix(".tmp")
-    work.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(work, path)

@@ -14,7 +14,8 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from recbole_hetcomp import console
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.teacher_training.cache import working_folder
+from recbole_hetcomp.files.atomic import working_folder
+from recbole_hetcomp.teacher_training.cache import make_folder
 
 
 def check_backend(name: str) -> None:
@@ -47,7 +48,9 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], object]], worke
     """
     backend = config["teacher_backend"]
     threads = {"inner_max_num_threads": config["teacher_threads"]} if backend == "loky" else {}
-    folder = working_folder(Path(config["checkpoint_dir"]) / "trained", "workers")
+    home = Path(config["checkpoint_dir"]) / "trained"
+    make_folder(home)
+    folder = working_folder(home / "workers")
     told = folder.resolve() / f"{(console.log_file() or Path('workers')).stem}.jsonl"
     try:
         with console.follow(told), parallel_config(backend=backend, n_jobs=workers, **threads):

@@ -101,6 +101,14 @@ class Tuning:
         return config
 
 
+def found_at_first(tuning: Tuning, run: Config) -> dict[str, Any] | None:
+    """What `Tuning.found` said when `run` first asked: a search that goes on beside a run does not change it midway."""
+    folder = str(tuning.folder)  # RecBole's checkpoints hold the Config, and are read as plain values
+    if folder not in run.searched:
+        run.searched[folder] = tuning.found()
+    return run.searched[folder]
+
+
 def use_found(config: Config, run: Config, split: Split) -> dict[str, Any] | None:
     """Give `config`, the Config of a model in `run`, the settings that a search has found for it, unless `tune` is 0.
 
@@ -110,7 +118,7 @@ def use_found(config: Config, run: Config, split: Split) -> dict[str, Any] | Non
     if run["tune"] == 0:
         return None
     tuning = Tuning.of(config, run, split)
-    found = tuning.found()
+    found = found_at_first(tuning, run)
     if found is None:
         tuning.warn_of_others()
     for key, value in (found or {"settings": {}})["settings"].items():

@@ -25,7 +25,7 @@ from recbole_hetcomp.teacher_training.configs import teacher_config
 from recbole_hetcomp.teacher_training.search import search
 from recbole_hetcomp.teacher_training.side_by_side import side_by_side
 from recbole_hetcomp.teacher_training.space import space_of
-from recbole_hetcomp.teacher_training.tuned import Tuning, say_found, use_found
+from recbole_hetcomp.teacher_training.tuned import Tuning, found_at_first, say_found, use_found
 from recbole_hetcomp.teachers.lists import is_list_file
 from recbole_hetcomp.trainer import parallel
 
@@ -78,7 +78,8 @@ def trials_of(config: Config, split: Split) -> dict[str, int]:
     """How many trials each of the run's trainings rests on, by the titles of `tunings`; {} where nothing was searched."""
     if config["tune"] == 0:
         return {}
-    counts = {title: tuning.trials for title, tuning in tunings(config, split).items()}
+    found = {title: found_at_first(tuning, config) for title, tuning in tunings(config, split).items()}
+    counts = {title: of_model["trials"] if of_model else 0 for title, of_model in found.items()}
     return counts if any(counts.values()) else {}
 
 

@@ -6,22 +6,19 @@ importances take 12.6 GB. One safetensors file, so that reading it executes noth
 
 from __future__ import annotations
 
-import errno
 import os
-import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.files.atomic import PathLike, write
 
 FORMAT = "recbole_hetcomp.trajectory/2"
 READABLE = (FORMAT, "recbole_hetcomp.trajectory/1")  # in the first, ids always take four bytes
@@ -134,24 +131,17 @@ class Trajectory:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file, under a temporary name first, so that no half file ever bears the real one.
+        """Write one safetensors file, all at once.
 
         Ids below 2^16 take two bytes there (int16), others four (int32); `load` reads both.
 
         Raises:
             OSError: no permission, or the disk is full; nothing is left behind.
         """
-        target = Path(path)
         metadata = {"format": FORMAT, **{name: getattr(self, name) for name in STRINGS}}
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        os.close(handle)
-        try:
-            tensors = {name: getattr(self, name) for name in TENSORS}
-            tensors.update({name: _packed(tensors[name]) for name in ("items", "observed")})
-            save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
-            os.replace(temporary, target)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        tensors = {name: getattr(self, name) for name in TENSORS}
+        tensors.update({name: _packed(tensors[name]) for name in ("items", "observed")})
+        save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Trajectory:
@@ -184,17 +174,13 @@ def _unpacked(tensor: Tensor) -> Tensor:
     return tensor.int() & (SHORT - 1) if tensor.dtype == torch.int16 else tensor
 
 
-def save_tensors(tensors: dict[str, Tensor], path: str, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file; safetensors hides the operating system's error in its own, which is undone here.
+def save_tensors(tensors: dict[str, Tensor], path: PathLike, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file at once, from memory: safetensors' own writer hides the operating system's error.
 
     Raises:
-        OSError: no permission, or the disk is full.
+        OSError: no permission, or the disk is full; nothing is left behind.
     """
-    try:
-        save_file(tensors, path, metadata=metadata)
-    except SafetensorError as error:
-        code = re.search(r"code: (\d+)", str(error))
-        raise OSError(int(code[1]) if code else errno.EIO, f"cannot write {path!r}: {error}") from error
+    write(path, save(tensors, metadata))
 
 
 def rank_deviation(items: Tensor, window: Sequence[Tensor]) -> Tensor:

@@ -13,7 +13,6 @@ import io
 import os
 import pickle
 import types
-import uuid
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +23,7 @@ import torch
 from recbole.config import Config
 from torch import Tensor, nn
 
+from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.trainer.restricted import (
     SCALARS,
     CheckpointError,
@@ -109,21 +109,10 @@ def save_checkpoint(path: PathLike, state: Mapping[str, Any]) -> None:
         TypeError: a value is neither a tensor nor a plain value (dict, list, tuple, str, int, float, bool, None)
         OSError: the file cannot be written; an older one is untouched
     """
-    path = Path(path)
     _require_plain(state, "state")
     content = io.BytesIO()  # written from memory: torch's own file writer hides the cause when the disk is full
     torch.save(dict(state), content)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write the checkpoint {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write(path, content.getbuffer())
 
 
 def plain_config(config: Config) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import recbole.trainer.trainer
@@ -27,6 +28,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from recbole_hetcomp import console
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.files import locks
 
 MEETING = timedelta(minutes=10)  # until all processes have to be there
 WAITING = timedelta(days=30)  # while the first one trains teachers
@@ -145,6 +147,18 @@ def agree(value: object, otherwise: str) -> None:
     different = total(torch.tensor(int(value != from_first(value))))
     if different:
         raise UserError(otherwise)
+
+
+@contextmanager
+def held(path: Path, root: Path, doing: str, *, break_lock: bool) -> Iterator[None]:
+    """`files.locks.held` for all processes: the first one holds the lock, and the others go on when it has it."""
+    if not is_first():
+        wait()
+        yield
+        return
+    with locks.held(path, root, doing, break_lock=break_lock):
+        wait()
+        yield
 
 
 @contextmanager

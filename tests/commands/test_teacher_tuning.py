@@ -55,7 +55,7 @@ def test_it_searches_prints_a_table_and_leaves_its_files(capsys, flags, quick) -
     assert [folder.name.split("-")[0] for folder in folders] == ["BPR", "LightGCN", "MF"]
     titles = {"BPR": "teacher BPR", "LightGCN": "teacher LightGCN", "MF": "MF without distillation"}
     for folder in folders:
-        assert sorted(path.name for path in folder.iterdir()) == ["found.json", "lock", "trials.json", "trials.log"]
+        assert sorted(path.name for path in folder.iterdir()) == ["found.json", "trials.json", "trials.log"]
         found, trials = (json.loads((folder / f"{name}.json").read_text()) for name in ("found", "trials"))
         assert len(trials) == found["trials"] == 2
         assert found["score"] == max(trial["score"] for trial in trials) >= found["first_score"] == trials[0]["score"]

@@ -291,7 +291,7 @@ def test_two_trainings_at_once_leave_one_model(make_config, split, tmp_path, mon
     config, real, replaced = make_config("HetCompStudent", teachers=["BPR"]), os.replace, []
 
     def late(source, target):
-        if Path(target).name.startswith("BPR-") and not replaced:
+        if Path(source).is_dir() and Path(target).name.startswith("BPR-") and not replaced:
             replaced.append(target)
             shutil.copytree(source, target)
         return real(source, target)

@@ -22,7 +22,7 @@ from recbole_hetcomp.teacher_training.configs import teacher_config
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teacher_training.training import teacher_folder
 from recbole_hetcomp.teacher_training.tuned import Tuning, use_found
-from recbole_hetcomp.teacher_training.tuning import prepare
+from recbole_hetcomp.teacher_training.tuning import prepare, trials_of
 
 QUICK = {"epochs": 2, "eval_step": 1, "train_batch_size": 256}
 BPR = {"learning_rate": 0.0123, "weight_decay": "0.2 / (users + items)"}  # what has been found
@@ -99,13 +99,13 @@ def test_so_is_the_student_alone__and_it_is_another_model_than_without(make_run,
 def test_what_is_found_decides_where_a_teacher_is_kept(make_run, split) -> None:
     run = make_run()
     tuning = Tuning.of(teacher_config(run, "BPR"), run, split)
-    folders = [teacher_folder(run, split, "BPR")]
+    folders = [teacher_folder(make_run(), split, "BPR")]
     for value in (0.01, 0.02):
         file = note(tuning, {**BPR, "learning_rate": value})
-        folders.append(teacher_folder(run, split, "BPR"))
+        folders.append(teacher_folder(make_run(), split, "BPR"))
         file.unlink()
         tuning.folder.rmdir()
-    folders.append(teacher_folder(run, split, "BPR"))
+    folders.append(teacher_folder(make_run(), split, "BPR"))
     assert folders[0] == folders[3]
     assert len(set(folders)) == 3
 
@@ -280,3 +280,16 @@ def test_a_run_knows_how_many_trials_its_base_training_rests_on(make_run, split)
     ):
         prepare(run, split)
         assert run.trials == trials
+
+
+def test_a_search_that_goes_on_beside_a_run_does_not_change_it_midway(make_run, split, noted) -> None:
+    run = make_run(teachers=["BPR"])
+    before, counts = teacher_folder(run, split, "BPR"), trials_of(run, split)
+    for path in noted.values():
+        found = json.loads(path.read_text())
+        path.write_text(json.dumps({**found, "settings": {**found["settings"], "learning_rate": 0.0777}, "trials": 9}))
+    assert teacher_folder(run, split, "BPR") == before
+    assert trials_of(run, split) == counts
+    later = make_run(teachers=["BPR"])
+    assert teacher_folder(later, split, "BPR") != before
+    assert set(trials_of(later, split).values()) == {9}
