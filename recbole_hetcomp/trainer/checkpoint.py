@@ -20,13 +20,22 @@ from typing import Any
 
 import torch
 from recbole.config import Config
+from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor, nn
 
 from recbole_hetcomp.trainer.archive import CheckpointError, PathLike
 from recbole_hetcomp.trainer.records import SCALARS, Count, Record, as_json, is_class_instance, rebuilt
 from recbole_hetcomp.trainer.restricted import read_content
 
-__all__ = ["CheckpointError", "check_state", "load_checkpoint", "plain_config", "plain_state", "save_checkpoint"]
+__all__ = [
+    "CheckpointError",
+    "check_state",
+    "load_checkpoint",
+    "load_into",
+    "plain_config",
+    "plain_state",
+    "save_checkpoint",
+]
 
 #: Settings RecBole derives anew. Given back to `Config` they would overrule it; `local_rank` starts a process group.
 DERIVED = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "local_rank", "single_spec"}
@@ -62,6 +71,24 @@ def load_checkpoint(
         reason = " ".join(f"{type(error).__name__} {error}".split())[:120]
         raise CheckpointError(f"{path} cannot be read, it may be damaged or cut short: {reason}") from error
     return state
+
+
+def load_into(model: AbstractRecommender, checkpoint: Mapping[str, Any], path: PathLike) -> None:
+    """Give `model` the weights and other parameters of a checkpoint that was read from `path`.
+
+    Raises:
+        CheckpointError: the weights are another model's, or hold NaN
+    """
+    other = checkpoint.get("other_parameter") or {}
+    try:
+        check_state(checkpoint.get("state_dict"), model.state_dict())
+        if not isinstance(other, dict) or not set(other) <= set(getattr(model, "other_parameter_name", ())):
+            raise CheckpointError("its other_parameter has names that the model does not have")  # they become attributes
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} does not fit {type(model).__name__}: {error}") from error
+    model.load_state_dict(checkpoint["state_dict"])
+    if other:
+        model.load_other_parameter(other)
 
 
 def check_state(found: object, expected: Mapping[str, Tensor]) -> None:

@@ -75,7 +75,7 @@ def test_file_is_plain_safetensors_with_its_provenance_as_metadata(tmp_path) -> 
     assert metadata["teacher"] == "BPR"
     assert metadata["dataset_fingerprint"] == "abc"
     assert metadata["config_fingerprint"] == "déf"
-    assert metadata["format"] == "recbole_hetcomp.trajectory/2"
+    assert metadata["format"] == "recbole_hetcomp.trajectory/3"
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.02, 0.5, 0.99])
@@ -100,7 +100,7 @@ def test_missing_file_and_pickle_are_refused__the_pickle_unopened(tmp_path) -> N
     assert not (tmp_path / "exploded").exists()
 
 
-@pytest.mark.parametrize("metadata", [None, {"format": "recbole_hetcomp.trajectory/3"}, {"teacher": "BPR"}])
+@pytest.mark.parametrize("metadata", [None, {"format": "recbole_hetcomp.trajectory/4"}, {"teacher": "BPR"}])
 def test_file_of_another_format_is_refused(tmp_path, metadata) -> None:
     save_file({name: getattr(example(), name) for name in TENSORS}, tmp_path / "t.safetensors", metadata=metadata)
     with pytest.raises(UserError, match=r"has format .*reads 'recbole_hetcomp\.trajectory/2'"):
