@@ -60,8 +60,8 @@ def cached_teacher(config: Config, split: Split, name: str) -> Teacher:
     except UserError as error:
         reason = str(error).partition("; make it anew")[0]
         raise UserError(
-            f"teachers: what is kept of {name} is damaged ({reason}); delete the folder {str(folder)!r} to have {name} trained "
-            "again"
+            f"teachers: what is kept of {name} is damaged ({reason}); delete the folder {str(folder)!r} to have {name} "
+            "trained again"
         ) from error
     without_list = int((trajectory.items[-1, split.history.active_users, 0] == 0).sum())
     if without_list == len(split.history.active_users):

@@ -172,7 +172,7 @@ class Trajectory:
             reason = " ".join(str(error).split())[:160]
             raise UserError(f"trajectory {str(path)!r} cannot be read ({reason}); make it anew or leave it out") from error
         parts: dict[str, Any] = {name: _unpacked(tensor) for name, tensor in tensors.items()}
-        return cls(**parts, **{name: metadata.get(name, "") for name in STRINGS})
+        return cls(**parts, **dict[str, Any]((name, metadata.get(name, "")) for name in STRINGS))
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -196,7 +196,7 @@ def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     form = {name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in tensors.items()}
     digest = hashlib.sha256(json.dumps([form, dict(metadata)], sort_keys=True).encode())
     for name in sorted(tensors):
-        digest.update(memoryview(tensors[name].reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
