@@ -120,7 +120,7 @@ def fault_of(trajectory: Trajectory, split: Split, *, kept: bool = False) -> str
     ids = [int(extreme) for lists in (items, observed) if lists.numel() for extreme in (lists.min(), lists.max())]
     if items.size(1) != split.whole.user_num or min(ids, default=0) < 0 or max(ids, default=0) >= split.whole.item_num:
         return "has other users or items than this dataset; make it anew on this one"
-    if not items.any():
+    if not items.any() and not kept:
         return "lists no item at all; fill it or leave it out"
     if not deviation.isfinite().all() or (deviation < 0).any():
         return "has a rank_std below 0 or not finite; mend it, or leave rank_std out"

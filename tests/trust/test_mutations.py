@@ -1,4 +1,4 @@
-"""A damaged file is refused in a sentence or reads as it was written; a crafted one is refused or is data, and costs little."""
+"""A damaged file is refused in a sentence or reads as it was written; a crafted one is refused or is data."""
 
 from __future__ import annotations
 
@@ -104,7 +104,10 @@ KINDS: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], Any], tuple
         *("a.safetensors", trajectory, read_trajectory),
         (*mutations.MUTATIONS, *mutations.OF_SAFETENSORS),
     ),
-    "metrics of users": ("users.npz", users, read_users, (*mutations.MUTATIONS, *mutations.OF_ARCHIVES)),
+    "metrics of users": (
+        *("users.npz", users, read_users),
+        (*mutations.MUTATIONS, mutations.deflated, mutations.a_header, mutations.a_name_twice),
+    ),
 }
 
 
@@ -113,7 +116,8 @@ def test_a_damaged_file_is_refused_in_a_sentence_or_reads_as_it_was_written(tmp_
     name, write, read, applied = KINDS[kind]
     path = tmp_path / name
     write(path)
-    content, expected, refused = path.read_bytes(), read(path), 0
+    content, expected = path.read_bytes(), read(path)
+    sentences = []
     for mutation in applied:
         for seed in range(SEEDS):
             changed = mutation(content, seed)
@@ -122,12 +126,11 @@ def test_a_damaged_file_is_refused_in_a_sentence_or_reads_as_it_was_written(tmp_
             try:
                 found = read(path)
             except REFUSED as error:
-                assert "\n" not in str(error)
-                assert name in str(error)
-                refused += 1
+                sentences.append(str(error))
             else:
                 assert same(found, expected), f"{mutation.__name__} with seed {seed} was read as another content"
-    assert refused > SEEDS * len(applied) / 2
+    assert len(sentences) > SEEDS * len(applied) / 2
+    assert all("\n" not in sentence and name in sentence for sentence in sentences)
 
 
 @pytest.mark.parametrize("kind", ["a checkpoint", "a checkpoint of RecBole"])
@@ -135,18 +138,18 @@ def test_a_damaged_file_is_refused_in_a_sentence_or_reads_as_it_was_written(tmp_
 def test_a_crafted_checkpoint_is_refused_or_is_data(tmp_path, kind, mutation) -> None:
     path = tmp_path / "a.pth"
     KINDS[kind][1](path)
-    content, refused = path.read_bytes(), 0
+    content, sentences = path.read_bytes(), []
     with memory_of_at_most(2**28):
         for seed in range(4 * SEEDS):
             path.write_bytes(mutation(content, seed))
             try:
                 found = load_checkpoint(path)
             except CheckpointError as error:
-                refused += 1
-                assert "MemoryError" not in str(error)
+                sentences.append(str(error))
             else:
                 assert is_data(found)
-    assert refused
+    assert sentences
+    assert not any("MemoryError" in sentence or "\n" in sentence for sentence in sentences)
 
 
 def is_data(value: Any) -> bool:
@@ -275,15 +278,17 @@ def test_a_record_with_an_impossible_entry_is_refused(tmp_path, name, wrong) -> 
 @pytest.mark.parametrize("mutation", mutations.MUTATIONS, ids=lambda mutation: mutation.__name__)
 def test_a_damaged_record_is_a_sentence_or_a_record(tmp_path, mutation) -> None:
     path = tmp_path / "record.json"
-    content = json.dumps(GOOD).encode()
+    content, sentences = json.dumps(GOOD).encode(), []
     for seed in range(4 * SEEDS):
         path.write_bytes(mutation(content, seed))
         try:
             found = read_record(path, RECORD, "measure again")
         except UserError as error:
-            assert "\n" not in str(error)
+            sentences.append(str(error))
         else:
             assert all(kind(found[name]) for name, kind in RECORD.items())
+    assert sentences
+    assert not any("\n" in sentence for sentence in sentences)
 
 
 @pytest.mark.parametrize("content", [b"", b"[" * 10**5, b"\xff\xfe", b"1", b"null", b'{"a":' * 10**5])
