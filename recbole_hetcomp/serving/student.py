@@ -56,7 +56,13 @@ def load_student(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Co
             f"checkpoint: dataset {config.dataset!r} has other users or items, or another order of them, than when "
             f"{str(path)!r} was trained; restore the data it was trained on"
         )
-    model = config.model_class(settings_of(config), split.train).to(config["device"])
+    try:
+        model = config.model_class(settings_of(config), split.train).to(config["device"])
+    except (TypeError, LookupError, AttributeError, RuntimeError, MemoryError) as error:
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:120]
+        raise UserError(
+            f"checkpoint: the settings in {str(path)!r} make no {config.model} ({reason}); give the .pth file of a finished run"
+        ) from error
     try:
         load_into(model, checkpoint, path)
     except CheckpointError as error:

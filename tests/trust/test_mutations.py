@@ -6,7 +6,6 @@ import importlib.util
 import io
 import json
 import pickle
-import resource
 import sys
 import zipfile
 from collections import OrderedDict
@@ -169,6 +168,8 @@ def memory_of_at_most(n_bytes: int) -> Iterator[None]:
     if sys.platform != "linux":
         yield
         return
+    import resource
+
     now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (now + n_bytes, before[1]))
