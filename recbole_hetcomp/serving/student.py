@@ -61,7 +61,7 @@ def load_student(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Co
     except (TypeError, LookupError, AttributeError, RuntimeError, MemoryError) as error:
         reason = " ".join(f"{type(error).__name__} {error}".split())[:120]
         raise UserError(
-            f"checkpoint: the settings in {str(path)!r} make no {config.model} ({reason}); give the .pth file of a finished run"
+            f"checkpoint: the settings in {str(path)!r} make no {config.model} ({reason}); give the .pth of a finished run"
         ) from error
     try:
         load_into(model, checkpoint, path)
