@@ -11,18 +11,19 @@ from typing import Any
 from recbole_hetcomp.config.errors import UserError
 
 MAX_BYTES = 2**24
+LARGEST = 2**63  # no number in a record is as large
 
 Kind = Callable[[object], bool]
 
 
 def is_count(value: object) -> bool:
     """A whole number of at least 0."""
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < LARGEST
 
 
 def is_number(value: object) -> bool:
-    """A finite number."""
-    return type(value) in (int, float) and abs(value) < math.inf  # type: ignore[arg-type]
+    """A finite number that fits a float."""
+    return type(value) in (int, float) and abs(value) < LARGEST  # type: ignore[arg-type]
 
 
 def is_score(value: object) -> bool:

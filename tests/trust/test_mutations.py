@@ -262,7 +262,11 @@ GOOD = {
 }
 
 
-@pytest.mark.parametrize("wrong", [None, "x", -1, True, [], {}, float("nan"), float("inf"), 10**400, {"recall@10": "x"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [None, "x", -1, True, [], {}, float("nan"), float("inf"), 10**400, {"recall@10": "x"}],
+    ids=lambda x: f"{x!r:.12}",
+)
 @pytest.mark.parametrize("name", GOOD)
 def test_a_record_with_an_impossible_entry_is_refused(tmp_path, name, wrong) -> None:
     path = tmp_path / "record.json"
