@@ -30,10 +30,9 @@ def check_progress(state: Mapping[str, Any], trainer: Trainer) -> None:
 
     Of `distillation` the form is checked here, and what the numbers may be by the method that reads it.
     """
-    if set(state) != FIELDS:
-        raise CheckpointError(
-            f"it has the fields {', '.join(sorted(map(str, {*state} ^ FIELDS)))[:120]} too many or too few"
-        )
+    odd = sorted(map(str, {*state} ^ FIELDS))
+    if odd:
+        raise CheckpointError(f"it {'lacks' if odd[0] in FIELDS else 'has'} {odd[0][:60]!r}")
     _check_number("epoch", state["epoch"], trainer.epochs - 1)
     _check_number("cur_step", state["cur_step"], max(trainer.stopping_step, 0))
     _check_scores(state, trainer)
