@@ -13,9 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 import recbole.model.general_recommender as general
+import torch
 from recbole.model.abstract_recommender import AbstractRecommender
 
 import recbole_hetcomp  # noqa: F401  (the repairs)
+from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 N_USERS, N_ITEMS = 60, 80
 GENERAL = sorted(
@@ -163,3 +165,26 @@ def test_a_model_starts_from_the_checkpoints_of_two_others(toy_folder):
         (saved,) = Path(part).glob("NeuMF-*.pth")
         start[f"{part}_pretrain_path"] = str(saved)
     assert_finite(run("NeuMF", settings("NeuMF", toy_folder, **start)))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda state: state.pop("user_mlp_embedding.weight"), "user_mlp_embedding"),
+        (lambda state: state.update({"user_mlp_embedding.weight": torch.zeros(2, 3)}), "NeuMF: RuntimeError"),
+        (lambda state: state.update({"user_mlp_embedding.weight": torch.full((3, 3), torch.nan)}), "NaN"),
+        (lambda state: state.update({"user_mlp_embedding.weight": "x"}), "no dict of tensors"),
+    ],
+)
+def test_a_pretrained_model_that_does_not_fit_is_a_sentence(toy_folder, change, reason):
+    parts = {"mf": {"mlp_train": False}, "mlp": {"mf_train": False}}
+    start = {"use_pretrain": True}
+    for part, more in parts.items():
+        run("NeuMF", settings("NeuMF", toy_folder, checkpoint_dir=part, **more))
+        (saved,) = Path(part).glob("NeuMF-*.pth")
+        start[f"{part}_pretrain_path"] = str(saved)
+    state = load_checkpoint(start["mlp_pretrain_path"])
+    change(state["state_dict"])
+    save_checkpoint(start["mlp_pretrain_path"], {"state_dict": state["state_dict"]})
+    with pytest.raises(CheckpointError, match=rf"mlp/NeuMF-.*{reason}"):
+        run("NeuMF", settings("NeuMF", toy_folder, **start))

@@ -17,6 +17,8 @@ from recbole_hetcomp.commands.benchmark_configs import check_models, configs_of,
 from recbole_hetcomp.commands.checks import check
 from recbole_hetcomp.commands.pipeline import run_on_split, say_data
 from recbole_hetcomp.config import Config
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.records import Kind, each, is_count, is_duration, is_number, read_record
 from recbole_hetcomp.config.registry import is_distilled
 from recbole_hetcomp.data.split import Split, fit_to_data, make_split
 from recbole_hetcomp.evaluation.benchmark_table import benchmark_table, table_and_remark
@@ -29,10 +31,16 @@ from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.training import teacher_folder
 from recbole_hetcomp.teacher_training.tuning import prepare
 from recbole_hetcomp.teachers.lists import is_list_file
+from recbole_hetcomp.trainer.archive import read_archive
 
 # What measures, beside what trains. Pipeline and this module put all parts together, so they count without their imports.
 MEASURING = ("recbole_hetcomp.evaluation.efficiency", "recbole_hetcomp.evaluation.significance")
 PIPELINE = "recbole_hetcomp.commands.pipeline"
+RECORD: dict[str, Kind] = {
+    "test_result": each(is_number),
+    **dict.fromkeys(("params", "epochs"), is_count),
+    **dict.fromkeys(("size_mb", "ms_per_1000_users", "train_seconds"), is_duration),
+}
 
 
 def run_benchmark(
@@ -123,7 +131,8 @@ def _measured(config: Config, split: Split) -> tuple[dict[str, Any], dict[str, n
         **{key: config[key] for key in ("split_seed", "metrics", "topk")},
     }
     folder = cached(config, split.fingerprint, shaped_by, lambda work: _measure(config, split, work), home="benchmark")
-    return json.loads((folder / "record.json").read_text(encoding="utf-8")), _users_in(folder)
+    remedy = f"delete the folder {str(folder)!r} to have it measured again"
+    return read_record(folder / "record.json", RECORD, remedy), _users_in(folder, remedy)
 
 
 def _teachers(config: Config, split: Split) -> list[str]:
@@ -152,9 +161,30 @@ def _measure(config: Config, split: Split, folder: Path) -> dict[str, Any]:
     }
 
 
-def _users_in(folder: Path) -> dict[str, np.ndarray]:
-    with np.load(folder / "users.npz", allow_pickle=False) as content:
-        return dict(content)
+def _users_in(folder: Path, remedy: str = "measure it again") -> dict[str, np.ndarray]:
+    """Each metric of each test user, finite numbers.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / "users.npz"
+    try:
+        users = {name.removesuffix(".npy"): _array(part) for name, part in read_archive(path).items()}
+        if len({len(values) for values in users.values()}) > 1 or not all(np.isfinite(x).all() for x in users.values()):
+            raise ValueError("it has no number for each metric and user")
+    except (OSError, ValueError, TypeError, SyntaxError) as error:
+        raise UserError(f"{str(path)!r} cannot be read ({str(error)[:120]}); {remedy}") from error
+    return users
+
+
+def _array(part: memoryview) -> np.ndarray:
+    """[U] numbers from an entry of numpy's archive, as large as the entry is, whatever it declares."""
+    file = io.BytesIO(part)
+    np.lib.format.read_magic(file)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.kind not in "fiu" or len(shape) != 1:
+        raise ValueError(f"it holds {dtype} of shape {shape}")
+    return np.frombuffer(part, dtype, offset=file.tell()).reshape(shape)
 
 
 def _row(name: str, configs: Sequence[Config], records: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from importlib import metadata
 
 import recbole
 
-from recbole_hetcomp.compat.repairs import pretrained_loading
+from recbole_hetcomp.compat.pretrained import pretrained_loading
 from recbole_hetcomp.compat.replacing import Undo
 from recbole_hetcomp.compat.table import REPAIRS, Repair
 

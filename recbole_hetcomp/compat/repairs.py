@@ -10,8 +10,7 @@ import importlib
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Union
 
@@ -24,7 +23,7 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.evaluator.collector import Collector, DataStruct
 from recbole.trainer import trainer
 
-from recbole_hetcomp.compat.replacing import Overlay, Undo, replaced
+from recbole_hetcomp.compat.replacing import Undo, replaced
 
 PathLike = Union[str, "os.PathLike[str]"]
 Samples = tuple[list[int], list[int]]  # ids of users and of items
@@ -112,11 +111,10 @@ def update_entries(matrix: scipy.sparse.dok_matrix, entries: dict[tuple[int, int
 
 def restore(trainer: trainer.Trainer, path: PathLike) -> dict[str, Any]:
     """Loads weights and other parameters of a checkpoint into `trainer.model`; returns the checkpoint."""
-    from recbole_hetcomp.trainer.checkpoint import load_checkpoint
+    from recbole_hetcomp.trainer.checkpoint import load_checkpoint, load_into
 
     checkpoint = load_checkpoint(path, map_location=trainer.device, known=(type(trainer.model),))
-    trainer.model.load_state_dict(checkpoint["state_dict"])
-    trainer.model.load_other_parameter(checkpoint.get("other_parameter"))
+    load_into(trainer.model, checkpoint, path)
     return checkpoint
 
 
@@ -143,6 +141,11 @@ def resume_checkpoint(self: trainer.Trainer, resume_file: PathLike) -> None:
     """`Trainer.resume_checkpoint`, reading the file as data."""
     self.saved_model_file = str(resume_file)
     checkpoint = restore(self, resume_file)
+    lacking = [name for name in ("epoch", "cur_step", "best_valid_score", "config", "optimizer") if name not in checkpoint]
+    if lacking:
+        from recbole_hetcomp.trainer.archive import CheckpointError
+
+        raise CheckpointError(f"{resume_file} lacks {', '.join(lacking)}; no training can go on from it")
     self.start_epoch = checkpoint["epoch"] + 1
     self.cur_step = checkpoint["cur_step"]
     self.best_valid_score = checkpoint["best_valid_score"]
@@ -153,36 +156,6 @@ def resume_checkpoint(self: trainer.Trainer, resume_file: PathLike) -> None:
 
 
 SINE = "recbole.model.sequential_recommender.sine"
-PRETRAINED = (
-    *(f"recbole.model.general_recommender.{name}" for name in ("convncf", "nais", "neumf", "ract")),
-    "recbole.model.context_aware_recommender.kd_dagfm",
-    "recbole.model.sequential_recommender.s3rec",
-)
-
-
-def load_pretrained(path: PathLike, map_location: torch.device | str = "cpu") -> dict[str, Any]:
-    """`torch.load` for the models that start from another model's checkpoint."""
-    from recbole_hetcomp.trainer.checkpoint import load_checkpoint
-
-    return load_checkpoint(path, map_location)
-
-
-@contextmanager
-def pretrained_loading() -> Iterator[None]:
-    """Within it, models that start from another model's checkpoint read it as data; `install()` enters it for good."""
-    undos = [replaced(importlib.import_module(name), torch=Overlay(torch, load=load_pretrained)) for name in PRETRAINED]
-    try:
-        yield
-    finally:
-        for undo in undos:
-            undo()
-
-
-def read_pretrained_as_data() -> Undo:
-    """Enters `pretrained_loading`; the function returned leaves it."""
-    stack = ExitStack()
-    stack.enter_context(pretrained_loading())
-    return stack.close
 
 
 # RecBole's own slips

@@ -21,7 +21,7 @@ from recbole.model.general_recommender import dgcf, lightgcn, multivae, neumf
 from recbole.sampler.sampler import AbstractSampler
 from recbole.trainer import trainer
 
-from recbole_hetcomp.compat import faster, pandas_features, repairs
+from recbole_hetcomp.compat import faster, pandas_features, pretrained, repairs
 from recbole_hetcomp.compat.lightgcn_rows import propagate_by_rows
 from recbole_hetcomp.compat.multivae_rows import leave_out_the_zeros
 from recbole_hetcomp.compat.neumf_rows import scores_of_all_items
@@ -90,8 +90,8 @@ REPAIRS = (
         "pretrained",
         "RecBole#2212, PR #2219",
         "any torch, as above, for NeuMF, ConvNCF, NAIS, RaCT, KD_DAGFM and S3Rec with a pretrained path",
-        lambda: any(importlib.import_module(name).torch is torch for name in repairs.PRETRAINED),
-        repairs.read_pretrained_as_data,
+        lambda: any(importlib.import_module(name).torch is torch for name in pretrained.PRETRAINED),
+        pretrained.read_pretrained_as_data,
     ),
     Repair(
         "fill_nan",

@@ -160,13 +160,23 @@ class Curriculum:
         return {**tensors, "started": self.started, "n_stages": self.n_stages}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues where `state_dict` was taken; the settings are the constructor's."""
+        """Continues where `state_dict` was taken; the settings are the constructor's.
+
+        Raises:
+            ValueError: the state is of another curriculum, or none at all.
+        """
         shape, given = tuple(self.stage.shape), tuple(state["stage"].shape)
         if given != shape or state["n_stages"] != self.n_stages:
             raise ValueError(
                 f"the state is of {given} (teachers, users) with {state['n_stages']} stages, "
                 f"this curriculum of {shape} with {self.n_stages}"
             )
+        for name in _TENSORS:
+            own, other = getattr(self, name), state[name]
+            if other.shape != own.shape or other.dtype != own.dtype or bool((other < 0).any() | other.isnan().any()):
+                raise ValueError(f"the state has a {name} that no curriculum comes to")
+        if int(state["stage"].max()) >= self.n_stages:
+            raise ValueError(f"the state has a stage beyond the last of {self.n_stages}")
         for name in _TENSORS:
             setattr(self, name, state[name].to("cpu", copy=True))
         self.started = bool(state["started"])

@@ -16,7 +16,7 @@ from recbole_hetcomp.config.strict import settings_of
 from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.split import make_split
 from recbole_hetcomp.teachers.ranking import full_scores, top_of_block
-from recbole_hetcomp.trainer.checkpoint import load_checkpoint, plain_config
+from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, load_into
 
 TITLES = ("title", "name")  # an item's title stands in a column whose name contains one of these
 
@@ -40,11 +40,15 @@ def load_student(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Co
     if not Path(path).is_file():
         raise UserError(f"checkpoint: there is no file {str(path)!r}; give the .pth file of a finished run")
     checkpoint = load_checkpoint(path)
-    missing = {"config", "state_dict"} - set(checkpoint)
-    if missing:
-        lacking = " and ".join(sorted(missing))
-        raise UserError(f"checkpoint: {str(path)!r} lacks {lacking}; give the .pth file of a finished run")
-    settings = plain_config(checkpoint["config"])
+    settings = checkpoint.get("config")
+    lacking = [name for name in ("config", "state_dict") if not isinstance(checkpoint.get(name), dict)]
+    if not isinstance(settings, dict) or lacking:
+        raise UserError(f"checkpoint: {str(path)!r} lacks {' and '.join(lacking)}; give the .pth file of a finished run")
+    unnamed = [name for name in ("model", "dataset") if not isinstance(settings.get(name), str)]
+    if unnamed:
+        raise UserError(
+            f"checkpoint: {str(path)!r} has a config without {' and '.join(unnamed)}; give the .pth file of a finished run"
+        )
     config = Config(settings["model"], settings["dataset"], config_dict=settings, arguments=arguments)
     split = make_split(config)
     if settings.get("id_fingerprint", split.id_fingerprint) != split.id_fingerprint:
@@ -52,15 +56,17 @@ def load_student(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Co
             f"checkpoint: dataset {config.dataset!r} has other users or items, or another order of them, than when "
             f"{str(path)!r} was trained; restore the data it was trained on"
         )
-    model = config.model_class(settings_of(config), split.train).to(config["device"])
     try:
-        model.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
+        model = config.model_class(settings_of(config), split.train).to(config["device"])
+    except (TypeError, LookupError, AttributeError, RuntimeError, MemoryError) as error:
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:120]
         raise UserError(
-            f"checkpoint: {str(path)!r} does not fit dataset {config.dataset!r} as it is now; "
-            "restore the data it was trained on"
+            f"checkpoint: the settings in {str(path)!r} make no {config.model} ({reason}); give the .pth of a finished run"
         ) from error
-    model.load_other_parameter(checkpoint.get("other_parameter"))
+    try:
+        load_into(model, checkpoint, path)
+    except CheckpointError as error:
+        raise UserError(f"checkpoint: {error}; restore the data it was trained on, or train it anew") from error
     return config, model.eval(), split.whole
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from recbole.utils import ModelType
 
 from recbole_hetcomp.config.config import Config
+from recbole_hetcomp.config.records import Kind, each, is_count, is_score, read_record
 from recbole_hetcomp.config.registry import get_model
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teacher_training.training import teacher_folder
@@ -18,6 +18,12 @@ from recbole_hetcomp.teachers.lists import is_list_file
 
 FAR_BELOW = 0.15  # of the best teacher's validation score
 EARLY = 0.1  # of the epochs allowed
+RECORD: dict[str, Kind] = {
+    "settings": lambda value: isinstance(value, dict) and all(is_count(value.get(key)) for key in ("epochs", "eval_step")),
+    "valid": each(is_score),
+    "best_epoch": is_count,
+    "epochs_trained": is_count,
+}
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,13 @@ class Training:
 
     @classmethod
     def read(cls, folder: Path) -> Training:
-        """From the record that is kept with a trained teacher."""
-        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        """From the record that is kept with a trained teacher.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        remedy = f"delete the folder {str(folder)!r} to have the teacher trained again"
+        record = read_record(folder / "record.json", RECORD, remedy)
         epochs, eval_step = (int(record["settings"][key]) for key in ("epochs", "eval_step"))
         return cls(float(record["valid"][-1]), record["best_epoch"], record["epochs_trained"], epochs, eval_step)
 

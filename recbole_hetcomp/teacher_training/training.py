@@ -22,10 +22,11 @@ from recbole_hetcomp.teacher_training.configs import checkpoint_selection, teach
 from recbole_hetcomp.teacher_training.recorder import Recorder, Selection, Snapshots, recording_trainer
 from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.tuned import say_found, use_found
+from recbole_hetcomp.teachers.lists import check_kept
 from recbole_hetcomp.teachers.pool import Teacher
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, ranked_history, top_unobserved
 from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH, Trajectory
-from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, load_into, save_checkpoint
 from recbole_hetcomp.trainer.choice import get_trainer
 from recbole_hetcomp.trainer.threads import computing_in
 
@@ -53,10 +54,15 @@ def cached_teacher(config: Config, split: Split, name: str) -> Teacher:
         folder = cached(own, split.fingerprint, _shaped_by(config), train)
     try:
         trajectory = Trajectory.load(folder / "trajectory.safetensors")
+        if trajectory.dataset_fingerprint != split.fingerprint:
+            raise UserError("it is of another dataset")
+        check_kept(trajectory, split, config["valid_metric"])
     except UserError as error:
-        raise UserError(f"{error}; delete the folder {str(folder)!r} to have {name} trained again") from error
-    if trajectory.dataset_fingerprint != split.fingerprint:
-        raise UserError(f"{str(folder)!r} holds a trajectory of another dataset; delete the folder")
+        reason = str(error).partition("; make it anew")[0][:200]
+        raise UserError(
+            f"teachers: what is kept of {name} is damaged ({reason}); delete the folder {str(folder)!r} to have {name} "
+            "trained again"
+        ) from error
     without_list = int((trajectory.items[-1, split.history.active_users, 0] == 0).sum())
     if without_list == len(split.history.active_users):
         raise UserError(f"{name} scores all items alike for every user: it teaches nothing; leave it out")
@@ -86,12 +92,10 @@ def load_model(config: Config, split: Split, path: Path) -> AbstractRecommender:
     set_ratios(config, split)
     model = get_model(config.model)(config, copy.copy(split.train)).to(config["device"])
     try:
-        state = load_checkpoint(path, map_location=config["device"])
-        model.load_state_dict(state["state_dict"])
-    except (OSError, RuntimeError, CheckpointError) as error:
+        load_into(model, load_checkpoint(path, map_location=config["device"]), path)
+    except (OSError, CheckpointError) as error:
         folder = str(path.parent)
         raise UserError(f"{error}; delete the folder {folder!r} to have {config.model} trained again") from error
-    model.load_other_parameter(state["other_parameter"])
     return model.eval()
 
 

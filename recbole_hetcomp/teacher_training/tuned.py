@@ -14,12 +14,20 @@ from typing import Any
 from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.records import Kind, is_count, is_duration, is_number, read_record
 from recbole_hetcomp.config.registry import properties_of
 from recbole_hetcomp.data.split import Split, split_seed
 from recbole_hetcomp.teacher_training.space import Space, check_values, space_of
 
 FOUND = "found.json"
-RECORDED = {"settings", "score", "first_score", "trials", "ended_early", "seconds"}
+RECORDED: dict[str, Kind] = {
+    "settings": lambda value: isinstance(value, dict),
+    "score": is_number,
+    "first_score": lambda value: value is None or is_number(value),
+    "trials": is_count,
+    "ended_early": is_count,
+    "seconds": is_duration,
+}
 JUDGED_BY = ("valid_metric", "eval_args")
 # What is found holds for a training of another length, too.
 NOT_ASKED = {"epochs", "eval_step", "loss_decimal_place", "seed", "stopping_step"}
@@ -68,14 +76,15 @@ class Tuning:
         path = self.folder / FOUND
         if not self.space or not path.is_file():
             return None
+        remedy = "delete its folder to search anew"
+        found = read_record(path, RECORDED, remedy)
         try:
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if not set(found) >= RECORDED or set(found["settings"]) != set(self.space):
+            if set(found["settings"]) != set(self.space):
                 raise ValueError("it is no record of a search of this space")
             check_values(self.config, found["settings"])
             return found
         except (ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{str(path)!r} cannot be read ({error}); delete its folder to search anew") from error
+            raise UserError(f"{str(path)!r} cannot be read ({error}); {remedy}") from error
 
     @property
     def trials(self) -> int:

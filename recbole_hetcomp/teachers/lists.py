@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.metrics import largest
 from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teachers.trajectory import Trajectory
 
+USERS_AT_ONCE = 2**14  # whose lists are checked
 SEPARATORS = {".tsv": "\t", ".inter": "\t", ".csv": ","}
 
 
@@ -42,11 +45,9 @@ def read_lists(path: Path, split: Split) -> Trajectory:
         trajectory = Trajectory.load(path)
         if trajectory.dataset_fingerprint not in ("", split.fingerprint):
             raise UserError(f"teachers: {str(path)!r} was made on another dataset or split; make it anew on this one")
-        ids = torch.cat([trajectory.items.flatten(), trajectory.observed.flatten(), torch.zeros(1, dtype=torch.int32)])
-        in_range = int(ids.min()) >= 0 and int(ids.max()) < split.whole.item_num
-        if trajectory.items.size(1) != split.whole.user_num or not in_range:
-            raise UserError(f"teachers: {str(path)!r} has other users or items than this dataset; make it anew on this one")
-        _check_rows(trajectory, path, split.history)
+        fault = fault_of(trajectory, split)
+        if fault is not None:
+            raise UserError(f"teachers: {str(path)!r} {fault}")
         unobserved = _without_training_items(trajectory, path, split.history)
         if not unobserved.items.any():
             raise UserError(f"teachers: {str(path)!r} lists nothing but training items; list others")
@@ -75,7 +76,7 @@ def _table(path: Path) -> pd.DataFrame:
     return table
 
 
-def _lists(table: pd.DataFrame, path: Path, split: Split) -> torch.Tensor:
+def _lists(table: pd.DataFrame, path: Path, split: Split) -> Tensor:
     """[E, U, L] int32 from the table's rows."""
     n_rows, whole, history = len(table), split.whole, split.history
     ids = {
@@ -109,29 +110,81 @@ def _lists(table: pd.DataFrame, path: Path, split: Split) -> torch.Tensor:
     return torch.from_numpy(lists)
 
 
-def _check_rows(trajectory: Trajectory, path: Path, history: History) -> None:
-    """Raise a UserError for lists and ranks that no teacher could have."""
+def fault_of(trajectory: Trajectory, split: Split, *, kept: bool = False) -> str | None:
+    """What no teacher of this split could have listed, and the remedy, as a clause; None where there is nothing.
+
+    Args:
+        kept: lists that this package recorded itself, which are held to all that it writes
+    """
     items, observed, deviation = trajectory.items, trajectory.observed, trajectory.rank_std
-    if not items.any():
-        raise UserError(f"teachers: {str(path)!r} lists no item at all; fill it or leave it out")
+    ids = [int(extreme) for lists in (items, observed) if lists.numel() for extreme in (lists.min(), lists.max())]
+    if items.size(1) != split.whole.user_num or min(ids, default=0) < 0 or max(ids, default=0) >= split.whole.item_num:
+        return "has other users or items than this dataset; make it anew on this one"
+    if not items.any() and not kept:
+        return "lists no item at all; fill it or leave it out"
     if not deviation.isfinite().all() or (deviation < 0).any():
-        raise UserError(f"teachers: {str(path)!r} has a rank_std below 0 or not finite; mend it, or leave rank_std out")
-    if not ((observed == 0) | history.contains(torch.arange(len(observed))[:, None], observed)).all():
-        raise UserError(f"teachers: {str(path)!r} observes an item outside its user's training items; leave it out")
-    by_id = items.sort(dim=-1).values
-    twice = ((by_id[..., 1:] == by_id[..., :-1]) & (by_id[..., 1:] > 0)).any(-1).any(0).nonzero()
-    if len(twice):
-        raise UserError(f"teachers: {str(path)!r} lists an item twice for user {int(twice[0])}; list it once")
+        return "has a rank_std below 0 or not finite; mend it, or leave rank_std out"
     if items[:, 0].any():
-        raise UserError(f"teachers: {str(path)!r} has a list in row 0, the padding user's; leave that row 0")
+        return "has a list in row 0, the padding user's; leave that row 0"
+    for users in torch.arange(len(observed)).split(USERS_AT_ONCE):
+        fault = _fault_of_rows(users, items[:, users], observed[users], split.history, kept)
+        if fault is not None:
+            return fault
+    return _fault_of_scores(trajectory)
+
+
+def _fault_of_rows(
+    users: torch.Tensor, items: torch.Tensor, observed: torch.Tensor, history: History, kept: bool
+) -> str | None:
+    """`fault_of` the lists of some `users` [B]: `items` [E, B, L] and `observed` [B, P]."""
+    if not ((observed == 0) | history.contains(users[:, None], observed)).all():
+        return "observes an item outside its user's training items; leave it out"
+    for does, lists in (("list", items), ("observe", observed[None])):
+        by_id = lists.sort(dim=-1).values
+        twice = ((by_id[..., 1:] == by_id[..., :-1]) & (by_id[..., 1:] > 0)).any(-1).any(0).nonzero()
+        if len(twice):
+            return f"{does}s an item twice for user {int(users[twice[0]])}; {does} it once"
+        if kept and ((lists[..., 1:] > 0) & (lists[..., :-1] == 0)).any():
+            return "has an item behind the end of a list; close the gap"
+    if kept and any(history.contains(users[:, None], of_stage).any() for of_stage in items):
+        return "lists training items; leave them out"
+    if kept and ((items[..., :1] > 0) != (items[-1, :, :1] > 0)).any():
+        return "has a list for a user at some checkpoints alone; add the others"
+    return None
+
+
+def _fault_of_scores(trajectory: Trajectory) -> str | None:
+    epochs, scores = trajectory.epochs, trajectory.valid_scores
+    if int(epochs.min()) < 0 or (epochs[1:] < epochs[:-1]).any():
+        return f"has epochs {epochs.tolist()[:8]}; they are 0 or more, and none is below the one before"
+    if not scores.isnan().all() and (not scores.isfinite().all() or (scores < 0).any()):
+        return f"has valid_scores {scores.tolist()[:8]}; they are finite and 0 or more, or all NaN"
+    return None
+
+
+def check_kept(trajectory: Trajectory, split: Split, metric: str) -> None:
+    """Raise a UserError, a clause, for lists that this package cannot have recorded on this split.
+
+    Args:
+        metric: of the valid_scores
+    """
+    fault = fault_of(trajectory, split, kept=True)
+    if fault is not None:
+        raise UserError(f"it {fault.partition(';')[0]}")
+    if (trajectory.rank_std > trajectory.items.size(2)).any():
+        raise UserError("it has a rank_std that no list of its length has")
+    if (trajectory.valid_scores > largest(metric)).any() or int(trajectory.epochs[0]) < 1:
+        raise UserError(f"it has a {metric} above {largest(metric):g}, or lists of a model that was not trained")
 
 
 def _without_training_items(trajectory: Trajectory, path: Path, history: History) -> Trajectory:
-    """The lists without the users' training items, the later items moved up."""
+    """The lists without the users' training items, the later items moved up, and into gaps as well."""
     trained = history.contains(torch.arange(history.n_users)[:, None], trajectory.items)  # [E, U, L]
-    if not trained.any():
+    gap = (trajectory.items[..., :-1] == 0) & (trajectory.items[..., 1:] > 0)
+    if not trained.any() and not gap.any():
         return trajectory
-    getLogger().warning(f"{path.name}: {int(trained.sum())} entries are training items: left out")
-    order = trained.int().sort(dim=-1, stable=True).indices
+    if trained.any():
+        getLogger().warning(f"{path.name}: {int(trained.sum())} entries are training items: left out")
+    order = (trained | (trajectory.items == 0)).int().sort(dim=-1, stable=True).indices
     items, deviations = (part.masked_fill(trained, 0).gather(-1, order) for part in (trajectory.items, trajectory.rank_std))
     return replace(trajectory, items=items, rank_std=deviations)

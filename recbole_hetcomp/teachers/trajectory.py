@@ -6,8 +6,10 @@ importances take 12.6 GB. One safetensors file, so that reading it executes noth
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +22,10 @@ from torch import Tensor
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.files.atomic import PathLike, write
 
-FORMAT = "recbole_hetcomp.trajectory/2"
-READABLE = (FORMAT, "recbole_hetcomp.trajectory/1")  # in the first, ids always take four bytes
+FORMAT = "recbole_hetcomp.trajectory/3"
+# Formats without a checksum; in the first, ids always take four bytes.
+UNCHECKED = ("recbole_hetcomp.trajectory/1", "recbole_hetcomp.trajectory/2")
+MAX_HEADER = 2**16  # bytes; one of five tensors has about 600
 TENSORS = {
     "items": (torch.int32, 3),
     "rank_std": (torch.float16, 3),
@@ -141,26 +145,48 @@ class Trajectory:
         metadata = {"format": FORMAT, **{name: getattr(self, name) for name in STRINGS}}
         tensors = {name: getattr(self, name) for name in TENSORS}
         tensors.update({name: _packed(tensors[name]) for name in ("items", "observed")})
-        save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
+        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_tensors(tensors, path, {**metadata, "sha256": checksum(tensors, metadata)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Trajectory:
-        """Read what `save` wrote.
+        """Read what `save` wrote, now or before files had a checksum.
 
         Raises:
-            UserError: the file is missing, truncated, no trajectory, or of another format version.
+            UserError: the file is missing, damaged, no trajectory, or of another format version.
         """
         try:
-            with safe_open(os.fspath(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") not in READABLE:
-                    raise UserError(
-                        f"trajectory {str(path)!r} has format {metadata.get('format')!r}, this version reads {FORMAT!r}"
-                    )
-                tensors: dict[str, Any] = {name: _unpacked(file.get_tensor(name)) for name in TENSORS}
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"trajectory {str(path)!r} cannot be read ({error}); make it anew or leave it out") from error
-        return cls(**tensors, **{name: metadata.get(name, "") for name in STRINGS})
+            tensors, metadata = _read(path)
+        except (SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(f"trajectory {str(path)!r} cannot be read ({reason}); make it anew or leave it out") from error
+        parts: dict[str, Any] = {name: _unpacked(tensor) for name, tensor in tensors.items()}
+        return cls(**parts, **dict[str, Any]((name, metadata.get(name, "")) for name in STRINGS))
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """(tensors, metadata) of a file, as they were written."""
+    with open(path, "rb") as opened:
+        if int.from_bytes(opened.read(8), "little") > MAX_HEADER:
+            raise ValueError("its header is larger than any trajectory's")
+    with safe_open(os.fspath(path), framework="pt") as file:
+        metadata = dict(file.metadata() or {})
+        if metadata.get("format") not in (FORMAT, *UNCHECKED):
+            raise ValueError(f"it has format {metadata.get('format')!r}, this version reads {FORMAT!r}")
+        tensors = {name: file.get_tensor(name) for name in TENSORS}
+    found = metadata.pop("sha256", None)
+    if (found is not None or metadata["format"] == FORMAT) and found != checksum(tensors, metadata):
+        raise ValueError("it is damaged: its content does not have its checksum")
+    return tensors, metadata
+
+
+def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """sha256 over the names, types, shapes and bytes of contiguous tensors, and over the metadata."""
+    form = {name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in tensors.items()}
+    digest = hashlib.sha256(json.dumps([form, dict(metadata)], sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _packed(tensor: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Checkpoints that are data: reading one never runs code, writing one never leaves half a file.
 
-Two kinds of file are read. The package's own holds tensors and plain values only, so `torch.load(weights_only=True)`
-takes it as it is; RecBole's goes through `restricted.py`. Both use RecBole's names for the parts (`config`,
-`state_dict`, `other_parameter`, `optimizer`, `epoch`, `cur_step`, `best_valid_score`).
+The package's own files hold tensors and plain values only, so `torch.load(weights_only=True)` takes them as they are. They
+and RecBole's are read by `restricted.py`. Both use RecBole's names for the parts (`config`, `state_dict`, `other_parameter`,
+`optimizer`, `epoch`, `cur_step`, `best_valid_score`).
 """
 
 from __future__ import annotations
@@ -11,53 +11,44 @@ import ast
 import builtins
 import io
 import os
-import pickle
 import types
-import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import torch
 from recbole.config import Config
+from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor, nn
 
 from recbole_hetcomp.files.atomic import write
-from recbole_hetcomp.trainer.restricted import (
-    SCALARS,
-    CheckpointError,
-    Record,
-    as_json,
-    is_class_instance,
-    rebuilt,
-    restricted_pickle,
-)
+from recbole_hetcomp.trainer.archive import CheckpointError, PathLike
+from recbole_hetcomp.trainer.records import SCALARS, Count, Record, as_json, is_class_instance, rebuilt
+from recbole_hetcomp.trainer.restricted import read_content
 
 __all__ = [
     "CheckpointError",
+    "check_state",
     "load_checkpoint",
-    "load_recbole_checkpoint",
+    "load_into",
     "plain_config",
     "plain_state",
     "save_checkpoint",
 ]
 
-PathLike = Union[str, "os.PathLike[str]"]
-
 #: Settings RecBole derives anew. Given back to `Config` they would overrule it; `local_rank` starts a process group.
 DERIVED = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "local_rank", "single_spec"}
-
-_DAMAGE = (
-    *(RuntimeError, LookupError, TypeError, ValueError, AttributeError, AssertionError, ArithmeticError, EOFError),
-    pickle.UnpicklingError,
-)
+MAX_SETTINGS = 2**20  # values in a Config
 
 
 def load_checkpoint(
     path: PathLike, map_location: torch.device | str = "cpu", *, known: Iterable[type] = ()
 ) -> dict[str, Any]:
     """The content of a checkpoint of this package or of RecBole, as tensors, arrays and plain values.
+
+    `config` comes back as `plain_config` gives it. Modules among `other_parameter` are left out: their weights are in
+    `state_dict`, the model's constructor makes them.
 
     Args:
         known: further classes that a RecBole file may mention, such as a user's own model; none is instantiated
@@ -67,39 +58,54 @@ def load_checkpoint(
         OSError: the file cannot be opened
     """
     path = Path(path)
-    if _pickle_protocol(path) > 2:
-        return load_recbole_checkpoint(path, map_location, known=known)
+    content = read_content(path, map_location, {(cls.__module__, cls.__qualname__) for cls in known})
     try:
-        state = torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError:
-        return load_recbole_checkpoint(path, map_location, known=known)
-    except _DAMAGE as error:
-        raise CheckpointError(f"{path} cannot be read, it may be damaged or cut short: {error}") from error
-    return _checked(path, state)
-
-
-def load_recbole_checkpoint(
-    path: PathLike, map_location: torch.device | str = "cpu", *, known: Iterable[type] = ()
-) -> dict[str, Any]:
-    """The content of a file that RecBole's Trainer saved; `config` comes back as `plain_config` gives it.
-
-    Modules among `other_parameter` are left out: their weights are in `state_dict`, the model's constructor makes them.
-
-    Raises:
-        CheckpointError, OSError: as `load_checkpoint`
-    """
-    path = Path(path)
-    _pickle_protocol(path)
-    reader = restricted_pickle({(cls.__module__, cls.__qualname__) for cls in known})
-    try:
-        state = torch.load(path, map_location=map_location, pickle_module=reader, weights_only=False)
-        if isinstance(state, dict):
-            state = {name: _section(name, value) for name, value in state.items()}
+        state = content.value
+        if not isinstance(state, dict):
+            raise CheckpointError(f"it holds a {type(state).__name__}, not the dict of a checkpoint")
+        state = {name: _section(name, value, content.met) for name, value in dict.items(state)}
+        _check_settings(state.get("config"))
     except CheckpointError as error:
         raise CheckpointError(f"{path} was refused: {error}") from error
-    except _DAMAGE as error:
-        raise CheckpointError(f"{path} cannot be read, it may be damaged or cut short: {error}") from error
-    return _checked(path, state)
+    except Exception as error:  # whatever numpy and scipy make of the records of a damaged file
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:120]
+        raise CheckpointError(f"{path} cannot be read, it may be damaged or cut short: {reason}") from error
+    return state
+
+
+def load_into(model: AbstractRecommender, checkpoint: Mapping[str, Any], path: PathLike) -> None:
+    """Give `model` the weights and other parameters of a checkpoint that was read from `path`.
+
+    Raises:
+        CheckpointError: the weights are another model's, or hold NaN
+    """
+    other = checkpoint.get("other_parameter") or {}
+    try:
+        check_state(checkpoint.get("state_dict"), model.state_dict())
+        if not isinstance(other, dict) or not set(other) <= set(getattr(model, "other_parameter_name", ())):
+            raise CheckpointError("its other_parameter has names that the model does not have")  # they become attributes
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} does not fit {type(model).__name__}: {error}") from error
+    model.load_state_dict(checkpoint["state_dict"])
+    if other:
+        model.load_other_parameter(other)
+
+
+def check_state(found: object, expected: Mapping[str, Tensor]) -> None:
+    """Raise a CheckpointError, a clause, unless `found` has the names, shapes and types of `expected`, and no NaN."""
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise CheckpointError("its state_dict is no dict of tensors")
+    odd = sorted(map(str, {*found} ^ {*expected}))
+    if odd:
+        raise CheckpointError(f"its state_dict {'lacks' if odd[0] in expected else 'has'} {odd[0][:60]!r}")
+    for name, value in expected.items():
+        other = found[name]
+        if other.shape != value.shape or other.dtype != value.dtype:
+            raise CheckpointError(
+                f"its {name[:60]!r} is {other.dtype} of shape {list(other.shape)}, not {value.dtype} of {list(value.shape)}"
+            )
+        if bool(other.isnan().any()):
+            raise CheckpointError(f"its {name[:60]!r} holds NaN")
 
 
 def save_checkpoint(path: PathLike, state: Mapping[str, Any]) -> None:
@@ -115,7 +121,7 @@ def save_checkpoint(path: PathLike, state: Mapping[str, Any]) -> None:
     write(path, content.getbuffer())
 
 
-def plain_config(config: Config) -> dict[str, Any]:
+def plain_config(config: Config, count: Count | None = None) -> dict[str, Any]:
     """The settings of a RecBole Config in JSON types; `Config(config_dict=...)` makes the same settings from them.
 
     Enums become their names, devices strings, tuples lists. Left out are classes and what RecBole derives anew
@@ -123,9 +129,10 @@ def plain_config(config: Config) -> dict[str, Any]:
 
     Args:
         config: a Config, or the dict of a Config that was saved this way
+        count: of the values that a file may have, where they come from one
     """
     settings = config if isinstance(config, dict) else config.final_config_dict
-    plain = as_json({key: value for key, value in settings.items() if key not in DERIVED})
+    plain = as_json({key: value for key, value in settings.items() if key not in DERIVED}, count or Count(MAX_SETTINGS))
     folder, dataset = plain.get("data_path"), plain.get("dataset")
     if settings is not config and folder and dataset and os.path.basename(folder) == dataset:
         plain["data_path"] = os.path.dirname(folder)
@@ -170,49 +177,27 @@ def _require_plain(value: object, where: str) -> None:
         raise TypeError(f"{where} is a {name}; a checkpoint takes tensors and plain values, convert it first")
 
 
-def _pickle_protocol(path: Path) -> int:
-    """The pickle protocol inside torch's zip archive; every other kind of file is refused."""
-    with open(path, "rb") as file:
-        start = file.read(4)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            pickled = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
-            opening = archive.read(pickled[0])[:2] if len(pickled) == 1 else b""
-    except zipfile.BadZipFile as error:
-        if start in (b"", b"PK\x03\x04"):
-            raise CheckpointError(f"{path} is damaged or cut short: {error}") from error
-        raise CheckpointError(
-            f"{path} is not a zip archive of torch.save; other formats, such as torch's before 1.6, can run code and "
-            "are not read. Save the weights again with a current torch"
-        ) from error
-    if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
-        raise CheckpointError(f"{path} is a TorchScript program, not a checkpoint; save the model's state_dict instead")
-    if len(opening) < 2 or opening[0] != pickle.PROTO[0]:
-        raise CheckpointError(f"{path} is a zip archive without the data.pkl of torch.save, so not a checkpoint")
-    return opening[1]
-
-
-def _section(name: str, value: object) -> object:
-    """One top-level entry of a RecBole checkpoint as data."""
+def _section(name: object, value: object, count: Count) -> object:
+    """One top-level entry of a checkpoint as data."""
+    if not isinstance(name, str):
+        raise CheckpointError(f"it has the entry {str(name)[:60]!r}, which is no name")
     if name == "config":
-        return plain_config(types.SimpleNamespace(**value.state) if isinstance(value, Record) else value)
+        settings = value.state if isinstance(value, Record) else value
+        if isinstance(value, Record) and isinstance(settings, dict):
+            return plain_config(types.SimpleNamespace(final_config_dict=settings.get("final_config_dict")), count)
+        return plain_config(settings, count) if isinstance(settings, dict) else rebuilt(value, count)
     if name == "other_parameter" and isinstance(value, dict):
-        return {key: rebuilt(item) for key, item in value.items() if not is_class_instance(item)}
-    return rebuilt(value)
+        return {key: rebuilt(item, count) for key, item in dict.items(value) if not is_class_instance(item)}
+    return rebuilt(value, count)
 
 
-def _checked(path: Path, state: object) -> dict[str, Any]:
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path} holds a {type(state).__name__}, not the dict of a checkpoint")
-    config = state.get("config")
+def _check_settings(config: object) -> None:
+    """Raise a CheckpointError for a setting that RecBole's Config would run."""
     for key, value in config.items() if isinstance(config, dict) else ():
         if isinstance(value, str) and _calls_a_function(value):
             raise CheckpointError(
-                f"{path} was refused: RecBole's Config evaluates its settings, and {key!r} would call a function: "
-                f"{value[:60]!r}"
+                f"RecBole's Config evaluates its settings, and {key!r} would call a function: {value[:60]!r}"
             )
-    return state
 
 
 def _calls_a_function(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,8 +25,10 @@ from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.model.target_lists import RANKED
 from recbole_hetcomp.teachers.ranking import top_unobserved
 from recbole_hetcomp.trainer import parallel
-from recbole_hetcomp.trainer.checkpoint import load_checkpoint, plain_config, plain_state, save_checkpoint
+from recbole_hetcomp.trainer.archive import CheckpointError
+from recbole_hetcomp.trainer.checkpoint import check_state, load_checkpoint, plain_config, plain_state, save_checkpoint
 from recbole_hetcomp.trainer.entity_batches import EntityBatches
+from recbole_hetcomp.trainer.progress import check_progress
 from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
 from recbole_hetcomp.trainer.shared_batches import loss_of_all
 from recbole_hetcomp.trainer.threads import ThreadChoice, in_chosen_threads, possible_threads
@@ -44,6 +47,7 @@ class DistillationTrainer(Trainer):
         super().__init__(config, model)
         self.progress_file: Path | None = None
         self.progress_written = -math.inf  # when, in seconds
+        self.best: dict[str, Any] | None = None  # the best student so far, as it is saved, where progress is
         self.thread_choice = ThreadChoice(possible_threads(config["threads"], self.device))
         self.user_batches: EntityBatches | None = None
         if model.training_entities is not None:
@@ -62,23 +66,25 @@ class DistillationTrainer(Trainer):
         """Continue the training whose progress is in `path`, now or with the next epoch begun.
 
         Raises:
-            UserError: the file cannot be read.
+            UserError: the file cannot be read, or holds what this training cannot have come to.
         """
         self.progress_file = path
         self.progress: dict[str, Any] = {}
         if not path.is_file():
             return
+        remedy = "delete the file, or set resume: False, to train from the start"
         try:
             self.progress = load_checkpoint(path, map_location=self.device)
+        except (CheckpointError, OSError) as error:
+            raise UserError(f"resume: {error}; {remedy}") from error
+        try:
+            check_progress(self.progress, self)
             self._restore(self.progress)
-        except ValueError as error:
-            raise UserError(f"resume: {error}; delete the file, or set resume: False, to train from the start") from error
-        except (KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"resume: {path} is no progress of this training ({reason}); delete the file, or set resume: False, "
-                "to train from the start"
-            ) from error
+        except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(f"resume: {path} is no progress of this training ({reason}); {remedy}") from error
+        if self.best is not None and parallel.is_first():  # into this run's own file; the interrupted one's stays
+            save_checkpoint(self.saved_model_file, {**self.best, "config": plain_config(self.config)})
         self.logger.info(set_color("Resuming", "blue") + f": epoch {self.start_epoch}, from {path}")
 
     def fit(self, *arguments: object, **settings: object) -> tuple[float, dict[str, float]]:
@@ -97,7 +103,7 @@ class DistillationTrainer(Trainer):
         self.optimizer.load_state_dict(state["optimizer"])
         self.start_epoch, self.cur_step = state["epoch"], state["cur_step"]
         self.best_valid_score, self.best_valid_result = state["best_valid_score"], state["best_valid_result"]
-        self.saved_model_file = state["saved_model_file"]
+        self.best = state["best"]
 
     @in_chosen_threads
     def _train_epoch(
@@ -156,7 +162,7 @@ class DistillationTrainer(Trainer):
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score),
             "best_valid_result": None if best is None else {key: float(value) for key, value in best.items()},
-            "saved_model_file": self.saved_model_file,
+            "best": self.best,
             "state_dict": self.model.state_dict(),
             "distillation": self.model.distillation_state(),
             "optimizer": self.optimizer.state_dict(),
@@ -198,17 +204,18 @@ class DistillationTrainer(Trainer):
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: str) -> None:
         if not parallel.is_first():
             return
-        path = kwargs.get("saved_model_file", self.saved_model_file)
+        path = str(kwargs.get("saved_model_file", self.saved_model_file))
         state = {
             **plain_state(self.model),
             "state_dict": self.model.served_state(),
-            "config": plain_config(self.config),
             "epoch": epoch,
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score),
             "optimizer": self.optimizer.state_dict(),
         }
-        save_checkpoint(path, state)
+        save_checkpoint(path, {**state, "config": plain_config(self.config)})
+        if self.progress_file is not None:
+            self.best = copy.deepcopy(state)
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 
@@ -225,7 +232,9 @@ class DistillationTrainer(Trainer):
         if load_best_model:
             parallel.wait()  # for the first process, which may still be writing it
             path = model_file or self.saved_model_file
-            self.model.load_served_state(load_checkpoint(path, map_location=self.device)["state_dict"])
+            saved = load_checkpoint(path, map_location=self.device).get("state_dict")
+            check_state(saved, self.model.served_state())
+            self.model.load_served_state(saved)
             self.logger.info(f"Loading model structure and parameters from {path}")
         if not parallel.is_first():
             return parallel.from_first(None)

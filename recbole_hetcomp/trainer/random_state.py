@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+
+from recbole_hetcomp.trainer.archive import CheckpointError
 
 
 def random_state() -> dict[str, Any]:
@@ -32,3 +35,23 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
     if torch.cuda.is_available() and state["cuda"]:
         for device, part in zip(range(torch.cuda.device_count()), state["cuda"]):  # there may be fewer or more than then
             torch.cuda.set_rng_state(part.cpu(), device)
+
+
+def check_random_state(state: object) -> None:
+    """Raise a CheckpointError, a clause, unless `restore_random_state` can bring `state` back."""
+    try:
+        assert isinstance(state, dict)
+        version, internal, gauss_next = state["python"]
+        random.Random().setstate((version, tuple(internal), gauss_next))
+        algorithm, keys, position, has_gauss, cached = state["numpy"]
+        assert type(position) is int
+        assert 0 <= position <= 624  # numpy reads what lies behind its keys otherwise
+        assert type(has_gauss) is int
+        assert isinstance(cached, float)
+        assert keys.shape == (624,)
+        assert 0 <= int(keys.min()) <= int(keys.max()) < 2**32
+        np.random.RandomState().set_state((algorithm, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))
+        torch.Generator().set_state(state["torch"].cpu())
+        assert all(isinstance(part, Tensor) and part.dtype == torch.uint8 and part.dim() == 1 for part in state["cuda"])
+    except Exception as error:
+        raise CheckpointError("its random state is none of Python, numpy and torch") from error

@@ -31,7 +31,7 @@ from recbole.trainer import trainer as trainer_module
 from recbole.utils import FeatureType
 
 from recbole_hetcomp import compat
-from recbole_hetcomp.compat import pandas_features, repairs
+from recbole_hetcomp.compat import pandas_features, pretrained, repairs
 from recbole_hetcomp.compat.replacing import is_stock
 from recbole_hetcomp.config import Config as HetCompConfig
 from recbole_hetcomp.data.split import make_split
@@ -237,7 +237,7 @@ def test_numpy_names_that_exist_keep_their_meaning(monkeypatch):
 def test_pretrained_loading_is_undone_on_leaving():
     compat.uninstall()
     with compat.pretrained_loading():
-        assert neumf.torch.load is repairs.load_pretrained
+        assert neumf.torch.load is pretrained.load_pretrained
         assert neumf.torch.nn is torch.nn
     assert neumf.torch is torch
 

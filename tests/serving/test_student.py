@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from recbole_hetcomp.cli import main
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.serving.student import load_student, recommend, recommendation_lines, titles
-from recbole_hetcomp.trainer.checkpoint import CheckpointError
+from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 
 @pytest.fixture
@@ -157,3 +158,42 @@ def test_a_file_that_is_no_models_checkpoint_is_named(trained, tmp_path, lost):
     torch.save(state, tmp_path / "part.pth")
     with pytest.raises((UserError, CheckpointError), match=r"part\.pth"):
         load_student(tmp_path / "part.pth")
+
+
+def _nan(state):
+    state["state_dict"]["backbone.user_embedding.weight"][3, 0] = torch.nan
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _nan,
+        lambda state: state.update(config="x"),
+        lambda state: state.update(config={}),
+        lambda state: state["config"].update(model=3),
+        lambda state: state.update(state_dict="x"),
+        lambda state: state.update(state_dict={"a": "b"}),
+        lambda state: state["state_dict"].popitem(),
+        lambda state: state["state_dict"].update(x=torch.zeros(2)),
+        lambda state: state["state_dict"].update({name: value[:-1] for name, value in state["state_dict"].items()}),
+        lambda state: state["state_dict"].update({name: value.double() for name, value in state["state_dict"].items()}),
+        lambda state: state.update(other_parameter={"full_sort_predict": 1}),
+        lambda state: state.update(other_parameter=[1]),
+    ],
+)
+def test_a_checkpoint_with_something_else_inside_is_a_sentence(trained, change, capsys):
+    state = load_checkpoint(trained[0])
+    change(state)
+    save_checkpoint(trained[0], state)
+    assert main(["recommend", f"--checkpoint={trained[0]}", "--users=u0"]) == 2
+    sentence = capsys.readouterr().err
+    assert sentence.startswith("hetcomp: ")
+    assert Path(trained[0]).name in sentence
+    assert sentence.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"PK\3\4", b"PK\5\6" + bytes(18), b"\x80\x02}.", b"x" * 100])
+def test_what_is_no_checkpoint_at_all_is_a_sentence(tmp_path, content, capsys):
+    (tmp_path / "a.pth").write_bytes(content)
+    assert main(["recommend", f"--checkpoint={tmp_path / 'a.pth'}", "--users=u0"]) == 2
+    assert capsys.readouterr().err.startswith(f"hetcomp: {tmp_path / 'a.pth'} ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,11 @@ from recbole_hetcomp.data.split import make_split
 from recbole_hetcomp.teacher_training import alone, training
 from recbole_hetcomp.teacher_training.alone import student_alone
 from recbole_hetcomp.teacher_training.configs import teacher_config
+from recbole_hetcomp.teacher_training.doubts import trainings
 from recbole_hetcomp.teacher_training.scheduling import build_pool
+from recbole_hetcomp.teachers import Trajectory
 from recbole_hetcomp.teachers.ranking import ranked_history, top_unobserved
+from recbole_hetcomp.trainer.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture
@@ -163,6 +167,61 @@ def test_a_truncated_file_is_named_and_the_advice_helps(make_config, split, trai
     shutil.rmtree(folder)
     _ = build_pool(config, split).teachers[0].model
     assert trained == ["BPR", "BPR"]
+
+
+def _nan(state: dict) -> None:
+    next(iter(state["state_dict"].values())).view(-1)[0] = torch.nan
+
+
+def _another_shape(state: dict) -> None:
+    state["state_dict"] = {name: value[1:] for name, value in state["state_dict"].items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_nan, "holds NaN"),
+        (_another_shape, "of shape"),
+        (lambda state: state["state_dict"].popitem(), "lacks"),
+        (lambda state: state["state_dict"].update(x=torch.zeros(1)), "has 'x'"),
+        (lambda state: state.update(state_dict={"a": "b"}), "no dict of tensors"),
+        (lambda state: state.update(state_dict=None), "no dict of tensors"),
+        (lambda state: state.pop("state_dict"), "no dict of tensors"),
+        (lambda state: state.update(other_parameter={"forward": 1}), "names that the model does not have"),
+        (lambda state: state.update(other_parameter="x"), "names that the model does not have"),
+    ],
+)
+def test_kept_weights_that_are_not_this_models_are_a_sentence(make_config, split, tmp_path, change, reason) -> None:
+    config = make_config("HetCompStudent", teachers=["BPR"])
+    build_pool(config, split)
+    (folder,) = (tmp_path / "saved" / "trained").iterdir()
+    state = load_checkpoint(folder / "model.pth")
+    change(state)
+    save_checkpoint(folder / "model.pth", state)
+    with pytest.raises(UserError, match=rf"{reason}.*; delete the folder .* to have BPR trained again"):
+        _ = build_pool(config, split).teachers[0].model
+
+
+def test_kept_lists_that_no_training_records_are_a_sentence(make_config, split, tmp_path) -> None:
+    config = make_config("HetCompStudent", teachers=["BPR"])
+    build_pool(config, split)
+    (folder,) = (tmp_path / "saved" / "trained").iterdir()
+    lists = Trajectory.load(folder / "trajectory.safetensors")
+    replace(lists, valid_scores=lists.valid_scores + 1).save(folder / "trajectory.safetensors")
+    sentence = r"^teachers: what is kept of BPR is damaged \(it has a Recall@\d+ above 1.*; delete the folder"
+    with pytest.raises(UserError, match=sentence):
+        build_pool(config, split)
+    assert (folder / "model.pth").is_file()  # nothing that took hours is deleted
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"valid": [0.5]}', b"[" * 10**5, b"\xff"])
+def test_a_damaged_record_is_a_sentence(make_config, split, tmp_path, content) -> None:
+    config = make_config("HetCompStudent", teachers=["BPR"])
+    build_pool(config, split)
+    (folder,) = (tmp_path / "saved" / "trained").iterdir()
+    (folder / "record.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"record\.json' cannot be read .*; delete the folder"):
+        trainings(config, split)
 
 
 def test_lists_that_were_deleted_are_missed_by_name_and_the_advice_helps(make_config, split, trained, tmp_path) -> None:

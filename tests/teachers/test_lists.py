@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.teachers import Teacher, TeacherPool, Trajectory
-from recbole_hetcomp.teachers.lists import is_list_file, read_lists
+from recbole_hetcomp.teachers.lists import check_kept, is_list_file, read_lists
+from recbole_hetcomp.teachers.ranking import top_of_block
 
 
 @pytest.fixture
@@ -225,3 +227,75 @@ def test_a_trajectory_file_that_names_no_split_goes_with_teachers_of_this_one(sp
 )
 def test_files_are_told_from_models_by_their_ending(name, expected) -> None:
     assert is_list_file(name) is expected
+
+
+# --- lists that were kept ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(split) -> Trajectory:
+    """Lists as a training records them: two checkpoints, nothing trained on, ordered training items."""
+    draw = torch.Generator().manual_seed(5)
+    users = split.history.active_users
+    items = torch.zeros(2, split.whole.user_num, 8, dtype=torch.int32)
+    for stage in range(2):
+        scores = torch.rand(len(users), split.whole.item_num, generator=draw)
+        items[stage, users] = top_of_block(scores, split.history.padded(users), 8).int()
+    observed = torch.zeros(split.whole.user_num, 2, dtype=torch.int32)
+    observed[users] = split.history.padded(users)[:, :2].int()
+    made = Trajectory.from_lists(items, observed=observed, dataset_fingerprint=split.fingerprint)
+    return replace(made, epochs=torch.tensor([2, 4], dtype=torch.int32), valid_scores=torch.tensor([0.1, 0.2]))
+
+
+def put(tensor: torch.Tensor, place: tuple[int, ...], value: float) -> torch.Tensor:
+    tensor = tensor.clone()
+    tensor[place] = value
+    return tensor
+
+
+IMPOSSIBLE = {
+    "an id above the catalogue": lambda t, s, u: {"items": put(t.items, (0, u, 0), s.whole.item_num)},
+    "an item twice": lambda t, s, u: {"items": put(t.items, (1, u, 0), int(t.items[1, u, 1]))},
+    "a training item": lambda t, s, u: {"items": put(t.items, (0, u, 3), int(t.observed[u, 0]))},
+    "a gap": lambda t, s, u: {"items": put(t.items, (0, u, 3), 0)},
+    "a list of the padding user": lambda t, s, u: {"items": put(t.items, (0, 0, 0), 1)},
+    "a list at one checkpoint alone": lambda t, s, u: {"items": put(t.items, (0, u), 0)},
+    "no list at all": lambda t, s, u: {"items": torch.zeros_like(t.items)},
+    "an observed item that was not trained on": lambda t, s, u: {"observed": put(t.observed, (u, 0), int(t.items[0, u, 0]))},
+    "an observed item twice": lambda t, s, u: {"observed": put(t.observed, (u, 0), int(t.observed[u, 1]))},
+    "a deviation that is NaN": lambda t, s, u: {"rank_std": put(t.rank_std, (0, u, 0), torch.nan)},
+    "a deviation that is infinite": lambda t, s, u: {"rank_std": put(t.rank_std, (0, u, 0), torch.inf)},
+    "a deviation below 0": lambda t, s, u: {"rank_std": put(t.rank_std, (0, u, 0), -1)},
+    "a deviation beyond the list": lambda t, s, u: {"rank_std": put(t.rank_std, (0, u, 0), 9)},
+    "epochs that fall": lambda t, s, u: {"epochs": t.epochs.flip(0)},
+    "an epoch below 0": lambda t, s, u: {"epochs": put(t.epochs, (0,), -2)},
+    "an epoch of 0": lambda t, s, u: {"epochs": put(t.epochs, (0,), 0)},
+    "one score that is NaN": lambda t, s, u: {"valid_scores": put(t.valid_scores, (1,), torch.nan)},
+    "an infinite score": lambda t, s, u: {"valid_scores": put(t.valid_scores, (1,), torch.inf)},
+    "a score below 0": lambda t, s, u: {"valid_scores": put(t.valid_scores, (0,), -0.1)},
+    "a recall above 1": lambda t, s, u: {"valid_scores": put(t.valid_scores, (1,), 1.5)},
+}
+LEFT_OUT = {"a training item", "a gap"}  # a person's file is mended
+NOT_OURS = {"a list at one checkpoint alone", "a deviation beyond the list", "an epoch of 0", "a recall above 1"}
+
+
+@pytest.mark.parametrize("what", IMPOSSIBLE)
+def test_kept_lists_that_no_training_records_are_refused__and_files_too_where_no_system_lists_so(split, kept, what) -> None:
+    check_kept(kept, split, "Recall@10")
+    user = int(split.history.active_users[0])
+    wrong = replace(kept, **IMPOSSIBLE[what](kept, split, user))
+    if what != "no list at all":  # of a teacher that scores all items alike, which is said elsewhere
+        with pytest.raises(UserError, match=r"^it "):
+            check_kept(wrong, split, "Recall@10")
+    wrong.save("mine.safetensors")
+    if what in LEFT_OUT | NOT_OURS:
+        read = read_lists(Path("mine.safetensors"), split)
+        assert not ((read.items[..., 1:] > 0) & (read.items[..., :-1] == 0)).any()
+    else:
+        with pytest.raises(UserError, match=r"^teachers: 'mine\.safetensors' .*; "):
+            read_lists(Path("mine.safetensors"), split)
+
+
+def test_a_loss_may_be_above_1_and_a_training_without_validation_has_no_score(split, kept) -> None:
+    check_kept(replace(kept, valid_scores=torch.tensor([3.0, 2.5])), split, "LogLoss")
+    check_kept(replace(kept, valid_scores=torch.full((2,), torch.nan)), split, "Recall@10")

@@ -76,7 +76,7 @@ def test_file_is_plain_safetensors_with_its_provenance_as_metadata(tmp_path) -> 
     assert metadata["teacher"] == "BPR"
     assert metadata["dataset_fingerprint"] == "abc"
     assert metadata["config_fingerprint"] == "déf"
-    assert metadata["format"] == "recbole_hetcomp.trajectory/2"
+    assert metadata["format"] == "recbole_hetcomp.trajectory/3"
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.02, 0.5, 0.99])
@@ -101,11 +101,47 @@ def test_missing_file_and_pickle_are_refused__the_pickle_unopened(tmp_path) -> N
     assert not (tmp_path / "exploded").exists()
 
 
-@pytest.mark.parametrize("metadata", [None, {"format": "recbole_hetcomp.trajectory/3"}, {"teacher": "BPR"}])
+@pytest.mark.parametrize("metadata", [None, {"format": "recbole_hetcomp.trajectory/4"}, {"teacher": "BPR"}])
 def test_file_of_another_format_is_refused(tmp_path, metadata) -> None:
     save_file({name: getattr(example(), name) for name in TENSORS}, tmp_path / "t.safetensors", metadata=metadata)
-    with pytest.raises(UserError, match=r"has format .*reads 'recbole_hetcomp\.trajectory/2'"):
+    with pytest.raises(UserError, match=r"has format .*reads 'recbole_hetcomp\.trajectory/3'"):
         Trajectory.load(tmp_path / "t.safetensors")
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_files_of_earlier_formats_are_read_without_a_checksum(tmp_path, number) -> None:
+    metadata = {"format": f"recbole_hetcomp.trajectory/{number}", "teacher": "BPR"}
+    metadata.update(dataset_fingerprint="abc", config_fingerprint="déf")
+    save_file({name: getattr(example(), name) for name in TENSORS}, tmp_path / "t.safetensors", metadata=metadata)
+    assert_equal(Trajectory.load(tmp_path / "t.safetensors"), example())
+
+
+@pytest.mark.parametrize("tensor", TENSORS)
+@pytest.mark.parametrize("format_number", [1, 2, 3])
+def test_a_file_with_other_numbers_than_its_checksum_is_refused_whatever_format_it_claims(
+    tmp_path, tensor, format_number
+) -> None:
+    path = tmp_path / "t.safetensors"
+    example().save(path)
+    with safe_open(path, framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in TENSORS}
+    metadata["format"] = f"recbole_hetcomp.trajectory/{format_number}"
+    tensors[tensor].view(-1)[-1] = 1
+    save_file(tensors, path, metadata=metadata)
+    with pytest.raises(UserError, match="does not have its checksum"):
+        Trajectory.load(path)
+
+
+@pytest.mark.parametrize("name", ["teacher", "dataset_fingerprint", "config_fingerprint", "sha256"])
+def test_the_checksum_covers_what_else_the_file_says(tmp_path, name) -> None:
+    path = tmp_path / "t.safetensors"
+    example().save(path)
+    with safe_open(path, framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in TENSORS}
+    for changed in ({**metadata, name: "x"}, {key: value for key, value in metadata.items() if key != name}):
+        save_file(tensors, path, metadata=changed)
+        with pytest.raises(UserError, match="does not have its checksum"):
+            Trajectory.load(path)
 
 
 def test_file_without_one_of_the_tensors_is_refused(tmp_path) -> None:

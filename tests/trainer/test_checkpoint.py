@@ -26,7 +26,6 @@ from recbole.utils import get_model, init_seed
 from recbole_hetcomp.trainer.checkpoint import (
     CheckpointError,
     load_checkpoint,
-    load_recbole_checkpoint,
     plain_config,
     plain_state,
     save_checkpoint,
@@ -129,9 +128,8 @@ def test_a_file_that_would_run_code_is_refused_and_does_not_run(tmp_path, attack
     if attack == "getattr":  # a module cannot be pickled; a class whose attribute is reached for can
         bait = Calls(getattr, Calls, "__init__")
     torch.save({**STATE, where: {"x": bait}}, tmp_path / "a.pth", pickle_protocol=protocol)
-    for load in (load_checkpoint, load_recbole_checkpoint):
-        with pytest.raises(CheckpointError, match=r"a\.pth was refused: the file refers to .*could run code"):
-            load(tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"a\.pth was refused: the file refers to .*could run code"):
+        load_checkpoint(tmp_path / "a.pth")
     assert not sign.exists()
 
 
@@ -147,7 +145,7 @@ def test_a_file_cannot_change_the_functions_it_is_read_with(tmp_path):
     pickler.write(pickle.BUILD + pickle.SETITEMS + pickle.STOP)
     _archive(tmp_path / "a.pth", {"a/data.pkl": body.getvalue(), "a/version": b"3\n"})
     with pytest.raises(CheckpointError):
-        load_recbole_checkpoint(tmp_path / "a.pth")
+        load_checkpoint(tmp_path / "a.pth")
     assert not hasattr(rebuild, "marked")
     assert rebuild.__kwdefaults__ is None
 

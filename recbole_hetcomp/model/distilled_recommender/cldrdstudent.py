@@ -88,6 +88,8 @@ class CLDRDStudent(DistilledRecommender):
     def load_distillation_state(self, state: Mapping[str, Any]) -> None:
         """Goes back to that stage, and to the least discrepancy that it had seen."""
         super().load_distillation_state(state)
+        if not 0 <= state["stage"] < len(self.ordered):
+            raise ValueError(f"the state has stage {state['stage']!r:.20} of {len(self.ordered)}")
         self.stage, self.nearest = int(state["stage"]), float(state["nearest"])
 
 

@@ -138,7 +138,11 @@ class DCDStudent(DistilledRecommender):
     def load_distillation_state(self, state: Mapping[str, Any]) -> None:
         """Puts the lists back, and the student's ranks among them."""
         super().load_distillation_state(state)
-        self.rank_differences = {side: difference.cpu() for side, difference in state["rank_differences"].items()}
+        for side, difference in self.rank_differences.items():
+            other = state["rank_differences"][side]
+            if other.shape != difference.shape or other.dtype != difference.dtype:
+                raise ValueError(f"the state has rank_differences of {side} of {other.dtype} and {list(other.shape)}")
+        self.rank_differences = {side: state["rank_differences"][side].cpu() for side in self.rank_differences}
 
     def _scores_of_items(self, users: Tensor, items: Tensor) -> Tensor:
         return self.pair_scores(users.to(self.device), items.to(self.device))
