@@ -138,13 +138,12 @@ def _check_negatives(config: Config, dataset: Dataset, parts: Sequence[Dataset])
     if config["repeatable"] or not len(full):
         return
     user, others = shown(str(dataset.id2token(dataset.uid_field, full[0]))), len(full) - 1
-    in_files = "take such users out of the files"  # which are not filtered where the split is the user's own
-    remedy = (
-        in_files if config["benchmark_filename"] else f'--user_inter_num_interval="[0,{n_items - 1}]" leaves such users out'
-    )
+    remedy = f'leave such users out by --user_inter_num_interval="[0,{n_items - 1}]"'
+    if config["benchmark_filename"]:  # a split of the user's own is not filtered
+        remedy = "take such users out of the files"
     raise UserError(
-        f"dataset {config.dataset!r}: user {user}{f' (and {others:,} others)' if others else ''} has all {n_items:,} items, so "
-        f"no item is left to draw as a negative; {remedy}"
+        f"dataset {config.dataset!r}: user {user}{f' (and {others:,} others)' if others else ''} has all {n_items:,} items, "
+        f"so no item is left to draw as a negative; {remedy}"
     )
 
 
