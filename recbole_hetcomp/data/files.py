@@ -181,6 +181,6 @@ def _check_columns_of_the_evaluation(config: Config, loaded: set[str]) -> None:
         )
     if "labeled" in eval_args["mode"].values() and not {label, *(config["threshold"] or ())} & loaded:
         raise UserError(
-            f"eval_args: mode: 'labeled' needs the column {shown(label)} (LABEL_FIELD), or a threshold such as {{'rating': 3}} "
-            "for a column that is loaded; add either"
+            f"eval_args: mode: 'labeled' needs the column {shown(label)} (LABEL_FIELD), or a threshold such as "
+            "{'rating': 3} for a column that is loaded; add either"
         )
