@@ -9,7 +9,8 @@ from __future__ import annotations
 import codecs
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from logging import getLogger
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, close_matches, shorter, shown
 
 SEPARATORS = ("\t", ";", ",", "|", " ")
+MISSING = ("", "NA", "N/A", "n/a", "NULL", "null", "None", "<NA>")
 OTHERS = ("user", "item")  # files of features, which need not be there
 ENCODINGS = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
@@ -44,12 +46,12 @@ def check_files(config: Config) -> None:
             )
     _check_separators(config)
     _check_encoding(config, files)
-    features = [folder / f"{name}.{suffix}" for suffix in OTHERS]
+    load = config["load_col"]
+    if load is not None and not isinstance(load, dict):
+        raise UserError(f"load_col: {shown(load)} is no dict of lists; write {{'inter': ['user_id', 'item_id']}}")
+    features = [folder / f"{name}.{suffix}" for suffix in OTHERS if load is None or suffix in load]
     for file in [*files, *filter(Path.is_file, features)]:
-        header = _check_rows(config, file, of_interactions=file in files)
-        columns = _columns(config, file, header)
-        if file in files:
-            _check_columns(config, file, columns)
+        _check_file(config, file, of_interactions=file in files)
 
 
 def _check_separators(config: Config) -> None:
@@ -78,40 +80,58 @@ def _check_encoding(config: Config, files: Sequence[Path]) -> None:
                 raise UserError(f"encoding: {encoding!r} does not read {shown(file)}; write --encoding={other}")
 
 
-def _check_rows(config: Config, file: Path, *, of_interactions: bool) -> str:
-    """The header of a file; raises a UserError for the first row that cannot be read, or has not the header's columns."""
-    encoding, separator, line, rows = config["encoding"] or "utf-8", config["field_separator"], 0, 0
-    header, wanted = "", 0
+def _check_file(config: Config, file: Path, *, of_interactions: bool) -> None:
+    """Raise a UserError for a header that is none, and for the first row that does not fit it."""
+    lines = _lines(config, file)
+    header = next(lines, (1, ""))[1].rstrip("\n")
+    rows = (row for row in lines if row[1].strip())
+    first = next(rows, None)
+    if first is None and of_interactions:
+        raise UserError(f"dataset {shown(config.dataset)}: {shown(file)} holds no interaction; it needs a header and rows")
+    if not header.strip():
+        raise UserError(f"line 1 of {shown(file)} is blank; take it out, so that the header comes first")
+    columns = _columns(config, file, header)
+    loaded = _check_columns(config, file, columns) if of_interactions else set()
+    numbers = [place for place, (name, kind) in enumerate(columns.items()) if kind == "float" and name in loaded]
+    separator, wanted = config["field_separator"], len(columns) - 1
+    for line, text in chain([first] if first else [], rows):
+        found = text.count(separator)
+        if found > wanted or (of_interactions and found < wanted):
+            raise UserError(
+                f"line {line} of {shown(file)} has {found + 1} columns and its header {wanted + 1}; mend it, or name the "
+                f"character that stands between columns (field_separator: {separator!r})"
+            )
+        values = text.rstrip("\n").split(separator) if numbers else []
+        wrong = next((place for place in numbers if not _is_number(values[place])), None)
+        if wrong is not None:
+            raise UserError(
+                f"line {line} of {shown(file)} has {shown(values[wrong])} in the column {shown(list(columns)[wrong])}, which is "
+                "no number; mend it, or leave the column out of load_col"
+            )
+
+
+def _lines(config: Config, file: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text file with their numbers; raises a UserError for one that is no text in its encoding."""
+    encoding, line = config["encoding"] or "utf-8", 0
     try:
         with file.open(encoding=encoding) as opened:
             for line, text in enumerate(opened, 1):
                 if "\0" in text:
                     raise UserError(f"line {line} of {shown(file)} holds the character NUL, so it is no text; mend it")
-                if line == 1:
-                    header, wanted = text.rstrip("\n"), text.count(separator)
-                elif text.strip():
-                    rows += 1
-                    found = text.count(separator)
-                    if found > wanted or (of_interactions and found < wanted):
-                        _refuse_row(config, file, line, (found + 1, wanted + 1 if header else 0))
+                yield line, text
     except UnicodeError as error:
         raise UserError(
             f"encoding: {encoding!r} does not read {shown(file)} after line {line} ({error.args[-1]}); name that of the "
             "file with --encoding, such as latin-1, or save it as utf-8"
         ) from error
-    if of_interactions and not (header.strip() and rows):
-        raise UserError(f"dataset {shown(config.dataset)}: {shown(file)} holds no interaction; it needs a header and rows")
-    return header
 
 
-def _refuse_row(config: Config, file: Path, line: int, columns: tuple[int, int]) -> None:
-    """Raise the UserError for a row with the first of the numbers `columns` where its header has the second."""
-    if not columns[1]:
-        raise UserError(f"line 1 of {shown(file)} is blank; take it out, so that the header comes first")
-    raise UserError(
-        f"line {line} of {shown(file)} has {columns[0]} columns and its header {columns[1]}; mend it, or name the "
-        f"character that stands between columns (field_separator: {config['field_separator']!r})"
-    )
+def _is_number(text: str) -> bool:
+    """Whether pandas reads a number, or a missing one."""
+    try:
+        return text in MISSING or (float(text) is not None and "_" not in text)
+    except ValueError:
+        return False
 
 
 def _columns(config: Config, file: Path, header: str) -> dict[str, str]:
@@ -150,10 +170,10 @@ def _columns(config: Config, file: Path, header: str) -> dict[str, str]:
     return columns
 
 
-def _check_columns(config: Config, file: Path, columns: dict[str, str]) -> None:
-    """Raise a UserError where the file lacks a column that is asked for, or users or items are not asked for."""
+def _check_columns(config: Config, file: Path, columns: dict[str, str]) -> set[str]:
+    """The columns that are loaded; raises a UserError where those of users or items are not there, or not asked for."""
     load, there = config["load_col"], shorter(", ".join(columns), 120)
-    chosen = "*" if load is None else load.get("inter", []) if isinstance(load, dict) else None
+    chosen = "*" if load is None else load.get("inter", [])
     loaded = list(columns) if chosen == "*" else chosen
     if not isinstance(loaded, (list, tuple, set)):
         raise UserError(f"load_col: {shown(load)} is no dict of lists; write {{'inter': ['user_id', 'item_id']}}")
@@ -169,6 +189,7 @@ def _check_columns(config: Config, file: Path, columns: dict[str, str]) -> None:
             raise UserError(f"{key}: {shown(file)} has no column {shown(config[key])}, it has {there}{near}")
         if config[key] not in loaded:
             raise UserError(f"load_col: {shown(load)} leaves {config[key]!r} out; add it to 'inter'")
+    return set(loaded)
 
 
 def _check_columns_of_the_evaluation(config: Config, loaded: set[str]) -> None:
