@@ -106,8 +106,8 @@ def _check_file(config: Config, file: Path, *, of_interactions: bool) -> None:
         if wrong is not None:
             name = shown(list(columns)[wrong])
             raise UserError(
-                f"line {line} of {shown(file)} has {shown(values[wrong])} in the column {name}, which is no number; mend it, or "
-                "leave the column out of load_col"
+                f"line {line} of {shown(file)} has {shown(values[wrong])} in the column {name}, which is no number; mend it, "
+                "or leave the column out of load_col"
             )
 
 

@@ -139,19 +139,22 @@ def _watch(started: mp.ProcessContext, processes: Processes, minutes: float) -> 
     """Wait until all processes have ended well; raises as `launch` does, or torch's ProcessExitedException."""
     members, seconds = started.processes, 60 * minutes
     stopped_since: dict[int, float] = {}  # local rank -> when it was first seen stopped
-    while any(process.is_alive() for process in members):
-        wait([process.sentinel for process in members if process.is_alive()], timeout=min(POLL, seconds / 4))
+    while True:
+        alive = [process for process in members if process.is_alive()]
         failed = next((rank for rank, process in enumerate(members) if process.exitcode), None)
         if failed is not None:
             _end(members)  # torch would wait for one that is stopped
             started.sentinels = {members[failed].sentinel: failed}
             started.join()
+        if not alive:
+            return
         now = time.monotonic()
         stopped = [rank for rank, process in enumerate(members) if _is_stopped(process)]
         stopped_since = {rank: stopped_since.get(rank, now) for rank in stopped}
         silent = [rank for rank, since in stopped_since.items() if now - since > seconds]
         if silent:
             raise UserError(_silence(processes, silent, minutes))
+        wait([process.sentinel for process in alive], timeout=min(POLL, seconds / 4))
 
 
 def _what_failed(error: mp.ProcessExitedException, reports: Sequence[Report], processes: Processes, minutes: float) -> str:
