@@ -62,7 +62,7 @@ def join(rank: int, world_size: int, local_rank: int, ip: str, port: int, limit:
     try:
         store = dist.TCPStore(ip, port, world_size, rank == 0, timeout=MEETING)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=limit)
-        _groups[PATIENT] = dist.new_group(backend="gloo", timeout=WAITING)
+        _groups[PATIENT] = dist.new_group(backend="gloo", timeout=WAITING if rank else limit)  # the first one is waited for
         if torch.cuda.is_available():
             torch.cuda.set_device(local_rank)
             _groups["cuda"] = dist.new_group(backend="nccl", timeout=limit)

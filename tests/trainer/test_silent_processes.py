@@ -28,6 +28,13 @@ def hang():
     parallel.total(torch.zeros(1))
 
 
+def hang_before_its_turn():
+    """The second process never comes to hear that the first one has done its work."""
+    if parallel.rank() == 1:
+        time.sleep(1000)
+    parallel.in_turn(lambda: None)
+
+
 def stop_while_the_other_waits():
     """The first process is stopped where the other one waits as long as it trains teachers."""
     parallel.in_turn(lambda: os.kill(os.getpid(), signal.SIGSTOP) if parallel.rank() == 0 else None)
@@ -54,7 +61,7 @@ def two() -> Processes:
     return Processes.from_flags("2", "-1", "0", "localhost", None)
 
 
-@pytest.mark.parametrize(("work", "silent"), [("hang", 1), ("stop_while_the_other_waits", 0)])
+@pytest.mark.parametrize(("work", "silent"), [("hang", 1), ("hang_before_its_turn", 1), ("stop_while_the_other_waits", 0)])
 def test_a_process_without_a_sign_of_life_is_named_and_all_are_ended(member, work, silent) -> None:
     with pytest.raises(UserError, match=rf"^nproc: process {silent} of 2 gave no sign of life for 0\.05 minutes") as caught:
         launch(getattr(member, work), two(), MINUTES)
