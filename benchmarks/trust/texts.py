@@ -37,9 +37,9 @@ def damaged_interactions(seed: int) -> bytes:
     table += [
         [f"u{user}", f"i{(user * 7 + k * 2) % 15}", str(1 + k % 5), str(100 + k)] for user in range(12) for k in range(7)
     ]
-    for damage in draw.choices(OF_TABLES, k=draw.choice((0, 1, 1, 2))):
+    for damage in draw.choices(OF_TABLES, k=draw.choice((0, 0, 1, 1, 2))):
         damage(table, draw)
-    separator = draw.choice(("\t",) * 8 + (";", ",", " ", "|", "\t\t"))
+    separator = draw.choice(("\t",) * 20 + (";", ",", " ", "|", "\t\t"))
     ends = draw.choice(("\n",) * 6 + ("\r\n", "\r", "\n\n"))
     data = (ends.join(separator.join(row) for row in table) + draw.choice((ends, ends, ""))).encode("utf-8", "surrogatepass")
     for damage_bytes in draw.choices(OF_BYTES, k=draw.choice((0, 0, 1))):

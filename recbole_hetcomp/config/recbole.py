@@ -83,7 +83,7 @@ def check_read_at_once(settings: dict[str, Any]) -> None:
     _check_parts(settings)
     _check_metrics(settings["metrics"], settings["eval_args"])
     for key, value in _intervals(settings):
-        if value is not None and not (isinstance(value, str) and INTERVALS.fullmatch(value)):
+        if value is not None and not INTERVALS.fullmatch(str(value)):  # [0,9] of the command line is a list
             raise UserError(f'{key}: {shown(value)} is no interval; write --{key.partition(":")[0]}="[5,inf)"')
 
 
@@ -108,7 +108,7 @@ def _check_parts(settings: Mapping[str, Any]) -> None:
     ratios = settings["eval_args"].get("split", {}).get("RS", [1, 1, 1])
     if not Kind("float", many=True, bounds=((">=", "0"),)).fits(ratios) or len(ratios) != 3:
         raise UserError(
-            f"eval_args: split: {shown(ratios)} must be three numbers of at least 0, such as {{'RS': [0.6, 0.2, 0.2]}}"
+            f"eval_args: split: RS: {shown(ratios)} must be three numbers of at least 0, such as [0.6, 0.2, 0.2]"
         )
 
 
