@@ -104,10 +104,9 @@ def _check_file(config: Config, file: Path, *, of_interactions: bool) -> None:
         values = text.rstrip("\n").split(separator) if numbers else []
         wrong = next((place for place in numbers if not _is_number(values[place])), None)
         if wrong is not None:
-            name, value = shown(list(columns)[wrong]), shown(values[wrong])
             raise UserError(
-                f"line {line} of {shown(file)} has {value} in the column {name}, which is no number; mend it, or leave the "
-                "column out of load_col"
+                f"dataset {shown(config.dataset)} cannot be loaded: line {line} of {shown(file)} has {shown(values[wrong])} as "
+                f"{shorter(header.split(separator)[wrong])}, which is no number; mend it, or leave the column out with load_col"
             )
 
 
