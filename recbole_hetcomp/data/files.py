@@ -104,9 +104,10 @@ def _check_file(config: Config, file: Path, *, of_interactions: bool) -> None:
         values = text.rstrip("\n").split(separator) if numbers else []
         wrong = next((place for place in numbers if not _is_number(values[place])), None)
         if wrong is not None:
+            column, value = shorter(header.split(separator)[wrong]), shown(values[wrong])
             raise UserError(
-                f"dataset {shown(config.dataset)} cannot be loaded: line {line} of {shown(file)} has {shown(values[wrong])} as "
-                f"{shorter(header.split(separator)[wrong])}, which is no number; mend it, or leave the column out with load_col"
+                f"dataset {shown(config.dataset)} cannot be loaded: line {line} of {shown(file)} has {value} as {column}, which "
+                "is no number; mend it, or leave the column out with load_col"
             )
 
 

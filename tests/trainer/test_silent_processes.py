@@ -61,7 +61,10 @@ def two() -> Processes:
     return Processes.from_flags("2", "-1", "0", "localhost", None)
 
 
-@pytest.mark.parametrize(("work", "silent"), [("hang", 1), ("hang_before_its_turn", 1), ("stop_while_the_other_waits", 0)])
+@pytest.mark.parametrize(
+    ("work", "silent"),
+    [("hang", 1), pytest.param("hang_before_its_turn", 1, marks=pytest.mark.slow), ("stop_while_the_other_waits", 0)],
+)
 def test_a_process_without_a_sign_of_life_is_named_and_all_are_ended(member, work, silent) -> None:
     with pytest.raises(UserError, match=rf"^nproc: process {silent} of 2 gave no sign of life for 0\.05 minutes") as caught:
         launch(getattr(member, work), two(), MINUTES)
@@ -70,6 +73,7 @@ def test_a_process_without_a_sign_of_life_is_named_and_all_are_ended(member, wor
     assert not [child for child in psutil.Process().children() if "--multiprocessing-fork" in child.cmdline()]
 
 
+@pytest.mark.slow
 def test_the_first_process_may_work_longer_than_the_limit_while_others_wait_for_their_turn(member) -> None:
     launch(member.work_long, two(), MINUTES)
 
