@@ -106,8 +106,8 @@ def _check_file(config: Config, file: Path, *, of_interactions: bool) -> None:
         if wrong is not None:
             column, value = shorter(header.split(separator)[wrong]), shown(values[wrong])
             raise UserError(
-                f"dataset {shown(config.dataset)} cannot be loaded: line {line} of {shown(file)} has {value} as {column}, which "
-                "is no number; mend it, or leave the column out with load_col"
+                f"dataset {shown(config.dataset)} cannot be loaded: line {line} of {shown(file)} has {value} as {column}, "
+                "which is no number; mend it, or leave the column out with load_col"
             )
 
 
