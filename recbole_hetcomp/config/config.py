@@ -102,7 +102,7 @@ class Config(RecBoleConfig):
         given: dict[str, object] = {}
         for argument in self.arguments:
             key, equals, value = argument[2:].partition("=")
-            if not argument.startswith("--") or not equals:
+            if not argument.startswith("--") or not equals or not key:
                 raise UserError(f"command line: {argument!r} is not of the form --key=value; write the value behind a =")
             given[key] = value
         return self._convert_config_dict(given)

@@ -66,7 +66,10 @@ def check_read_at_once(settings: dict[str, Any]) -> None:
         raise UserError(
             f"local_rank: {shown(settings['local_rank'])} is no setting of a run; write --nproc=2 for two processes"
         )
-    if not isinstance(settings["data_path"], str) or "\0" in settings["data_path"]:
+    with_nul = next((key for key, value in settings.items() if isinstance(value, str) and "\0" in value), None)
+    if with_nul is not None:  # the name of a file or a variable ends there
+        raise UserError(f"{with_nul}: {shown(settings[with_nul])} holds the character NUL; take it out")
+    if not isinstance(settings["data_path"], str):
         raise UserError(f"data_path: {shown(settings['data_path'])} is no folder; write --data_path=FOLDER")
     if not isinstance(settings["gpu_id"], (str, int, tuple)) or isinstance(settings["gpu_id"], bool):
         raise UserError(
@@ -100,6 +103,9 @@ def _check_parts(settings: Mapping[str, Any]) -> None:
                 raise UserError(f"{key}: it has no key {shown(name)}; its keys are {', '.join(parts)}")
             if name != "mode":
                 Declaration(str(name), "", Kind.read(parts[name]), "").check(value, f"{key}: ")
+    negatives = settings.get("train_neg_sample_args")
+    if isinstance(negatives, dict) and negatives.get("dynamic") and not negatives.get("candidate_num"):
+        raise UserError("train_neg_sample_args: dynamic: True chooses among candidates; write candidate_num: 5 there")
     wrong = next(
         (mode for mode in _modes(settings["eval_args"]) if not isinstance(mode, str) or not MODE.fullmatch(mode)), None
     )
