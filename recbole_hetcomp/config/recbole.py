@@ -15,7 +15,7 @@ from recbole_hetcomp.config.registry import properties_dir
 
 READ_AT_ONCE = {
     "overall.yaml": ("metrics", "valid_metric", "topk", "eval_args", "verbose"),
-    "recbole.yaml": ("seed", "reproducibility", "state", "show_progress", "learner", "repeatable"),
+    "recbole.yaml": ("state", "show_progress", "learner", "repeatable"),
 }
 # What the dicts among RecBole's settings hold, in the words of our yaml files
 PARTS = {
@@ -43,6 +43,7 @@ NOTHING = (None, "None", "none")  # of a distribution of negatives
 MODE = re.compile(r"full|labeled|(uni|pop)[1-9]\d{0,4}")
 NUMBER = r"\s*[-+]?(inf|\d+(\.\d*)?(e[-+]?\d+)?)\s*"
 INTERVALS = re.compile(rf"\s*[\[(]{NUMBER},{NUMBER}[\])]\s*(;\s*[\[(]{NUMBER},{NUMBER}[\])]\s*)*", re.IGNORECASE)
+OF_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 OF_A_PATH = ("/", "\\", "\0")
 
 
@@ -66,9 +67,9 @@ def check_read_at_once(settings: dict[str, Any]) -> None:
         raise UserError(
             f"local_rank: {shown(settings['local_rank'])} is no setting of a run; write --nproc=2 for two processes"
         )
-    with_nul = next((key for key, value in settings.items() if isinstance(value, str) and "\0" in value), None)
-    if with_nul is not None:  # the name of a file or a variable ends there
-        raise UserError(f"{with_nul}: {shown(settings[with_nul])} holds the character NUL; take it out")
+    for key, value in settings.items():
+        if isinstance(value, str) and OF_NO_TEXT.search(value):  # no file can be called so, and no log can hold it
+            raise UserError(f"{ascii(key)[1:-1]}: {ascii(shown(value))[1:-1]} holds a character of no text; take it out")
     if not isinstance(settings["data_path"], str):
         raise UserError(f"data_path: {shown(settings['data_path'])} is no folder; write --data_path=FOLDER")
     if not isinstance(settings["gpu_id"], (str, int, tuple)) or isinstance(settings["gpu_id"], bool):

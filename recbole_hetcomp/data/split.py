@@ -106,6 +106,8 @@ def make_split(config: Config) -> Split:
         UserError: the dataset is missing or empty, or the split leaves nothing to train on.
     """
     check_kept(config)
+    for key in ("seed", "split_seed"):  # `hetcomp recommend` has checked none
+        config.declarations()[key].check(config[key])
     check_files(config)
     init_seed(split_seed(config), config["reproducibility"])
     try:
