@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"there is no command {name!r}; choose one of {', '.join(COMMANDS)}")
         _in_one_sentence(partial(COMMANDS[name], arguments))
     except UserError as error:
-        _tell(f"hetcomp: {error}")
+        _tell(f"hetcomp: {error.sentence}")
         return 2
     except KeyboardInterrupt:
         _tell(INTERRUPTED)
@@ -144,7 +144,7 @@ def _check_flags(settings: Sequence[str], flags: Sequence[str]) -> None:
 def _names_dataset(config_files: Sequence[str] | None) -> bool:
     """Whether a configuration file has a line for the dataset."""
     return any(
-        re.search(r"^dataset\s*:", Path(path).read_text(encoding="utf-8"), re.MULTILINE)
+        re.search(r"^\ufeff?[\"']?dataset[\"']?\s*:", Path(path).read_text("utf-8", errors="replace"), re.MULTILINE)
         for path in config_files or ()
         if Path(path).is_file()
     )
@@ -165,7 +165,7 @@ def _run(arguments: Sequence[str]) -> None:
     config = Config(flags.model, flags.dataset, flags.config_files, arguments=settings)
     check(config)
     processes.check(config)
-    launch(partial(_in_one_sentence, run), processes)
+    launch(partial(_in_one_sentence, run), processes, config["process_timeout"])
 
 
 def _recommend(arguments: Sequence[str]) -> None:

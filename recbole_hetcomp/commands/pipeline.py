@@ -80,7 +80,6 @@ def run_hetcomp(
 
 def run_of(config: Config, saved: bool = True, compare: bool = True) -> dict[str, Any]:
     """`run_hetcomp` of a Config, without a log of its own."""
-    init_seed(config["seed"], config["reproducibility"])
     config.warn_of_unknown_keys()
     check(config)
     getLogger().info(config)  # a screenful: what is wrong is said without it

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole.utils import init_seed
-
 from recbole_hetcomp import console
 from recbole_hetcomp.commands.checks import check
 from recbole_hetcomp.commands.pipeline import say_data
@@ -53,7 +51,6 @@ def tune_teachers(
     if config["tune"] == 0:
         raise UserError(f"tune: 0 trials find nothing; write --tune={DEFAULT_TRIALS}, or leave it out")
     with console.logged(config):
-        init_seed(config["seed"], config["reproducibility"])
         config.warn_of_unknown_keys()
         check(config)
         split = make_split(config)

@@ -9,10 +9,13 @@ from typing import Any
 
 import yaml
 from recbole.config import Config as RecBoleConfig
+from recbole.utils import ModelType
 
 from recbole_hetcomp.config.declarations import Declaration, declarations_in
 from recbole_hetcomp.config.errors import UserError, close_matches
 from recbole_hetcomp.config.preset import preset_of, preset_or_file
+from recbole_hetcomp.config.reading import read_settings, read_yaml
+from recbole_hetcomp.config.recbole import check_names, check_read_at_once
 from recbole_hetcomp.config.registry import (
     RECBOLE,
     backbone_class,
@@ -79,8 +82,7 @@ class Config(RecBoleConfig):
         except UserError:
             raise
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # and that a value is out of range
-            setting = "metrics" if "no metric" in str(error) else "configuration"
-            raise UserError(f"{setting}: {error}") from error
+            raise UserError(f"configuration: {error}") from error
 
     def _build_yaml_loader(self) -> type[SettingsLoader]:
         if "yaml_implicit_resolvers" not in vars(SettingsLoader):  # once a process: RecBole adds its rule again at each call
@@ -88,18 +90,12 @@ class Config(RecBoleConfig):
         return SettingsLoader
 
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, object]:
-        file_list = [preset_or_file(path) for path in file_list or ()]
-        for path in file_list:
-            if not isinstance(self.read_yaml(Path(path)), dict):
-                raise UserError(f"config_files: {path!r} holds no `key: value` lines; fill it in or leave it out")
-        return super()._load_config_files(file_list)
+        files = [read_settings(Path(preset_or_file(path)), self._build_yaml_loader()) for path in file_list or ()]
+        return {key: value for settings in files for key, value in settings.items()}
 
     def read_yaml(self, path: Path) -> Any:
         """What a yaml file holds, numbers such as 1e-5 read as numbers."""
-        try:
-            return yaml.load(path.read_text(encoding="utf-8"), Loader=self._build_yaml_loader())  # a SafeLoader
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"config_files: {str(path)!r} is not valid yaml: {' '.join(str(error).split())}") from error
+        return read_yaml(path, self._build_yaml_loader())
 
     def _load_cmd_line(self) -> dict[str, object]:
         if self.arguments is None:
@@ -107,7 +103,7 @@ class Config(RecBoleConfig):
         given: dict[str, object] = {}
         for argument in self.arguments:
             key, equals, value = argument[2:].partition("=")
-            if not argument.startswith("--") or not equals:
+            if not argument.startswith("--") or not equals or not key:
                 raise UserError(f"command line: {argument!r} is not of the form --key=value; write the value behind a =")
             given[key] = value
         return self._convert_config_dict(given)
@@ -119,9 +115,7 @@ class Config(RecBoleConfig):
     def _get_model_and_dataset(self, model: str | type | None, dataset: str | None) -> tuple[str, type, str]:
         model = model or self.external_config_dict.get("model")
         dataset = dataset or self.external_config_dict.get("dataset")
-        for setting, value, example in (("model", model, "HetCompStudent"), ("dataset", dataset, "ml-100k")):
-            if not value:
-                raise UserError(f"{setting}: none is given; write --{setting}={example}")
+        check_names(model, dataset)
         return super()._get_model_and_dataset(get_model(model) if isinstance(model, str) else model, dataset)
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
@@ -160,10 +154,9 @@ class Config(RecBoleConfig):
         return [path for path in own if path is not None and path.is_file()]
 
     def _set_default_parameters(self) -> None:
-        metrics = self.final_config_dict["metrics"]  # RecBole takes a single one as well
-        self.final_config_dict["metrics"] = [metrics] if isinstance(metrics, str) else metrics
-        for key in ("metrics", "valid_metric"):  # RecBole looks into them here
-            declarations_in(properties_dir() / "overall.yaml")[key].check(self.final_config_dict[key])
+        check_read_at_once(self.final_config_dict)
+        if self.final_config_dict["MODEL_TYPE"] == ModelType.TRADITIONAL:  # made in one epoch, and validated after it
+            self.final_config_dict["eval_step"] = 1
         super()._set_default_parameters()
         if is_distilled(self.model_class):  # negatives are drawn for the backbone's own loss
             self.final_config_dict["MODEL_INPUT_TYPE"] = backbone_class(str(self.final_config_dict["student"])).input_type

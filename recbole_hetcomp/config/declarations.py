@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.errors import UserError, shorter, shown
 from recbole_hetcomp.config.ratios import Ratio
 
 BASES = "int|float|str|bool|dict|list"
@@ -91,6 +91,8 @@ class Kind:
             return False
         if isinstance(value, (int, float)):
             return math.isfinite(value) and all(COMPARISONS[sign][0](value, float(bound)) for sign, bound in self.bounds)
+        if isinstance(value, str) and (not value or "\0" in value):  # no name, and none of a file
+            return False
         return not self.words or value in self.words
 
     @property
@@ -127,14 +129,16 @@ class Declaration:
         if kind.fits(value):
             return
         if kind.words:
-            raise UserError(f"{where}{self.key}: {value!r} is none of {', '.join(kind.words)}")
+            raise UserError(f"{where}{self.key}: {shown(value)} is none of {', '.join(kind.words)}")
+        default = yaml.safe_load(self.value) if self.value else None
         if kind.many and kind.base == "str":
-            names = value.split(",") if isinstance(value, str) else yaml.safe_load(self.value)[:2]
-            example = str(names).replace(" ", "")
-            raise UserError(f'{where}{self.key}: {value!r} is no list of names; write --{self.key}="{example}"')
-        shown = self.value.startswith(("{", "[")) and len(self.value) > len("{}")
-        example = f", such as {self.value}" if shown else ""
-        raise UserError(f"{where}{self.key}: {value!r} must be {kind.sentence}{example}")
+            names = value.split(",") if isinstance(value, str) else (default or ["one", "another"])[:2]
+            example = str(names[:3]).replace(" ", "")
+            raise UserError(
+                f'{where}{self.key}: {shown(value)} is no list of names; write --{self.key}="{shorter(example)}"'
+            )
+        example = f", such as {self.value}" if default and (isinstance(default, (dict, list)) or kind.base == "str") else ""
+        raise UserError(f"{where}{self.key}: {shown(value)} must be {kind.sentence}{example}")
 
 
 @cache

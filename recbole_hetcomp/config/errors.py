@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+
+LONGEST = 400  # characters of a sentence
+LONGEST_VALUE, LONGEST_PATH = 80, 160  # characters of a value in it
 
 
 class UserError(ValueError):
     """Bad input, found before any long work. The command line prints the sentence alone and exits with code 2."""
+
+    @property
+    def sentence(self) -> str:
+        """Its text in one line of at most LONGEST characters; of a longer one the middle is left out."""
+        text = " ".join(str(self).split())
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 155]} ... {text[-150:]}"
+
+
+def shown(value: object) -> str:
+    """A value as a sentence shows it: its `repr`, or of a long one the beginning and the end; a path is a string."""
+    try:
+        text = repr(os.fspath(value) if isinstance(value, os.PathLike) else value)
+    except (RecursionError, ValueError):  # a whole number of thousands of digits has no decimal text
+        return f"a {type(value).__name__} that is too long to show"
+    return shorter(text, LONGEST_PATH if isinstance(value, os.PathLike) else LONGEST_VALUE)
+
+
+def shorter(text: str, longest: int = LONGEST_VALUE) -> str:
+    """The text itself; of a longer one the beginning and the end."""
+    return text if len(text) <= longest else f"{text[: longest - 35]} ... {text[-30:]}"
 
 
 def close_matches(name: str, known: Iterable[str]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from recbole.evaluator.register import metric_information
 
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.declarations import declarations_in
-from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.errors import UserError, shorter, shown
 
 
 def check_settings(config: Config, where: str = "") -> None:
@@ -24,6 +25,8 @@ def check_settings(config: Config, where: str = "") -> None:
             if config.given(declaration.key):
                 declaration.check(config[declaration.key], where)
     _check_valid_metric(config)
+    if config["log_wandb"] and find_spec("wandb") is None:
+        raise UserError("log_wandb: True needs wandb, which is not installed; run `pip install wandb`, or --log_wandb=False")
 
 
 def _check_valid_metric(config: Config) -> None:
@@ -31,7 +34,8 @@ def _check_valid_metric(config: Config) -> None:
     known = [f"{name}{cut_off}" for name in config["metrics"] for cut_off in _cut_offs(name, config["topk"])]
     metric = config["valid_metric"]
     if metric.lower() not in map(str.lower, known):
-        raise UserError(f"valid_metric: {metric!r} is not measured by metrics and topk; choose one of {', '.join(known)}")
+        choice = shorter(", ".join(known), 200)
+        raise UserError(f"valid_metric: {shown(metric)} is not measured by metrics and topk; choose one of {choice}")
 
 
 def _cut_offs(metric: str, topk: Sequence[int]) -> list[str]:

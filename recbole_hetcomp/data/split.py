@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import csv
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from logging import getLogger
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,11 +21,14 @@ from recbole.sampler import KGSampler
 from recbole.utils import ModelType, init_seed
 
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.errors import UserError, shown
 from recbole_hetcomp.config.ratios import Ratio
+from recbole_hetcomp.data.files import check_files
 from recbole_hetcomp.data.history import History, users_per_block
-from recbole_hetcomp.data.repeats import check_kept, evaluated_once
+from recbole_hetcomp.data.repeats import check_kept, evaluated_once, pairs_of
 
+# What RecBole ends in where files or settings of the data are not as it takes them to be
+NOT_LOADED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, NotImplementedError, csv.Error)
 MOST_ROWS = 2**16  # of a batch that is a part of the interactions, lest it outgrow the memory
 
 
@@ -102,13 +106,15 @@ def make_split(config: Config) -> Split:
         UserError: the dataset is missing or empty, or the split leaves nothing to train on.
     """
     check_kept(config)
-    _check_dataset_files(config)
+    for key in ("seed", "split_seed"):  # `hetcomp recommend` has checked none
+        config.declarations()[key].check(config[key])
+    check_files(config)
     init_seed(split_seed(config), config["reproducibility"])
     try:
         dataset = dataset_class(config)(config)
         parts = tuple(dataset.build())
-    except (ValueError, KeyError, IndexError, NotImplementedError) as error:
-        raise UserError(f"dataset {config.dataset!r} cannot be loaded: {error}") from error
+    except NOT_LOADED as error:
+        raise UserError(f"dataset {config.dataset!r} cannot be loaded: {error or type(error).__name__}") from error
     if len(parts) != 3 or not len(parts[0]):
         raise UserError(
             f"dataset {config.dataset!r}: no training interaction is left after filtering and splitting; "
@@ -120,8 +126,27 @@ def make_split(config: Config) -> Split:
             raise UserError(
                 f"dataset {config.dataset!r}: the {name} part is empty; change eval_args (now {config['eval_args']})"
             )
+    _check_negatives(config, dataset, parts)
     getLogger().info(dataset)
     return Split(dataset, parts)
+
+
+def _check_negatives(config: Config, dataset: Dataset, parts: Sequence[Dataset]) -> None:
+    """Raise a UserError for a user who has every item: RecBole draws no negative item for such a user, and ends there."""
+    n_items = dataset.item_num - 1  # without the padding
+    pairs = np.unique(np.concatenate([pairs_of(part) for part in parts]))
+    users, counts = np.unique(pairs // dataset.item_num, return_counts=True)
+    full = users[counts == n_items]
+    if config["repeatable"] or not len(full):
+        return
+    user, others = shown(str(dataset.id2token(dataset.uid_field, full[0]))), len(full) - 1
+    remedy = f'leave such users out by --user_inter_num_interval="[0,{n_items - 1}]"'
+    if config["benchmark_filename"]:  # a split of the user's own is not filtered
+        remedy = "take such users out of the files"
+    raise UserError(
+        f"dataset {config.dataset!r}: user {user}{f' (and {others:,} others)' if others else ''} has all {n_items:,} items, "
+        f"so no item is left to draw as a negative; {remedy}"
+    )
 
 
 def split_seed(config: Config) -> int:
@@ -177,49 +202,3 @@ def dataset_class(config: Config) -> type[Dataset]:
     """RecBole's choice of a dataset class, without its habit of unpickling a dataset that lies in `checkpoint_dir`."""
     by_type = {ModelType.SEQUENTIAL: SequentialDataset, ModelType.KNOWLEDGE: KnowledgeBasedDataset}
     return vars(recbole.data.dataset).get(f"{config['model']}Dataset", by_type.get(config["MODEL_TYPE"], Dataset))
-
-
-def _check_dataset_files(config: Config) -> None:
-    """Raise a UserError for files of interactions that are missing, empty, unreadable or without what they need."""
-    folder, name = Path(config["data_path"]), config.dataset
-    suffixes = config["benchmark_filename"] or [""]
-    files = [folder / f"{name}.{suffix}.inter" if suffix else folder / f"{name}.inter" for suffix in suffixes]
-    for file in files:
-        if not file.is_file():
-            raise UserError(
-                f"dataset {name!r}: there is no file {str(file)!r}; put RecBole's atomic files there, "
-                "or set --data_path to the folder that holds the dataset's folder"
-            )
-        encoding = config["encoding"] or "utf-8"
-        try:
-            with file.open(encoding=encoding) as lines:
-                header, first_row = next(lines, "").strip(), next(lines, "").strip()
-        except (UnicodeDecodeError, LookupError) as error:
-            raise UserError(f"encoding: {encoding!r} does not read {str(file)!r} ({error}); set the file's") from error
-        if not header or not first_row:
-            raise UserError(f"dataset {name!r}: {str(file)!r} holds no interaction; it needs a header and rows")
-        columns = header.split(config["field_separator"])
-        untyped = [column for column in columns if ":" not in column]
-        if untyped:
-            raise UserError(
-                f"dataset {name!r}: column {untyped[0]!r} of {str(file)!r} has no type; write {untyped[0]}:token for a name "
-                f"or {untyped[0]}:float for a number (field_separator: {config['field_separator']!r} stands between columns)"
-            )
-        _check_columns(config, file, [column.partition(":")[0] for column in columns])
-
-
-def _check_columns(config: Config, file: Path, columns: list[str]) -> None:
-    """Raise a UserError where the file lacks a column that is asked for, or users or items are not asked for."""
-    load = config["load_col"]
-    chosen = "*" if load is None else load.get("inter", []) if isinstance(load, dict) else None
-    loaded = columns if chosen == "*" else chosen
-    if not isinstance(loaded, (list, tuple, set)):
-        raise UserError(f"load_col: {load!r} is no dict of lists; write {{'inter': ['user_id', 'item_id']}}")
-    unknown = [str(column) for column in loaded if column not in columns]
-    if unknown:  # as RecBole has it: files of one dataset need not have the same columns
-        getLogger().warning(f"load_col: {file.name} has no column {', '.join(unknown)}, it has {', '.join(columns)}")
-    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD"):
-        if config[key] not in columns:
-            raise UserError(f"{key}: {str(file)!r} has no column {config[key]!r}, it has {', '.join(columns)}")
-        if config[key] not in loaded:
-            raise UserError(f"load_col: {load!r} leaves {config[key]!r} out; add it to 'inter'")

@@ -33,7 +33,7 @@ from recbole_hetcomp.trainer.choice import get_trainer
 
 # Settings that change where a training runs or what is reported of it, but not what comes out.
 WITHOUT_EFFECT = {"break_lock", "checkpoint_dir", "config_files", "data_path", "dataloaders_save_path", "dataset_preset"}
-WITHOUT_EFFECT |= {"dataset_save_path", "device"}
+WITHOUT_EFFECT |= {"dataset_save_path", "device", "process_timeout"}
 WITHOUT_EFFECT |= {"eval_batch_size", "gpu_id", "id_fingerprint", "local_rank", "log_wandb", "loss_decimal_place"}
 WITHOUT_EFFECT |= {"max_block_mb", "metrics", "model_config", "save_dataloaders", "save_dataset", "show_progress"}
 WITHOUT_EFFECT |= {"single_spec", "split_seed", "state", "teacher_backend", "teacher_workers", "topk", "tune"}

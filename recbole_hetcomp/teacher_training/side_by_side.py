@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from logging import LogRecord, getLogRecordFactory, setLogRecordFactory
 from pathlib import Path
 from shutil import rmtree
+from urllib.parse import quote
 
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
@@ -13,7 +14,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from recbole_hetcomp import console
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.errors import UserError, shorter, shown
 from recbole_hetcomp.files.atomic import working_folder
 from recbole_hetcomp.teacher_training.cache import make_folder
 
@@ -44,7 +45,7 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], object]], worke
         what the jobs that failed say, in the order of `jobs`
 
     Raises:
-        UserError: a process was killed; the jobs that were not done by then are given up.
+        UserError: a process was killed, which ends all that were training; what is finished stays.
     """
     backend = config["teacher_backend"]
     threads = {"inner_max_num_threads": config["teacher_threads"]} if backend == "loky" else {}
@@ -56,9 +57,11 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], object]], worke
         with console.follow(told), parallel_config(backend=backend, n_jobs=workers, **threads):
             errors = Parallel()(delayed(_in_worker)(config, told, name, job) for name, job in jobs.items())
     except TerminatedWorkerError as error:
+        in_training = shorter(" and ".join(name for name in jobs if _mark(told, name).exists()), 120)
         raise UserError(
-            f"teacher_workers: one of {workers} workers was killed, often for want of memory; use fewer, such as "
-            "--teacher_workers=1; what is finished stays"
+            f"teacher_workers: one of {workers} workers was killed, often for want of memory; {in_training or 'nothing'} "
+            f"was in training and starts again; what is finished is kept in {shown(Path(config['checkpoint_dir']))}; write "
+            "the same command with --teacher_workers=1"
         ) from error
     finally:
         rmtree(folder, ignore_errors=True)
@@ -78,11 +81,19 @@ def _in_worker(config: Config, told: Path, name: str, job: Callable[[], object])
         return record
 
     setLogRecordFactory(begin_with_name)
+    mark = _mark(told, name)
+    mark.touch()  # it stays where this process is killed
     try:
         with console.relayed(told):
             job()
     except UserError as error:
         return error
     finally:
+        mark.unlink(missing_ok=True)
         setLogRecordFactory(plain)
     return None
+
+
+def _mark(told: Path, name: str) -> Path:
+    """The file that is there while the job `name` is done."""
+    return told.with_name(f"{quote(name, safe='')}.running")

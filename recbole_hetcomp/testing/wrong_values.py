@@ -10,7 +10,7 @@ NO_LENGTHS = ("n_experts", "n_groups", "n_neighbours")  # the other n_* count it
 NEVER: dict[str, list[object]] = {
     "int": [1.5, "x", True],
     "float": ["x", True, float("inf")],
-    "str": [3],
+    "str": [3, "", "a\0b"],
     "bool": ["x", 1],
     "dict": [3],
     "list": [3],

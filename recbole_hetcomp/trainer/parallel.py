@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -31,35 +32,42 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.files import locks
 
 MEETING = timedelta(minutes=10)  # until all processes have to be there
-WAITING = timedelta(days=30)  # while the first one trains teachers
+WAITING = timedelta(days=30)  # while the first one trains teachers or compares
+PATIENT = "patient"  # the group of these waits
 
 Result = TypeVar("Result")
 _groups: dict[
     str, dist.ProcessGroup
-] = {}  # device type -> the group for its tensors; gloo's, the default one, where none is given
+] = {}  # device type -> the group for its tensors; gloo's, the default one, where none is given; and PATIENT
 
 
 class DesertedError(UserError):
     """Another process of the training has ended; what went wrong is said there."""
 
 
-def join(rank: int, world_size: int, local_rank: int, ip: str, port: int) -> None:
+class SilenceError(DesertedError):
+    """Another process of the training has given no sign of life for `process_timeout` minutes."""
+
+
+def join(rank: int, world_size: int, local_rank: int, ip: str, port: int, limit: timedelta = MEETING) -> None:
     """Meet the other processes: by gloo, and by NCCL for what lies on GPUs.
 
     Args:
         rank: this process's number among all `world_size`, from 0
         local_rank: its number among those on this machine, and that of its GPU
         ip, port: where the first process listens
+        limit: how long it waits for another one in the midst of a training
 
     Raises:
         UserError: the port is taken, or not all processes came.
     """
     try:
         store = dist.TCPStore(ip, port, world_size, rank == 0, timeout=MEETING)
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=WAITING)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=limit)
+        _groups[PATIENT] = dist.new_group(backend="gloo", timeout=WAITING if rank else limit)  # the first one is waited for
         if torch.cuda.is_available():
             torch.cuda.set_device(local_rank)
-            _groups["cuda"] = dist.new_group(backend="nccl")
+            _groups["cuda"] = dist.new_group(backend="nccl", timeout=limit)
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise UserError(
@@ -96,7 +104,8 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise DesertedError(
+        silence = re.search(r"timed? ?out", str(error), re.IGNORECASE)
+        raise (SilenceError if silence else DesertedError)(
             f"nproc: process {rank()} of {world_size()} has lost the others ({str(error).splitlines()[0]}); the output of "
             "the one that failed says why"
         ) from error
@@ -118,8 +127,10 @@ def _broadcast(tensor: Tensor) -> Tensor:
 
 
 def wait() -> None:
-    """Go on when all processes are here."""
-    total(torch.zeros(1))
+    """Go on when all processes are here, however long the first one has to work before."""
+    if _several():
+        with _together():
+            dist.all_reduce(torch.zeros(1), group=_groups.get(PATIENT))
 
 
 def in_turn(work: Callable[[], Result]) -> Result:

@@ -10,10 +10,15 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
+from typing import NamedTuple
 
+import psutil
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -21,10 +26,20 @@ from recbole.config import Config
 
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.student import DistilledRecommender
-from recbole_hetcomp.trainer.parallel import DesertedError, join
+from recbole_hetcomp.trainer.parallel import DesertedError, SilenceError, join
 
 RECBOLES_PORT = 5678
-GRACE = 10.0  # seconds that a process deserted by another keeps quiet, so that the one that failed is heard first
+GRACE = 10.0  # seconds that a process deserted by another stays, so that the one that failed is heard
+STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+POLL, SECONDS_TO_END = 2.0, 5.0  # between two looks at the processes; until one that is asked to end is killed
+
+
+class Report(NamedTuple):
+    """What a process says at its end: "failed", "deserted" by another one, or "silence" of another one."""
+
+    local_rank: int
+    kind: str
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -97,41 +112,109 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def launch(work: Callable[[], object], processes: Processes) -> None:
-    """Run `work` in this machine's processes; when one fails, the others are ended.
+def launch(work: Callable[[], object], processes: Processes, minutes: float = 10.0) -> None:
+    """Run `work` in this machine's processes; when one fails, or gives no sign of life, all are ended.
 
     Args:
         work: importable by name, or a partial of such a function; it is sent to the processes
+        minutes: without a sign of life after which a process is given up
 
     Raises:
-        UserError: the first one that a process raised, or a process was killed.
+        UserError: the first one that a process raised, or a process was killed, or is stopped or hangs.
         torch.multiprocessing.ProcessRaisedException: a process raised something else; it holds the traceback.
     """
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # else it tells of every process it ends
-    sentences = mp.get_context("spawn").SimpleQueue()
-    started = mp.start_processes(_member, (processes, work, sentences), processes.nproc, join=False, start_method="spawn")
+    reports, limit = mp.get_context("spawn").SimpleQueue(), timedelta(minutes=minutes)
+    arguments = (processes, work, reports, limit)
+    started = mp.start_processes(_member, arguments, processes.nproc, join=False, start_method="spawn")
     try:
-        while not started.join():
-            pass
+        _watch(started, processes, minutes)
     except mp.ProcessExitedException as error:
-        if not sentences.empty():
-            raise UserError(sentences.get()) from error
-        raise UserError(f"nproc: {error}; what was kept so far stays, the same command goes on from there") from error
+        raise UserError(_what_failed(error, _drained(reports), processes, minutes)) from error
     finally:
-        for process in started.processes:
-            process.terminate()  # after Ctrl-C; the others have ended
+        _end(started.processes)  # after Ctrl-C, or where one gives no sign of life
 
 
-def _member(local_rank: int, processes: Processes, work: Callable[[], object], sentences: SimpleQueue[str]) -> None:
+def _watch(started: mp.ProcessContext, processes: Processes, minutes: float) -> None:
+    """Wait until all processes have ended well; raises as `launch` does, or torch's ProcessExitedException."""
+    members, seconds = started.processes, 60 * minutes
+    stopped_since: dict[int, float] = {}  # local rank -> when it was first seen stopped
+    while True:
+        alive = [process for process in members if process.is_alive()]
+        failed = next((rank for rank, process in enumerate(members) if process.exitcode), None)
+        if failed is not None:
+            _end(members)  # torch would wait for one that is stopped
+            started.sentinels = {members[failed].sentinel: failed}
+            started.join()
+        if not alive:
+            return
+        now = time.monotonic()
+        stopped = [rank for rank, process in enumerate(members) if _is_stopped(process)]
+        stopped_since = {rank: stopped_since.get(rank, now) for rank in stopped}
+        silent = [rank for rank, since in stopped_since.items() if now - since > seconds]
+        if silent:
+            raise UserError(_silence(processes, silent, minutes))
+        wait([process.sentinel for process in alive], timeout=min(POLL, seconds / 4))
+
+
+def _what_failed(error: mp.ProcessExitedException, reports: Sequence[Report], processes: Processes, minutes: float) -> str:
+    """Why the processes ended: what one said that was not merely deserted, a kill, or one that gives no sign of life."""
+    failed = [report for report in reports if report.kind == "failed"]
+    if failed:
+        return failed[0].sentence
+    if error.exit_code < 0 or not reports:
+        return f"nproc: {error}; what was kept so far stays, the same command goes on from there"
+    silent = sorted(set(range(processes.nproc)) - {report.local_rank for report in reports})
+    if any(report.kind == "silence" for report in reports) and (silent or processes.world_size > processes.nproc):
+        return _silence(processes, silent, minutes)
+    return reports[0].sentence
+
+
+def _silence(processes: Processes, local_ranks: Sequence[int], minutes: float) -> str:
+    named = " and ".join(str(processes.offset + rank) for rank in local_ranks)
+    who = f"process {named} of {processes.world_size}" if named else "a process of another machine"
+    return (
+        f"nproc: {who} gave no sign of life for {minutes:g} minutes (stopped, or hung) and all were ended; what was kept so "
+        "far stays, the same command goes on from there; --process_timeout gives more minutes"
+    )
+
+
+def _is_stopped(process: BaseProcess) -> bool:
+    try:
+        return process.is_alive() and psutil.Process(process.pid).status() in STOPPED
+    except psutil.Error:  # it has ended
+        return False
+
+
+def _drained(reports: SimpleQueue[Report]) -> list[Report]:
+    found = []
+    while not reports.empty():
+        found.append(reports.get())
+    return found
+
+
+def _end(members: Sequence[BaseProcess]) -> None:
+    """End the processes that are left; one that is stopped takes no signal but SIGKILL."""
+    for process in members:
+        process.terminate()
+    for process in members:
+        process.join(0 if _is_stopped(process) else SECONDS_TO_END)
+        process.kill()
+        process.join()
+
+
+def _member(
+    local_rank: int, processes: Processes, work: Callable[[], object], reports: SimpleQueue[Report], limit: timedelta
+) -> None:
     """What one process does: join the others, work, and hand in the sentence if that fails."""
     torch.set_num_threads(max(1, torch.get_num_threads() // processes.nproc))
     try:
         rank = processes.offset + local_rank
-        join(rank, processes.world_size, local_rank, processes.ip, processes.port)
+        join(rank, processes.world_size, local_rank, processes.ip, processes.port, limit)
         work()
         dist.destroy_process_group()
     except UserError as error:
-        if isinstance(error, DesertedError):
-            time.sleep(GRACE)
-        sentences.put(str(error))
+        kind = "silence" if isinstance(error, SilenceError) else "deserted" if isinstance(error, DesertedError) else "failed"
+        reports.put(Report(local_rank, kind, error.sentence))
+        time.sleep({"failed": 0.0, "deserted": GRACE, "silence": POLL}[kind])
         sys.exit(2)

@@ -130,7 +130,7 @@ REFUSED = [
     ("weight_decay", "0.05 / users + items", "or a ratio such as"),
     ("train_batch_size", "interaction / 64", "a whole number of at least 1 or a ratio such as interactions / 64$"),
     ("train_batch_size", "interactions / 0", "or a ratio such as"),
-    ("learning_rate", "1 / users", "must be a number above 0$"),  # not among those that follow the data
+    ("learning_rate", "1 / users", "must be a number above 0 and below 1e38$"),  # not among those that follow the data
     ("epochs", "interactions / 64", "must be a whole number of at least 1$"),
 ]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from functools import partial
 from io import StringIO
 from logging import getLogger
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.errors import LONGEST, UserError
 from recbole_hetcomp.console import follow
 from recbole_hetcomp.console.events import display
 from recbole_hetcomp.console.screen import Bars
@@ -58,7 +60,12 @@ def test_a_killed_worker_is_one_sentence_and_leaves_no_bar(make_config, monkeypa
     text = StringIO()
     bars = Bars(Console(file=text, force_terminal=True, _environ={"TERM": "xterm"}), progress=True)
     monkeypatch.setattr(display, "screen", bars)
-    with pytest.raises(UserError, match=r"teacher_workers: one of 2 workers was killed, .*--teacher_workers=1"):
-        side_by_side(make_config("HetCompStudent"), {"first": begin_and_die, "second": print}, workers=2)
+    config = make_config("HetCompStudent")
+    with pytest.raises(UserError, match=r"teacher_workers: one of 2 workers was killed, .*--teacher_workers=1") as caught:
+        side_by_side(config, {"done": print, "teacher A": begin_and_die, "waits": partial(time.sleep, 30)}, workers=2)
+    assert "; teacher A" in str(caught.value)
+    assert "done" not in str(caught.value)
+    assert f"what is finished is kept in {config['checkpoint_dir']!r}" in str(caught.value)
+    assert len(str(caught.value)) <= LONGEST
     assert bars.bars is None
     assert text.getvalue().rindex("\x1b[?25l") < text.getvalue().rindex("\x1b[?25h")  # the cursor is shown again
