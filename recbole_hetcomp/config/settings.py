@@ -9,6 +9,7 @@ from recbole.evaluator.register import metric_information
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.declarations import declarations_in
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.precision import check_precision
 
 
 def check_settings(config: Config, where: str = "") -> None:
@@ -24,6 +25,7 @@ def check_settings(config: Config, where: str = "") -> None:
             if config.given(declaration.key):
                 declaration.check(config[declaration.key], where)
     _check_valid_metric(config)
+    check_precision(config, where)
 
 
 def _check_valid_metric(config: Config) -> None:
