@@ -68,7 +68,7 @@ def _rows(path: PathLike, delimiter: str, encoding: str | None) -> Iterator[tupl
         width = len(file.readline().split(delimiter))
         for number, line in enumerate(file, 2):
             fields = line.rstrip("\n").split(delimiter)
-            if len(fields) == 1 and not fields[0].strip():
+            if fields == [""] or (len(fields) < width and line.isspace()):
                 continue
             if len(fields) > width:
                 raise ValueError(

@@ -65,7 +65,12 @@ def test_mixed_precision_computes_in_bfloat16_on_a_cpu(settings, monkeypatch, mo
     parameters = []
     for enabled in (False, True):
         entered.clear()
-        given = {"teachers": ["BPR"], "without_distillation": False, "enable_amp": enabled, "checkpoint_dir": f"{enabled}"}
+        given = {
+            "teachers": ["BPR"],
+            "without_distillation": False,
+            "enable_amp": enabled,
+            "checkpoint_dir": f"saved-{enabled}",
+        }
         result = run_hetcomp(model, "toy", config_dict={**settings, **given}, arguments=())
         assert {*entered} == {("cpu", torch.bfloat16, enabled)}
         parameters.append(torch.cat([parameter.detach().flatten() for parameter in result["model"].parameters()]))
