@@ -51,7 +51,7 @@ def test_scaled_gradients_are_refused_in_a_benchmark(settings) -> None:
         run_benchmark(["BPR", "MF"], "toy", config_dict={**settings, "enable_scaler": True}, arguments=())
 
 
-@pytest.mark.parametrize("model", ["HetCompStudent", "RRDStudent", "BPR"])
+@pytest.mark.parametrize("model", ["HetCompStudent", "RRDStudent", "NeuMF"])
 def test_mixed_precision_computes_in_bfloat16_on_a_cpu(settings, monkeypatch, model) -> None:
     """In RecBole's trainer and in ours: the numbers are others, near, and finite."""
     entered = []
@@ -72,7 +72,7 @@ def test_mixed_precision_computes_in_bfloat16_on_a_cpu(settings, monkeypatch, mo
             "checkpoint_dir": f"saved-{enabled}",
         }
         result = run_hetcomp(model, "toy", config_dict={**settings, **given}, arguments=())
-        assert {*entered} == {("cpu", torch.bfloat16, enabled)}
+        assert (("cpu", torch.bfloat16, True) in entered) is enabled
         parameters.append(torch.cat([parameter.detach().flatten() for parameter in result["model"].parameters()]))
     assert parameters[1].isfinite().all()
     assert not torch.equal(*parameters)

@@ -217,7 +217,7 @@ def test_what_cannot_be_taken_as_it_is_is_refused_by_file_and_line(make_config, 
 
 
 def test_empty_lines_are_no_rows(make_config, toy) -> None:
-    appended(Path(toy) / "toy" / "toy.user", "u61", "", "  ", "u62")
+    appended(Path(toy) / "toy" / "toy.user", "u61", "", "u62")
     appended(Path(toy) / "toy" / "toy.inter", "", "  ")
     assert make_split(make_config("BPR")).whole.user_num == 64
 
