@@ -171,7 +171,7 @@ def test_any_table_is_read_as_written(tmp_path_factory, rows) -> None:
 
 
 numbers = st.one_of(
-    st.floats(allow_nan=False).map(repr), st.integers(-(2**63), 2**64 - 1).map(str), st.sampled_from(sorted(MISSING))
+    st.floats(allow_nan=False).map(repr), st.integers(-(2**63), 2**63 - 1).map(str), st.sampled_from(sorted(MISSING))
 )
 
 
