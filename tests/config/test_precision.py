@@ -51,9 +51,11 @@ def test_scaled_gradients_are_refused_in_a_benchmark(settings) -> None:
         run_benchmark(["BPR", "MF"], "toy", config_dict={**settings, "enable_scaler": True}, arguments=())
 
 
-@pytest.mark.parametrize("model", ["HetCompStudent", "RRDStudent", "NeuMF"])
-def test_mixed_precision_computes_in_bfloat16_on_a_cpu(settings, monkeypatch, model) -> None:
-    """In RecBole's trainer and in ours: the numbers are others, near, and finite."""
+@pytest.mark.parametrize(
+    ("model", "own"), [("HetCompStudent", {"student": "DL"}), ("RRDStudent", {"student": "NeuMF"}), ("NeuMF", {})]
+)
+def test_mixed_precision_computes_in_bfloat16_on_a_cpu(settings, monkeypatch, model, own) -> None:
+    """In RecBole's trainer and in ours: the numbers are others, near, and finite. MF's scores stay in float32."""
     entered = []
 
     class Observed(torch.autocast):  # type: ignore[misc]
@@ -62,7 +64,9 @@ def test_mixed_precision_computes_in_bfloat16_on_a_cpu(settings, monkeypatch, mo
             return super().__enter__()
 
     monkeypatch.setattr(torch, "autocast", Observed)
-    parameters = []
+    parameters: list[torch.Tensor] = []
+    if own.get("student", model) == "NeuMF":
+        settings.pop("embedding_size")
     for enabled in (False, True):
         entered.clear()
         given = {
@@ -71,9 +75,8 @@ def test_mixed_precision_computes_in_bfloat16_on_a_cpu(settings, monkeypatch, mo
             "enable_amp": enabled,
             "checkpoint_dir": f"saved-{enabled}",
         }
-        result = run_hetcomp(model, "toy", config_dict={**settings, **given}, arguments=())
+        result = run_hetcomp(model, "toy", config_dict={**settings, **own, **given}, arguments=())
         assert (("cpu", torch.bfloat16, True) in entered) is enabled
         parameters.append(torch.cat([parameter.detach().flatten() for parameter in result["model"].parameters()]))
     assert parameters[1].isfinite().all()
-    assert not torch.equal(*parameters)
-    assert torch.allclose(*parameters, atol=0.05)
+    assert 0 < (parameters[1] - parameters[0]).norm() < 0.2 * parameters[0].norm()
