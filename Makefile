@@ -6,13 +6,14 @@ BIN := .venv/bin
 READY := .venv/.ready
 PYTHON39 ?= python3.9
 LOWEST := .venv-lowest/bin
+TORCH_FROM ?= --torch-backend=cpu
 INSTALL := -m pip install --quiet -c constraints.txt
 
 # RecBole requires a ray that has no wheel for Python 3.12 and later. There it is installed without its requirements, and
 # the extra `py312` brings the others (docs/compatibility.md).
 NO_RAY := import sys; sys.exit(sys.version_info < (3, 12))
 
-.PHONY: demo test test-lowest lint check format bench bench-gpu pages clean
+.PHONY: demo test test-lowest lint check format bench bench-gpu pages lock clean
 
 demo: $(READY)
 	$(BIN)/python run_hetcomp.py --config_files=properties/presets/demo.yaml
@@ -44,6 +45,13 @@ bench-gpu: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The versions of constraints.txt and of what they need, with hashes (docs/compatibility.md). torch is its CPU build.
+lock: $(READY)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --no-annotate --no-emit-find-links --custom-compile-command "make lock" --generate-hashes \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra dev --extra tune -c constraints.txt \
+		$(TORCH_FROM) -o requirements.lock setup.py
 
 $(READY): setup.py constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python from 3.9 to 3.13 with venv found: install one (Debian: python3-venv)"; exit 2; }

@@ -169,15 +169,15 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def _recommend(arguments: Sequence[str]) -> None:
-    from recbole_hetcomp.serving.student import load_student, recommend, recommendation_lines
+    from recbole_hetcomp.serving.student import load_student, recommend, recommendation_lines, tokens_in
 
     flags, settings = _parsed(arguments, checkpoint=None, users=None, k="10")
     if not flags.checkpoint or not flags.users:
         raise UserError("recommend: --checkpoint or --users is missing; give --checkpoint=FILE --users=TOKEN,TOKEN")
     if not flags.k.isdigit() or int(flags.k) < 1:
         raise UserError(f"k: {flags.k!r} is no whole number of at least 1")
+    users = tokens_in(flags.users)
     _, model, dataset = load_student(flags.checkpoint, arguments=settings)
-    users = [user.strip() for user in flags.users.split(",")]
     print("\n".join(recommendation_lines(dataset, recommend(model, dataset, users, int(flags.k)))))
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
-from typing import Union
 
 import numpy as np
 import pandas as pd
 from recbole.data.dataset import dataset
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_hetcomp.compat.atomic_files import PathLike, remap
 from recbole_hetcomp.compat.replacing import Overlay, Undo, replaced, wrapped
-
-PathLike = Union[str, "os.PathLike[str]"]
 
 
 def chained_fillna_is_unsafe() -> bool:
@@ -63,21 +60,6 @@ def read_csv_with_empty_sequences(*arguments: object, **settings: object) -> pd.
         if str(column).endswith("_seq"):
             frame[column] = frame[column].fillna("")
     return frame
-
-
-def remap(self: dataset.Dataset, remap_list: list[tuple[pd.DataFrame, str, FeatureType]]) -> None:
-    """`Dataset._remap`: gives the tokens of some columns their ids, the same in all of them."""
-    if not remap_list:
-        return
-    tokens, ends = self._concat_remaped_tokens(remap_list)
-    ids, names = pd.factorize(tokens)
-    id_token = np.array(["[PAD]", *names])
-    token_id = {token: number for number, token in enumerate(id_token)}
-    for (feat, field, kind), part in zip(remap_list, np.split(ids + 1, ends)):
-        self.field2id_token.setdefault(field, id_token)
-        self.field2token_id.setdefault(field, token_id)
-        sequences = kind == FeatureType.TOKEN_SEQ
-        feat[field] = np.split(part, np.cumsum([len(value) for value in feat[field]])[:-1]) if sequences else part
 
 
 def refusing_float_sequences(stock: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:

@@ -22,6 +22,7 @@ from recbole.sampler.sampler import AbstractSampler
 from recbole.trainer import trainer
 
 from recbole_hetcomp.compat import faster, pandas_features, pretrained, repairs
+from recbole_hetcomp.compat.atomic_files import read_atomic_file, read_files_as_written
 from recbole_hetcomp.compat.lightgcn_rows import propagate_by_rows
 from recbole_hetcomp.compat.multivae_rows import leave_out_the_zeros
 from recbole_hetcomp.compat.neumf_rows import scores_of_all_items
@@ -106,6 +107,13 @@ REPAIRS = (
         "pandas>=3: columns of token sequences end in an error; those of number sequences are refused",
         lambda: int(pd.__version__.partition(".")[0]) >= 3 and is_stock(dataset.Dataset._load_feat),
         pandas_features.read_sequences,
+    ),
+    Repair(
+        "files_as_written",
+        "not reported",
+        "any: rows of the tokens NA and None are dropped, and a token that begins with a quotation mark swallows rows",
+        lambda: dataset.pd.read_csv is not read_atomic_file,
+        read_files_as_written,
     ),
     Repair(
         "download_barrier",

@@ -10,6 +10,7 @@ from recbole.evaluator.register import metric_information
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.declarations import declarations_in
 from recbole_hetcomp.config.errors import UserError, shorter, shown
+from recbole_hetcomp.config.precision import check_precision
 
 
 def check_settings(config: Config, where: str = "") -> None:
@@ -27,6 +28,7 @@ def check_settings(config: Config, where: str = "") -> None:
     _check_valid_metric(config)
     if config["log_wandb"] and find_spec("wandb") is None:
         raise UserError("log_wandb: True needs wandb, which is not installed; run `pip install wandb`, or --log_wandb=False")
+    check_precision(config, where)
 
 
 def _check_valid_metric(config: Config) -> None:

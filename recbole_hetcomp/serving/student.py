@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -111,22 +113,56 @@ def titles(dataset: Dataset) -> dict[str, str]:
     path = Path(dataset.dataset_path) / f"{dataset.dataset_name}.item"
     if not path.is_file():
         return {}
-    table = pd.read_csv(path, sep=dataset.config["field_separator"], dtype=str, quoting=3)
+    separator, encoding = dataset.config["field_separator"], dataset.config["encoding"]
+    table = pd.read_csv(
+        path,
+        sep=separator,
+        dtype=str,
+        encoding=encoding,
+        quoting=csv.QUOTE_NONE,
+        keep_default_na=False,
+        index_col=False,
+        on_bad_lines="skip",
+    )
     table.columns = [column.split(":")[0] for column in table.columns]
     named = [column for column in table.columns if any(word in column.lower() for word in TITLES)]
     if not named or dataset.iid_field not in table.columns:
         return {}
-    return dict(zip(table[dataset.iid_field], table[named[0]].fillna("")))
+    return dict(zip(table[dataset.iid_field], table[named[0]]))
+
+
+def tokens_in(text: str) -> list[str]:
+    """The tokens of a list such as `196,"Doe, Jane"`: one line of CSV, spaces after a comma are none of theirs.
+
+    Raises:
+        UserError: a quotation that does not end, or goes on behind its end.
+    """
+    try:
+        return next(csv.reader([text], skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise UserError(
+            f"users: {reprlib.repr(text)} cannot be read ({error}); write a token with a comma or a quotation mark as "
+            '"Doe, Jane" or "the ""best"" one"'
+        ) from error
+
+
+def quoted(token: str) -> str:
+    """The token as `tokens_in` reads it."""
+    plain = token == token.strip() and not {",", '"'} & set(token)
+    return token if plain else '"' + token.replace('"', '""') + '"'
 
 
 def recommendation_lines(dataset: Dataset, recommendations: Recommendations) -> list[str]:
-    """Lines to print: for each user the items, best first, with titles where the dataset has them."""
+    """Lines to print: for each user the items, best first, with titles where the dataset has them.
+
+    Tokens stand as `--users` takes them.
+    """
     title_of = titles(dataset)
     lines = []
     for user, items in recommendations.items():
-        lines.append(f"user {user}")
+        lines.append(f"user {quoted(user)}")
         lines += [
-            f"{place:4d}. {item:<10} {score:9.4f}  {title_of.get(item, '')}".rstrip()
+            f"{place:4d}. {quoted(item):<10} {score:9.4f}  {title_of.get(item, '')}".rstrip()
             for place, (item, score) in enumerate(items, 1)
         ]
     return lines

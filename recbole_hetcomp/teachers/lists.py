@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from dataclasses import replace
 from logging import getLogger
@@ -32,7 +33,8 @@ def read_lists(path: Path, split: Split) -> Trajectory:
 
     A table has a header and the columns user, item, rank and, for several stages of a training, checkpoint (its values in
     order, the last the final one); ids are the dataset's own tokens, smaller ranks are better. RecBole's `user_id:token`
-    is understood too. Unknown ids and training items are left out, and one log line says how many.
+    is understood too. Quotation marks quote in a .csv alone. Unknown ids and training items are left out, and one log line
+    says how many.
 
     Raises:
         UserError: unreadable, of another split, without the columns, or without a single usable row.
@@ -59,9 +61,12 @@ def read_lists(path: Path, split: Split) -> Trajectory:
 
 def _table(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, sep=SEPARATORS[path.suffix], dtype=str)
+        quoting = csv.QUOTE_MINIMAL if path.suffix == ".csv" else csv.QUOTE_NONE
+        table = pd.read_csv(path, sep=SEPARATORS[path.suffix], dtype=str, keep_default_na=False, quoting=quoting)
     except (OSError, ValueError) as error:
         raise UserError(f"teachers: {str(path)!r} cannot be read as a table ({error})") from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas' way with rows that are longer than the header
+        raise UserError(f"teachers: {str(path)!r} has more columns in its rows than in its header; name them all")
     table.columns = [str(column).split(":")[0].removesuffix("_id") for column in table.columns]
     missing = {"user", "item", "rank"} - set(table.columns)
     if missing:

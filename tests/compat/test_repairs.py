@@ -7,6 +7,7 @@ import importlib
 import os
 import subprocess
 import sys
+import tempfile
 import types
 import warnings
 from pathlib import Path
@@ -122,10 +123,27 @@ def amp():
     return any("deprecated" in str(warning.message) for warning in caught)
 
 
-SYMPTOMS = (numpy_names, dok_update, fill_nan, download_barrier, collector, dgcf_sample, amp)
-SYMPTOMS = dict(
-    zip(("numpy_names", "dok_update", "fill_nan", "download_barrier", "collector", "dgcf_sample", "amp"), SYMPTOMS)
-)
+def files_as_written():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "toy.inter"
+        path.write_text('user_id:token\titem_id:token\nNA\t"a\nu1\tb"\n', encoding="utf-8")
+        columns = ["user_id:token", "item_id:token"]
+        frame = dataset_module.pd.read_csv(
+            path, delimiter="\t", usecols=columns, dtype=dict.fromkeys(columns, str), encoding="utf-8", engine="python"
+        )
+    return frame.to_numpy().tolist() != [["NA", '"a'], ["u1", 'b"']]
+
+
+SYMPTOMS = {
+    "numpy_names": numpy_names,
+    "dok_update": dok_update,
+    "fill_nan": fill_nan,
+    "files_as_written": files_as_written,
+    "download_barrier": download_barrier,
+    "collector": collector,
+    "dgcf_sample": dgcf_sample,
+    "amp": amp,
+}
 
 
 @pytest.mark.parametrize("name", SYMPTOMS)
@@ -254,6 +272,16 @@ def test_number_sequences_are_refused_where_pandas_would_spoil_them(tmp_path):
         assert read(dataset, tmp_path / "toy.item", "item") == "read"
 
 
+@pytest.fixture
+def _read_by_pandas(monkeypatch):
+    """Files are read as without `files_as_written`."""
+    compat.uninstall()
+    monkeypatch.setenv(compat.SWITCH, "files_as_written")
+    compat.install()
+    yield
+    monkeypatch.undo()
+
+
 @pytest.mark.usefixtures("_sequences_are_read")
 def test_token_sequences_are_read_with_gaps_and_share_their_ids(settings, toy):
     """On every pandas; on pandas 2 RecBole itself reads the same (the next test)."""
@@ -261,6 +289,7 @@ def test_token_sequences_are_read_with_gaps_and_share_their_ids(settings, toy):
 
 
 @pytest.mark.skipif(pd.__version__ >= "3", reason="pandas 2: RecBole itself reads them")
+@pytest.mark.usefixtures("_read_by_pandas")
 def test_recbole_reads_the_same_sequences_on_pandas_2(settings, toy):
     stock = sequences_of(settings, toy)
     undo = pandas_features.read_sequences()
@@ -271,10 +300,14 @@ def test_recbole_reads_the_same_sequences_on_pandas_2(settings, toy):
 
 
 @pytest.fixture
-def _sequences_are_read():
+def _sequences_are_read(_read_by_pandas):
     undo = pandas_features.read_sequences() if is_stock(Dataset._load_feat) else lambda: None
     yield
     undo()
+
+
+def test_files_as_written_read_the_same_sequences(settings, toy):
+    assert sequences_of(settings, toy) == {"i0": ["The", "0th", "Film"], "i1": [], "unseen": ["Never", "Shown"]}
 
 
 def sequences_of(settings, toy):

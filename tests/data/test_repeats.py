@@ -139,3 +139,27 @@ def test_a_teacher_and_the_ensemble_of_it_alone_are_scored_alike(make_config, ke
     for metric in ("recall@10", "ndcg@10", "recall@5"):
         assert teacher[metric] == pytest.approx(ensemble[metric], abs=1e-6)
     assert teacher["recall@10"] > 0.05
+
+
+@pytest.mark.parametrize("kept", [{}, {"rm_dup_inter": None}])
+@pytest.mark.usefixtures("shop")
+def test_a_model_and_the_file_of_its_lists_are_scored_alike(make_config, kept) -> None:
+    given = {"trajectory_depth": 81, "teachers": ["BPR"], "importance_cutoff": 81, "trajectory_fractions": [1.0], **kept}
+    config = make_config("HetCompStudent", **given)
+    split = make_split(config)
+    pool = build_pool(config, split)
+    users, items = (split.whole.field2id_token[field] for field in ("user_id", "item_id"))
+    lists = pool.teachers[0].trajectory.items[-1]
+    rows = [
+        f"{users[user]},{items[item]},{rank}"
+        for user, row in enumerate(lists.tolist())
+        for rank, item in enumerate(row)
+        if item
+    ]
+    Path("lists.csv").write_text("\n".join(["user,item,rank", *rows]), encoding="utf-8")
+    of_lists = make_config("HetCompStudent", **{**given, "teachers": ["lists.csv"]})
+    model, _ = teacher_rows(pool, config, split, split.loaders(copy.copy(config)))
+    lists, _ = teacher_rows(build_pool(of_lists, split), of_lists, split, split.loaders(copy.copy(of_lists)))
+    for metric in ("recall@10", "ndcg@10", "recall@5"):
+        assert model[metric] == pytest.approx(lists[metric], abs=1e-6)
+    assert model["recall@10"] > 0.05

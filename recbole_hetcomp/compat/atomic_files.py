@@ -1,0 +1,131 @@
+"""RecBole's atomic files as they are written: a row a line, a separator between two columns, and every token itself.
+
+pandas, with which RecBole reads them, takes the tokens `NA` and `None` for missing values, drops their rows, and reads on to
+the next quotation mark, over the ends of rows, where a token begins with one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Union
+
+import numpy as np
+import pandas as pd
+from recbole.data.dataset import dataset
+from recbole.utils import FeatureSource
+
+from recbole_hetcomp.compat.replacing import Overlay, Undo, replaced, wrapped
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+# what pandas takes for a missing value: in a column of numbers it is one
+MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"}
+MISSING |= {"NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+
+
+def read_files_as_written() -> Undo:
+    """Files are read by `read_atomic_file`, an empty id is refused, and one long token does not widen all others."""
+    undos = (
+        replaced(dataset, pd=Overlay(dataset.pd, read_csv=read_atomic_file)),
+        replaced(dataset.Dataset, _remap=remap),
+        wrapped(dataset.Dataset, "_load_feat", refusing_empty_ids)(),
+    )
+    return lambda: [undo() for undo in reversed(undos)]
+
+
+def read_atomic_file(
+    path: PathLike, *, delimiter: str, usecols: Sequence[str], encoding: str | None = None, **_: object
+) -> pd.DataFrame:
+    """What `Dataset._load_feat` asks of `pandas.read_csv`.
+
+    Tokens are strings; an empty one is missing, NaN. Numbers are float64; a missing one, as pandas writes them, is NaN.
+    A sequence is a string, perhaps empty. Columns that a row ends before are empty; lines without anything are no rows.
+
+    Raises:
+        ValueError: a row with more columns than the header; a number that is none.
+    """
+    with open(path, encoding=encoding) as file:
+        header = file.readline().rstrip("\n").split(delimiter)
+    places = [header.index(column) for column in usecols]
+    rows = [[fields[place] for place in places] for _, fields in _rows(path, delimiter, encoding)]
+    frame = pd.DataFrame(index=range(len(rows)))
+    for place, column in enumerate(usecols):
+        values, kind = [row[place] for row in rows], column.rpartition(":")[2]
+        if kind == "float":
+            frame[column] = _numbers(pd.Series(values, dtype=object, name=column), path, delimiter, encoding)
+        elif kind == "float_seq":
+            frame[column] = pd.Series(["" if value in MISSING else value for value in values], dtype=object)
+        else:
+            frame[column] = pd.Series([value or np.nan for value in values] if kind == "token" else values, dtype=object)
+    return frame
+
+
+def _rows(path: PathLike, delimiter: str, encoding: str | None) -> Iterator[tuple[int, list[str]]]:
+    """(the line's number in the file, its columns) for each row below the header."""
+    with open(path, encoding=encoding) as file:
+        width = len(file.readline().split(delimiter))
+        for number, line in enumerate(file, 2):
+            fields = line.rstrip("\n").split(delimiter)
+            if fields == [""] or (len(fields) < width and line.isspace()):
+                continue
+            if len(fields) > width:
+                raise ValueError(
+                    f"line {number} of {os.fspath(path)!r} has {len(fields)} columns and the header {width}; in these files "
+                    "quotation marks have no meaning, so take the separator out of the value"
+                )
+            yield number, fields + [""] * (width - len(fields))
+
+
+def _line_number(row: int, path: PathLike, delimiter: str, encoding: str | None) -> int:
+    return next(islice(_rows(path, delimiter, encoding), row, None))[0]
+
+
+def _numbers(column: pd.Series, path: PathLike, delimiter: str, encoding: str | None) -> pd.Series:
+    missing = column.isin(MISSING)
+    numbers = pd.to_numeric(column.where(~missing, "nan"), errors="coerce").astype(np.float64)
+    wrong = np.flatnonzero(numbers.isna() & ~missing)
+    if len(wrong):
+        line = _line_number(int(wrong[0]), path, delimiter, encoding)
+        raise ValueError(
+            f"line {line} of {os.fspath(path)!r} has {column[wrong[0]]!r} as {column.name}, which is no number; "
+            "mend it, or leave the column out with load_col"
+        )
+    return numbers
+
+
+def remap(self: dataset.Dataset, remap_list: list[tuple[pd.DataFrame, str, object]]) -> None:
+    """`Dataset._remap`: gives the tokens of some columns their ids, the same in all of them.
+
+    The tokens stay the strings that they are: RecBole's array of them gives each the length of the longest.
+    """
+    if not remap_list:
+        return
+    tokens, ends = self._concat_remaped_tokens(remap_list)
+    ids, names = pd.factorize(tokens)
+    id_token = np.array(["[PAD]", *names], dtype=object)
+    token_id = {token: number for number, token in enumerate(id_token)}
+    for (feat, field, kind), part in zip(remap_list, np.split(ids + 1, ends)):
+        self.field2id_token.setdefault(field, id_token)
+        self.field2token_id.setdefault(field, token_id)
+        sequences = kind == dataset.FeatureType.TOKEN_SEQ
+        feat[field] = np.split(part, np.cumsum([len(value) for value in feat[field]])[:-1]) if sequences else part
+
+
+def refusing_empty_ids(stock: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    """`Dataset._load_feat` that raises a ValueError for rows without a user or an item, which RecBole leaves out or pads."""
+
+    def load_feat(self: dataset.Dataset, filepath: PathLike, source: FeatureSource | str) -> pd.DataFrame:
+        feat = stock(self, filepath, source)
+        for field in [] if feat is None else [field for field in (self.uid_field, self.iid_field) if field in feat]:
+            empty = np.flatnonzero(feat[field].isna())
+            if len(empty):
+                line = _line_number(int(empty[0]), filepath, self.config["field_separator"], self.config["encoding"])
+                raise ValueError(
+                    f"{len(empty):,} rows of {os.fspath(filepath)!r} have an empty {field}, the first in line {line}; "
+                    "give each its token, or take these rows out"
+                )
+        return feat
+
+    return load_feat
