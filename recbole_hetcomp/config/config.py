@@ -24,7 +24,7 @@ from recbole_hetcomp.config.registry import (
     recommends_unseen,
     settings_of_any_model,
 )
-from recbole_hetcomp.config.values import literal, plain
+from recbole_hetcomp.config.values import SettingsLoader, calls_a_function, literal, plain
 
 # Keys that RecBole reads though none of its yaml files or argument lists names them.
 READ_BY_RECBOLE = {
@@ -41,10 +41,6 @@ READ_BY_RECBOLE = {
 READ_BY_RECBOLE |= {"model", "nproc", "offset", "port", "reg_weight", "world_size"}
 
 
-class SettingsLoader(yaml.SafeLoader):
-    """Reads plain data and nothing else, by RecBole's rule for what is a number."""
-
-
 class Config(RecBoleConfig):
     """RecBole's Config; later wins: RecBole's yaml files, ours, `config_file_list`, `config_dict`, the command line.
 
@@ -58,7 +54,7 @@ class Config(RecBoleConfig):
 
     Raises:
         UserError: no model or dataset, an unknown model or student, no metric, an unreadable configuration file, a
-            malformed argument.
+            malformed argument, a string that RecBole would run as code.
     """
 
     def __init__(
@@ -82,9 +78,7 @@ class Config(RecBoleConfig):
             raise UserError(f"{setting}: {error}") from error
 
     def _build_yaml_loader(self) -> type[SettingsLoader]:
-        if "yaml_implicit_resolvers" not in vars(SettingsLoader):  # once a process: RecBole adds its rule again at each call
-            SettingsLoader.yaml_implicit_resolvers = super()._build_yaml_loader().yaml_implicit_resolvers
-        return SettingsLoader
+        return SettingsLoader.with_rule_of(super()._build_yaml_loader)
 
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, object]:
         file_list = [preset_or_file(path) for path in file_list or ()]
@@ -157,6 +151,13 @@ class Config(RecBoleConfig):
             own += [properties_of(student), properties_dir() / "teacher" / f"{student}.yaml", distillation]
         own.append(own_properties_of(model_class))
         return [path for path in own if path is not None and path.is_file()]
+
+    def _get_final_config_dict(self) -> dict[str, object]:
+        settings: dict[str, object] = super()._get_final_config_dict()
+        for key, value in settings.items():
+            if isinstance(value, str) and calls_a_function(value):  # a checkpoint with it would be refused
+                raise UserError(f"{key}: {value[:60]!r} would call a function where RecBole reads it; give a plain value")
+        return settings
 
     def _set_default_parameters(self) -> None:
         metrics = self.final_config_dict["metrics"]  # RecBole takes a single one as well

@@ -15,6 +15,7 @@ from recbole_hetcomp import console
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.teacher_training.cache import working_folder
+from recbole_hetcomp.trainer.search_path import shared_search_path
 
 
 def check_backend(name: str) -> None:
@@ -43,14 +44,15 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], object]], worke
         what the jobs that failed say, in the order of `jobs`
 
     Raises:
-        UserError: a process was killed; the jobs that were not done by then are given up.
+        UserError: a process was killed; the jobs that were not done by then are given up. Or a process would import a file
+            of the working directory.
     """
     backend = config["teacher_backend"]
     threads = {"inner_max_num_threads": config["teacher_threads"]} if backend == "loky" else {}
     folder = working_folder(Path(config["checkpoint_dir"]) / "trained", "workers")
     told = folder.resolve() / f"{(console.log_file() or Path('workers')).stem}.jsonl"
     try:
-        with console.follow(told), parallel_config(backend=backend, n_jobs=workers, **threads):
+        with shared_search_path(), console.follow(told), parallel_config(backend=backend, n_jobs=workers, **threads):
             errors = Parallel()(delayed(_in_worker)(config, told, name, job) for name, job in jobs.items())
     except TerminatedWorkerError as error:
         raise UserError(

@@ -7,8 +7,6 @@ takes it as it is; RecBole's goes through `restricted.py`. Both use RecBole's na
 
 from __future__ import annotations
 
-import ast
-import builtins
 import io
 import os
 import pickle
@@ -24,6 +22,7 @@ import torch
 from recbole.config import Config
 from torch import Tensor, nn
 
+from recbole_hetcomp.config.values import calls_a_function
 from recbole_hetcomp.trainer.restricted import (
     SCALARS,
     CheckpointError,
@@ -218,24 +217,9 @@ def _checked(path: Path, state: object) -> dict[str, Any]:
         raise CheckpointError(f"{path} holds a {type(state).__name__}, not the dict of a checkpoint")
     config = state.get("config")
     for key, value in config.items() if isinstance(config, dict) else ():
-        if isinstance(value, str) and _calls_a_function(value):
+        if isinstance(value, str) and calls_a_function(value):
             raise CheckpointError(
                 f"{path} was refused: RecBole's Config evaluates its settings, and {key!r} would call a function: "
                 f"{value[:60]!r}"
             )
     return state
-
-
-def _calls_a_function(text: str) -> bool:
-    """Whether evaluating `text` the way RecBole's Config does with every string setting could call something."""
-    from recbole.config import configurator
-
-    try:
-        nodes = list(ast.walk(ast.parse(text.strip(), mode="eval")))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    assigned = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
-    bound = {*vars(builtins), *vars(configurator), *assigned}
-    called = [node.func for node in nodes if isinstance(node, ast.Call)]
-    # `data (1)/toy` parses as a call too, but of a name that nothing binds: it fails before anything runs
-    return any(not isinstance(function, ast.Name) or function.id in bound for function in called)

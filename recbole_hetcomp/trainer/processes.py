@@ -22,6 +22,7 @@ from recbole.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.trainer.parallel import DesertedError, join
+from recbole_hetcomp.trainer.search_path import shared_search_path
 
 RECBOLES_PORT = 5678
 GRACE = 10.0  # seconds that a process deserted by another keeps quiet, so that the one that failed is heard first
@@ -108,8 +109,11 @@ def launch(work: Callable[[], object], processes: Processes) -> None:
         torch.multiprocessing.ProcessRaisedException: a process raised something else; it holds the traceback.
     """
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # else it tells of every process it ends
-    sentences = mp.get_context("spawn").SimpleQueue()
-    started = mp.start_processes(_member, (processes, work, sentences), processes.nproc, join=False, start_method="spawn")
+    with shared_search_path():
+        sentences = mp.get_context("spawn").SimpleQueue()
+        started = mp.start_processes(
+            _member, (processes, work, sentences), processes.nproc, join=False, start_method="spawn"
+        )
     try:
         while not started.join():
             pass
