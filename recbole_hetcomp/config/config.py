@@ -73,9 +73,9 @@ class Config(RecBoleConfig):
             super().__init__(model, dataset, config_file_list, given)
         except UserError:
             raise
-        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # and that a value is out of range
+        except (ValueError, TypeError, NotImplementedError, RuntimeError, yaml.YAMLError) as error:  # or a value out of range
             setting = "metrics" if "no metric" in str(error) else "configuration"
-            raise UserError(f"{setting}: {error}") from error
+            raise UserError(f"{setting}: {' '.join(str(error).split())}") from error
 
     def _build_yaml_loader(self) -> type[SettingsLoader]:
         return SettingsLoader.with_rule_of(super()._build_yaml_loader)
