@@ -73,13 +73,7 @@ class Config(RecBoleConfig):
             super().__init__(model, dataset, config_file_list, given)
         except UserError:
             raise
-        except (
-            ValueError,
-            TypeError,
-            NotImplementedError,
-            RuntimeError,
-            yaml.YAMLError,
-        ) as error:  # or a value out of range
+        except (ValueError, TypeError, NotImplementedError, RuntimeError, yaml.YAMLError) as error:  # also of wrong values
             setting = "metrics" if "no metric" in str(error) else "configuration"
             raise UserError(f"{setting}: {' '.join(str(error).split())}") from error
 
