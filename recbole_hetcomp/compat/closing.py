@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import sys
 from collections.abc import Callable
 from functools import partial
-from types import ModuleType
 from typing import IO, Any
 
 import numpy as np
@@ -86,9 +86,9 @@ def load_data_and_model(model_file: PathLike) -> tuple[Any, ...]:
 
 
 def load_data_and_model_is_stock() -> bool:
-    """Whether RecBole's quick start can be imported and has its own `load_data_and_model`."""
-    quick_start = _quick_start()
-    return quick_start is not None and is_stock(quick_start.load_data_and_model)
+    """Whether RecBole's quick start, which needs ray or the repair of this name, is there and has its own function."""
+    quick_start = sys.modules.get(QUICK_START)
+    return "ray" in sys.modules if quick_start is None else is_stock(quick_start.load_data_and_model)
 
 
 def load_saved_models_as_data() -> Undo:
@@ -96,13 +96,6 @@ def load_saved_models_as_data() -> Undo:
     modules = [importlib.import_module(name) for name in (QUICK_START, "recbole.quick_start")]
     undos = [replaced(module, load_data_and_model=load_data_and_model) for module in modules]
     return lambda: [undo() for undo in undos]
-
-
-def _quick_start() -> ModuleType | None:
-    try:
-        return importlib.import_module(QUICK_START)
-    except ImportError:  # the repair `ray` is switched off
-        return None
 
 
 # settings

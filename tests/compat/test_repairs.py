@@ -143,10 +143,10 @@ def test_no_repair_is_needed_once_installed(name):
     assert not ROWS[name].needed()
 
 
-CLOSING = ["evaluate", "resume", "pretrained", "load_data_and_model", "saved_data", "item_embeddings", "teacher_network"]
+CLOSING = ["evaluate", "resume", "pretrained", "saved_data", "item_embeddings", "teacher_network", "settings", "yaml_loader"]
 
 
-@pytest.mark.parametrize("name", [*CLOSING, "settings", "yaml_loader"])
+@pytest.mark.parametrize("name", CLOSING)
 @pytest.mark.usefixtures("nothing_installed")
 def test_reading_files_and_settings_as_data_is_always_needed(name):
     assert ROWS[name].needed()
@@ -346,8 +346,9 @@ sys.modules.update({"ray": ray, "ray.tune": tune})
 from recbole_hetcomp import compat
 assert compat.install()["ray"] == "not needed"
 assert sys.modules["ray"] is ray
-from recbole.quick_start import quick_start
+from recbole.quick_start import load_data_and_model, quick_start
 assert quick_start.tune is tune
+assert load_data_and_model.__module__ == quick_start.load_data_and_model.__module__ == "recbole_hetcomp.compat.closing"
 """
     fresh(code)
 
