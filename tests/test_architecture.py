@@ -32,13 +32,14 @@ FLOORS = (
     ("evaluation", "serving"),
     ("commands",),
     ("cli", "quick_start", "split", "testing"),
+    ("__main__",),
 )
 ABOVE = {
     package: {above for floor in FLOORS[:height] for above in floor}
     for height, floor in enumerate(FLOORS)
     for package in floor
 }
-ABOVE |= {"knowledge": set(), "losses": {"knowledge"}, "compat": {"trainer"}, "": {"compat"}}
+ABOVE |= {"knowledge": set(), "losses": {"knowledge"}, "compat": {"config", "trainer"}, "": {"compat"}}
 
 
 def imports(path: Path) -> list[str]:

@@ -16,8 +16,8 @@ from importlib import metadata
 import recbole
 
 from recbole_hetcomp.compat.pretrained import pretrained_loading
-from recbole_hetcomp.compat.replacing import Undo
-from recbole_hetcomp.compat.table import REPAIRS, Repair
+from recbole_hetcomp.compat.replacing import Repair, Undo
+from recbole_hetcomp.compat.table import REPAIRS
 
 __all__ = ["REPAIRS", "Repair", "install", "pretrained_loading", "report", "uninstall"]
 

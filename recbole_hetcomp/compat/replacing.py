@@ -1,12 +1,25 @@
-"""Putting something in the place of what a module or a class has, such that it can be taken back."""
+"""What a repair is, and its means: putting something in the place of what a module or a class has, and taking it back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 Undo = Callable[[], object]
 _MISSING = object()
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One row: `needed` asks the installed libraries, `apply` repairs and returns the function that takes it back."""
+
+    name: str
+    issue: str
+    when: str
+    needed: Callable[[], bool]
+    apply: Callable[[], Undo]
+    replaces_recbole: bool = True  # then only in the version it was written for
 
 
 class Overlay:
@@ -35,9 +48,6 @@ def replaced(owner: object, **values: object) -> Undo:
 def is_stock(function: Callable[..., object]) -> bool:
     """Whether `function` is RecBole's own, which nobody has replaced yet."""
     return function.__module__.startswith("recbole.")
-
-
-# ray: RecBole imports it for one call in its tuning objective; its pinned version does not import on numpy 2
 
 
 def wrapped(owner: object, name: str, wrapper: Callable[[Callable[..., Any]], object]) -> Callable[[], Undo]:

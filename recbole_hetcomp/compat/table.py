@@ -4,43 +4,30 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import scipy.sparse
 import torch
-from recbole.config import Config
+from recbole.config import Config, configurator
+from recbole.data import utils as data_utils
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.data.dataset import dataset
 from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector
-from recbole.model.general_recommender import dgcf, lightgcn, multivae, neumf
+from recbole.model.context_aware_recommender import kd_dagfm
+from recbole.model.general_recommender import dgcf, ldiffrec, lightgcn, multivae, neumf
 from recbole.sampler.sampler import AbstractSampler
 from recbole.trainer import trainer
 
-from recbole_hetcomp.compat import faster, pandas_features, pretrained, repairs
+from recbole_hetcomp.compat import closing, faster, pandas_features, pretrained, repairs
 from recbole_hetcomp.compat.atomic_files import read_atomic_file, read_files_as_written
 from recbole_hetcomp.compat.lightgcn_rows import propagate_by_rows
 from recbole_hetcomp.compat.multivae_rows import leave_out_the_zeros
 from recbole_hetcomp.compat.neumf_rows import scores_of_all_items
 from recbole_hetcomp.compat.repeats import removing_what_is_repeated
-from recbole_hetcomp.compat.replacing import Overlay, Undo, is_stock, replaced, wrapped
-
-
-@dataclass(frozen=True)
-class Repair:
-    """One row: `needed` asks the installed libraries, `apply` repairs and returns the function that takes it back."""
-
-    name: str
-    issue: str
-    when: str
-    needed: Callable[[], bool]
-    apply: Callable[[], Undo]
-    replaces_recbole: bool = True  # then only in the version it was written for
-
+from recbole_hetcomp.compat.replacing import Overlay, Repair, is_stock, replaced, wrapped
 
 REPAIRS = (
     Repair(
@@ -93,6 +80,48 @@ REPAIRS = (
         "any torch, as above, for NeuMF, ConvNCF, NAIS, RaCT, KD_DAGFM and S3Rec with a pretrained path",
         lambda: any(importlib.import_module(name).torch is torch for name in pretrained.PRETRAINED),
         pretrained.read_pretrained_as_data,
+    ),
+    Repair(
+        "load_data_and_model",
+        "RecBole#2212, #2215",
+        "any torch, as above, for RecBole's function of this name",
+        closing.load_data_and_model_is_stock,
+        closing.load_saved_models_as_data,
+    ),
+    Repair(
+        "saved_data",
+        "not reported",
+        "any: datasets and loaders that lie in checkpoint_dir are unpickled, which can run code",
+        lambda: not isinstance(data_utils.pickle, Overlay),
+        lambda: replaced(data_utils, pickle=Overlay(data_utils.pickle, load=closing.refuse_saved_data)),
+    ),
+    Repair(
+        "item_embeddings",
+        "not reported",
+        "any: LDiffRec unpickles objects of item_emb.npy, which can run code",
+        lambda: ldiffrec.np is np,
+        lambda: replaced(ldiffrec, np=Overlay(np, load=closing.item_embeddings)),
+    ),
+    Repair(
+        "teacher_network",
+        "not reported",
+        "any: KD_DAGFM runs its setting `teacher` as code",
+        lambda: "eval" not in vars(kd_dagfm),
+        lambda: replaced(kd_dagfm, eval=closing.teacher_network),
+    ),
+    Repair(
+        "settings",
+        "not reported",
+        "any: strings of the command line, of a config_dict and of a search space are run as code",
+        lambda: "eval" not in vars(configurator),
+        closing.read_settings_as_literals,
+    ),
+    Repair(
+        "yaml_loader",
+        "not reported",
+        "any: yaml files can name functions, and with PyYAML below 5.4 call them",
+        lambda: is_stock(Config._build_yaml_loader),
+        wrapped(Config, "_build_yaml_loader", closing.building_a_safe_loader),
     ),
     Repair(
         "fill_nan",

@@ -7,7 +7,6 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
@@ -27,7 +26,7 @@ from recbole_hetcomp.config.registry import (
     recommends_unseen,
     settings_of_any_model,
 )
-from recbole_hetcomp.config.values import literal, plain
+from recbole_hetcomp.config.values import SettingsLoader, calls_a_function, literal, plain
 
 # Keys that RecBole reads though none of its yaml files or argument lists names them.
 READ_BY_RECBOLE = {
@@ -44,10 +43,6 @@ READ_BY_RECBOLE = {
 READ_BY_RECBOLE |= {"model", "nproc", "offset", "port", "reg_weight", "world_size"}
 
 
-class SettingsLoader(yaml.SafeLoader):
-    """Reads plain data and nothing else, by RecBole's rule for what is a number."""
-
-
 class Config(RecBoleConfig):
     """RecBole's Config; later wins: RecBole's yaml files, ours, `config_file_list`, `config_dict`, the command line.
 
@@ -61,7 +56,7 @@ class Config(RecBoleConfig):
 
     Raises:
         UserError: no model or dataset, an unknown model or student, no metric, an unreadable configuration file, a
-            malformed argument.
+            malformed argument, a string that RecBole would run as code.
     """
 
     def __init__(
@@ -82,12 +77,10 @@ class Config(RecBoleConfig):
         except UserError:
             raise
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # and that a value is out of range
-            raise UserError(f"configuration: {error}") from error
+            raise UserError(f"configuration: {' '.join(str(error).split())}") from error
 
     def _build_yaml_loader(self) -> type[SettingsLoader]:
-        if "yaml_implicit_resolvers" not in vars(SettingsLoader):  # once a process: RecBole adds its rule again at each call
-            SettingsLoader.yaml_implicit_resolvers = super()._build_yaml_loader().yaml_implicit_resolvers
-        return SettingsLoader
+        return SettingsLoader.with_rule_of(super()._build_yaml_loader)
 
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, object]:
         files = [read_settings(Path(preset_or_file(path)), self._build_yaml_loader()) for path in file_list or ()]
@@ -152,6 +145,13 @@ class Config(RecBoleConfig):
             own += [properties_of(student), properties_dir() / "teacher" / f"{student}.yaml", distillation]
         own.append(own_properties_of(model_class))
         return [path for path in own if path is not None and path.is_file()]
+
+    def _get_final_config_dict(self) -> dict[str, object]:
+        settings: dict[str, object] = super()._get_final_config_dict()
+        for key, value in settings.items():
+            if isinstance(value, str) and calls_a_function(value):  # a checkpoint with it would be refused
+                raise UserError(f"{key}: {value[:60]!r} would call a function where RecBole reads it; give a plain value")
+        return settings
 
     def _set_default_parameters(self) -> None:
         check_read_at_once(self.final_config_dict)

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
+import yaml
+from recbole.config import configurator
+
+
+class SettingsLoader(yaml.SafeLoader):
+    """Reads plain data and nothing else, by RecBole's rule for what is a number."""
+
+    @classmethod
+    def with_rule_of(cls, build: Callable[[], type[yaml.Loader]]) -> type[SettingsLoader]:
+        """This loader, with the rule of the loader that RecBole's `build` makes."""
+        if "yaml_implicit_resolvers" not in vars(cls):  # once a process: RecBole adds its rule again at each call
+            cls.yaml_implicit_resolvers = build().yaml_implicit_resolvers
+        return cls
 
 
 def literal(text: str) -> object:
@@ -18,8 +32,28 @@ def literal(text: str) -> object:
         return None
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
+
+
+def calls_a_function(text: str) -> bool:
+    """Whether evaluating `text`, as RecBole's Config does with every string setting, could call something."""
+    try:
+        nodes = list(ast.walk(ast.parse(text.strip(), mode="eval")))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    assigned = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    bound = {*vars(builtins), *vars(configurator), *assigned}
+    called = [_root(node.func) for node in nodes if isinstance(node, ast.Call)]
+    # `data (1)/toy` parses as a call too, but of a name that nothing binds: it fails before anything runs
+    return any(not isinstance(root, ast.Name) or root.id in bound for root in called)
+
+
+def _root(function: ast.expr) -> ast.expr:
+    """What is evaluated first of `function`: `data` of `data.v1`."""
+    while isinstance(function, ast.Attribute):
+        function = function.value
+    return function
 
 
 def plain(value: object) -> object:

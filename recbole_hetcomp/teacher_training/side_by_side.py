@@ -17,6 +17,7 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, shorter, shown
 from recbole_hetcomp.files.atomic import working_folder
 from recbole_hetcomp.teacher_training.cache import make_folder
+from recbole_hetcomp.trainer.search_path import shared_search_path
 
 
 def check_backend(name: str) -> None:
@@ -45,7 +46,8 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], object]], worke
         what the jobs that failed say, in the order of `jobs`
 
     Raises:
-        UserError: a process was killed, which ends all that were training; what is finished stays.
+        UserError: a process was killed, which ends all that were training; what is finished stays. Or a process would import
+            a file of the working directory.
     """
     backend = config["teacher_backend"]
     threads = {"inner_max_num_threads": config["teacher_threads"]} if backend == "loky" else {}
@@ -54,7 +56,7 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], object]], worke
     folder = working_folder(home / "workers")
     told = folder.resolve() / f"{(console.log_file() or Path('workers')).stem}.jsonl"
     try:
-        with console.follow(told), parallel_config(backend=backend, n_jobs=workers, **threads):
+        with shared_search_path(), console.follow(told), parallel_config(backend=backend, n_jobs=workers, **threads):
             errors = Parallel()(delayed(_in_worker)(config, told, name, job) for name, job in jobs.items())
     except TerminatedWorkerError as error:
         in_training = shorter(" and ".join(name for name in jobs if _mark(told, name).exists()), 120)

@@ -7,8 +7,6 @@ and RecBole's are read by `restricted.py`. Both use RecBole's names for the part
 
 from __future__ import annotations
 
-import ast
-import builtins
 import io
 import os
 import types
@@ -22,6 +20,7 @@ from recbole.config import Config
 from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor, nn
 
+from recbole_hetcomp.config.values import calls_a_function
 from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.trainer.archive import CheckpointError, PathLike
 from recbole_hetcomp.trainer.records import SCALARS, Count, Record, as_json, is_class_instance, rebuilt
@@ -194,22 +193,7 @@ def _section(name: object, value: object, count: Count) -> object:
 def _check_settings(config: object) -> None:
     """Raise a CheckpointError for a setting that RecBole's Config would run."""
     for key, value in config.items() if isinstance(config, dict) else ():
-        if isinstance(value, str) and _calls_a_function(value):
+        if isinstance(value, str) and calls_a_function(value):
             raise CheckpointError(
                 f"RecBole's Config evaluates its settings, and {key!r} would call a function: {value[:60]!r}"
             )
-
-
-def _calls_a_function(text: str) -> bool:
-    """Whether evaluating `text` the way RecBole's Config does with every string setting could call something."""
-    from recbole.config import configurator
-
-    try:
-        nodes = list(ast.walk(ast.parse(text.strip(), mode="eval")))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    assigned = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
-    bound = {*vars(builtins), *vars(configurator), *assigned}
-    called = [node.func for node in nodes if isinstance(node, ast.Call)]
-    # `data (1)/toy` parses as a call too, but of a name that nothing binds: it fails before anything runs
-    return any(not isinstance(function, ast.Name) or function.id in bound for function in called)

@@ -27,6 +27,7 @@ from recbole.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.trainer.parallel import DesertedError, SilenceError, join
+from recbole_hetcomp.trainer.search_path import shared_search_path
 
 RECBOLES_PORT = 5678
 GRACE = 10.0  # seconds that a process deserted by another stays, so that the one that failed is heard
@@ -126,7 +127,8 @@ def launch(work: Callable[[], object], processes: Processes, minutes: float = 10
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # else it tells of every process it ends
     reports, limit = mp.get_context("spawn").SimpleQueue(), timedelta(minutes=minutes)
     arguments = (processes, work, reports, limit)
-    started = mp.start_processes(_member, arguments, processes.nproc, join=False, start_method="spawn")
+    with shared_search_path():
+        started = mp.start_processes(_member, arguments, processes.nproc, join=False, start_method="spawn")
     try:
         _watch(started, processes, minutes)
     except mp.ProcessExitedException as error:

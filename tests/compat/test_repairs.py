@@ -18,16 +18,18 @@ import pytest
 import recbole
 import scipy.sparse
 import torch
-from recbole.config import Config
+from recbole.config import Config, configurator
+from recbole.data import utils as data_utils
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.data.dataset import Dataset
 from recbole.data.dataset import dataset as dataset_module
 from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector, DataStruct
-from recbole.model.general_recommender import dgcf, lightgcn, multivae, neumf
+from recbole.model.context_aware_recommender import kd_dagfm
+from recbole.model.general_recommender import dgcf, ldiffrec, lightgcn, multivae, neumf
 from recbole.sampler.sampler import AbstractSampler
-from recbole.trainer import Trainer
+from recbole.trainer import Trainer, hyper_tuning
 from recbole.trainer import trainer as trainer_module
 from recbole.utils import FeatureType
 
@@ -159,9 +161,12 @@ def test_no_repair_is_needed_once_installed(name):
     assert not ROWS[name].needed()
 
 
-@pytest.mark.parametrize("name", ["evaluate", "resume", "pretrained"])
+CLOSING = ["evaluate", "resume", "pretrained", "saved_data", "item_embeddings", "teacher_network", "settings", "yaml_loader"]
+
+
+@pytest.mark.parametrize("name", CLOSING)
 @pytest.mark.usefixtures("nothing_installed")
-def test_reading_checkpoints_as_data_is_always_needed(name):
+def test_reading_files_and_settings_as_data_is_always_needed(name):
     assert ROWS[name].needed()
 
 
@@ -173,6 +178,12 @@ def patched():
         "evaluate": vars(Trainer)["evaluate"],
         "resume": vars(Trainer)["resume_checkpoint"],
         "neumf": neumf.torch,
+        "saved_data": data_utils.pickle,
+        "ldiffrec": ldiffrec.np,
+        "kd_dagfm": vars(kd_dagfm).get("eval"),
+        "configurator": vars(configurator).get("eval"),
+        "hyper_tuning": vars(hyper_tuning).get("eval"),
+        "yaml_loader": vars(Config)["_build_yaml_loader"],
         "fill_nan": vars(Dataset)["_fill_nan"],
         "load_feat": vars(Dataset)["_load_feat"],
         "remap": vars(Dataset)["_remap"],
@@ -368,8 +379,9 @@ sys.modules.update({"ray": ray, "ray.tune": tune})
 from recbole_hetcomp import compat
 assert compat.install()["ray"] == "not needed"
 assert sys.modules["ray"] is ray
-from recbole.quick_start import quick_start
+from recbole.quick_start import load_data_and_model, quick_start
 assert quick_start.tune is tune
+assert load_data_and_model.__module__ == quick_start.load_data_and_model.__module__ == "recbole_hetcomp.compat.closing"
 """
     fresh(code)
 

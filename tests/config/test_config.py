@@ -136,13 +136,13 @@ def test_a_string_becomes_the_literal_that_it_spells(settings, text, value) -> N
 
 
 @pytest.mark.parametrize("source", ["dict", "arguments", "sys.argv"])
-def test_code_in_a_string_stays_text(settings, monkeypatch, source) -> None:
+def test_code_in_a_string_is_refused_and_does_not_run(settings, monkeypatch, source) -> None:
     code = "__import__('pathlib').Path('run').touch()"
     given = {**settings, **({"wandb_project": code} if source == "dict" else {})}
     monkeypatch.setattr(sys, "argv", ["run.py", f"--wandb_project={code}"] if source == "sys.argv" else ["run.py"])
     arguments = [f"--wandb_project={code}"] if source == "arguments" else None
-    config = Config("BPR", "toy", config_dict=given, arguments=arguments)
-    assert config["wandb_project"] == code
+    with pytest.raises(UserError, match=r"^wandb_project: .* would call a function where RecBole reads it"):
+        Config("BPR", "toy", config_dict=given, arguments=arguments)
     assert not Path("run").exists()
 
 
