@@ -13,7 +13,7 @@ INSTALL := -m pip install --quiet -c constraints.txt
 # the extra `py312` brings the others (docs/compatibility.md).
 NO_RAY := import sys; sys.exit(sys.version_info < (3, 12))
 
-.PHONY: demo test test-lowest lint check format bench bench-gpu pages lock clean
+.PHONY: demo test test-lowest lint check format bench bench-gpu trust pages lock clean
 
 demo: $(READY)
 	$(BIN)/python run_hetcomp.py --config_files=properties/presets/demo.yaml
@@ -35,6 +35,10 @@ check: lint test
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
+
+# Kills, twins, small disks and damaged files; about an hour. PART=0.1 makes a tenth of it.
+trust: $(READY)
+	$(BIN)/python benchmarks/trust --part=$(or $(PART),1)
 
 pages: $(READY)
 	$(BIN)/python benchmarks/pages

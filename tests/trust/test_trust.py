@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills and mounts as 
 def trust(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     """The modules of benchmarks/trust, by name."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "trust"))
-    return {name: importlib.import_module(name) for name in ("runs", "kills", "twins", "disk")}
+    return {name: importlib.import_module(name) for name in ("runs", "kills", "twins", "disk", "damage")}
 
 
 @pytest.mark.slow
@@ -94,3 +94,24 @@ def test_counts_say_what_was_wrong(trust) -> None:
     counts.add("another student", "a traceback")
     assert (counts.tried, counts.as_promised, counts.wrong) == (2, 1, ["another student; a traceback"])
     assert str(counts) == "1 of 2 as promised\nanother student; a traceback"
+
+
+def test_a_damaged_file_that_is_believed_or_ends_otherwise_is_counted(trust, tmp_path) -> None:
+    damage = trust["damage"]
+    (tmp_path / "a").write_bytes(b"abc")
+
+    def kind(read: object) -> object:
+        return damage.Kind(tmp_path / "a", lambda seed: b"abc" if seed % 2 else b"abd", read, exact=True)
+
+    assert damage.damage(kind(lambda path: path.read_bytes()), 4).wrong == [
+        "seed 0: read as another one",
+        "seed 2: read as another one",
+    ]
+    assert damage.damage(kind(lambda path: {b"abc": 1, b"abd": 1}[path.read_bytes()]), 4).wrong == []
+    assert damage.damage(kind(lambda path: {b"abc": 1}[path.read_bytes()]), 1).wrong == ["seed 0: KeyError: b'abd'"]
+
+
+def test_each_kind_of_file_of_a_run_withstands_damage(trust, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = {name: trust["damage"].damage(kind, 60) for name, kind in trust["damage"].kinds(tmp_path).items()}
+    assert not {name: counts.wrong for name, counts in found.items() if counts.wrong}
