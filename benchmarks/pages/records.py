@@ -98,7 +98,7 @@ def _key(row: Row) -> tuple[Any, ...]:
 
 def _row_of_benchmark(row: Mapping[str, Any]) -> Row:
     """A row of `benchmark.json`, where a metric is a list over the seeds."""
-    known = {"model", "seeds", "p_values", "train_seconds", "epochs", *COSTS}
+    known = {"model", "seeds", "p_values", "trials", "train_seconds", "epochs", *COSTS}
     differs = [metric for metric, p_value in row["p_values"].items() if p_value < LEVEL]
     return {
         "model": row["model"],

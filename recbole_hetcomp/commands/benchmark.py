@@ -61,11 +61,12 @@ def run_benchmark(
 
     Returns:
         a row a model: `model`, `seeds`, each metric's values over the seeds, `params`, `size_mb`, `ms_per_1000_users`,
-        `train_seconds` (of the model alone, not of its teachers, validations included), `epochs`, and `p_values`, each top-k
-        metric's against the first model (`evaluation/significance.py`). The table is printed, and saved after each model as
-        `benchmark.md` and `benchmark.json` in `checkpoint_dir`. What a model gave with a seed is kept in its folder
-        `benchmark`, and found there by any later command for which code, data and settings are the same, unless `resume` is
-        False: an interrupted benchmark goes on, and a longer one need not begin anew.
+        `train_seconds` (of the model alone, not of its teachers, validations included), `epochs`, `trials` (of the search
+        for its training settings), and `p_values`, each top-k metric's against the first model
+        (`evaluation/significance.py`). The table is printed, and saved after each model as `benchmark.md` and
+        `benchmark.json` in `checkpoint_dir`. What a model gave with a seed is kept in its folder `benchmark`, and found
+        there by any later command for which code, data and settings are the same, unless `resume` is False: an interrupted
+        benchmark goes on, and a longer one need not begin anew.
 
     Raises:
         UserError: bad input, for whichever model, before any training.
@@ -194,5 +195,6 @@ def _row(name: str, configs: Sequence[Config], records: Sequence[dict[str, Any]]
         **{key: [record["test_result"][key] for record in records] for key in records[0]["test_result"]},
         **{key: records[-1][key] for key in ("params", "size_mb", "ms_per_1000_users")},
         **{key: [record[key] for record in records] for key in ("train_seconds", "epochs")},
+        "trials": configs[0].trials,
         "p_values": {},
     }

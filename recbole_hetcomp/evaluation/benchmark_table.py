@@ -11,21 +11,21 @@ from recbole_hetcomp.evaluation.comparison import smaller_is_better
 from recbole_hetcomp.evaluation.significance import LEVEL
 
 COSTS = ("params", "size_mb", "ms_per_1000_users", "train_seconds", "epochs")
-COLUMNS = ("model", "seeds", "p_values", *COSTS)  # all else is a metric
+COLUMNS = ("model", "seeds", "p_values", "trials", *COSTS)  # all else is a metric
 
 
 def benchmark_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Mean ± standard deviation over the seeds, as a GitHub table; the best mean of each metric in bold, and a star where a
-    metric differs from the first row's by more than chance."""
+    metric differs from the first row's by more than chance. `trials` is shown where settings of a training were searched."""
     table, remark = table_and_remark(rows)
     return f"{table.github}\n\n{remark}" if remark else table.github
 
 
 def table_and_remark(rows: Sequence[Mapping[str, Any]]) -> tuple[Table, str]:
     """The table, and what its stars say, where it has any."""
-    metrics = [key for key in rows[0] if key not in COLUMNS]
+    metrics, searched = [key for key in rows[0] if key not in COLUMNS], any(row.get("trials") for row in rows)
     best = {key: (min if smaller_is_better(key) else max)(mean(row[key]) for row in rows) for key in metrics}
-    headers = ["model", *metrics, "params", "MB", "ms / 1,000 users", "training s", "s / epoch"]
+    headers = ["model", *metrics, "params", "MB", "ms / 1,000 users", "training s", "s / epoch", *["trials"] * searched]
     cells = [
         [
             row["model"],
@@ -35,6 +35,7 @@ def table_and_remark(rows: Sequence[Mapping[str, Any]]) -> tuple[Table, str]:
             f"{row['ms_per_1000_users']:.1f}",
             f"{mean(row['train_seconds']):.0f}",
             f"{sum(row['train_seconds']) / sum(row['epochs']):.2f}",
+            *[str(row.get("trials", 0))] * searched,
         ]
         for row in rows
     ]

@@ -197,6 +197,14 @@ def test_a_difference_that_is_more_than_chance_has_a_star():
     assert "differs" not in benchmark_table(rows[:1])
 
 
+def test_the_trials_of_a_search_are_shown_where_there_were_any():
+    costs = {"params": 1, "size_mb": 1.0, "ms_per_1000_users": 2.0, "train_seconds": [3.0], "epochs": [2], "p_values": {}}
+    rows = [{"model": name, "recall@5": [0.1], "trials": trials, **costs} for name, trials in (("A", 0), ("B", 12))]
+    lines = [[cell.strip() for cell in line.split("|")] for line in benchmark_table(rows).splitlines()]
+    assert [line[-2] for line in lines if len(line) > 1 and line[1] in ("model", "A", "B")] == ["trials", "0", "12"]
+    assert "trials" not in benchmark_table(rows[:1])
+
+
 def test_models_are_compared_user_by_user(settings):
     rows = run_benchmark(["EASE", "Pop", "BPR"], "toy", config_dict=settings, seeds=2)
     assert rows[0]["p_values"] == {}
