@@ -20,6 +20,7 @@ from recbole_hetcomp.trainer.entity_batches import EntityBatches
 
 CPU = torch.device("cpu")
 N_TEACHERS, N_STAGES, N_USERS, N_ITEMS, DEPTH, SIZE = 6, 4, 5_220, 25_182, 200, 8  # CiteULike's shape
+BATCH = 64  # users
 SPREAD = 1.235  # of the log of a user's number of items: CiteULike's training sets have median 7, mean 15
 
 
@@ -58,7 +59,8 @@ def ranked_lists(generator: torch.Generator) -> Tensor:
 
 def settings(device: torch.device = CPU, **changes: Any) -> Config:
     """The package's settings of the student, but the fine-grained loss from the start."""
-    own = {"seed": 2020, "embedding_size": SIZE, "transfer": "fine", "use_gpu": device.type != "cpu", "gpu_id": "0"}
+    own = {"seed": 2020, "embedding_size": SIZE, "train_batch_size": BATCH, "transfer": "fine"}
+    own |= {"use_gpu": device.type != "cpu", "gpu_id": "0"}
     return Config("HetCompStudent", "ml-100k", config_dict={**own, **changes}, arguments=())
 
 

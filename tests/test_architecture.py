@@ -32,7 +32,6 @@ FLOORS = (
     ("evaluation", "serving"),
     ("commands",),
     ("cli", "quick_start", "split", "testing"),
-    ("__main__",),
 )
 ABOVE = {
     package: {above for floor in FLOORS[:height] for above in floor}

@@ -7,6 +7,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
@@ -76,7 +77,7 @@ class Config(RecBoleConfig):
             super().__init__(model, dataset, config_file_list, given)
         except UserError:
             raise
-        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # and that a value is out of range
+        except (ValueError, TypeError, NotImplementedError, RuntimeError, yaml.YAMLError) as error:  # also of wrong values
             raise UserError(f"configuration: {' '.join(str(error).split())}") from error
 
     def _build_yaml_loader(self) -> type[SettingsLoader]:

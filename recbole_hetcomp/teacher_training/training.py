@@ -52,13 +52,14 @@ def cached_teacher(config: Config, split: Split, name: str) -> Teacher:
     with console.about(f"teacher {name}"):
         say_found(found)
         folder = cached(own, split.fingerprint, _shaped_by(config), train)
+    path = folder / "trajectory.safetensors"
     try:
-        trajectory = Trajectory.load(folder / "trajectory.safetensors")
+        trajectory = Trajectory.load(path)
         if trajectory.dataset_fingerprint != split.fingerprint:
             raise UserError("it is of another dataset")
         check_kept(trajectory, split, config["valid_metric"])
     except UserError as error:
-        reason = str(error).partition("; make it anew")[0][:200]
+        reason = str(error).partition("; make it anew")[0].replace(f" {str(path)!r}", "")[:200]
         raise UserError(
             f"teachers: what is kept of {name} is damaged ({reason}); delete the folder {str(folder)!r} to have {name} "
             "trained again"

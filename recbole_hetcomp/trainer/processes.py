@@ -125,9 +125,9 @@ def launch(work: Callable[[], object], processes: Processes, minutes: float = 10
         torch.multiprocessing.ProcessRaisedException: a process raised something else; it holds the traceback.
     """
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # else it tells of every process it ends
-    reports, limit = mp.get_context("spawn").SimpleQueue(), timedelta(minutes=minutes)
-    arguments = (processes, work, reports, limit)
-    with shared_search_path():
+    with shared_search_path():  # the queue starts a process as well
+        reports, limit = mp.get_context("spawn").SimpleQueue(), timedelta(minutes=minutes)
+        arguments = (processes, work, reports, limit)
         started = mp.start_processes(_member, arguments, processes.nproc, join=False, start_method="spawn")
     try:
         _watch(started, processes, minutes)

@@ -61,9 +61,10 @@ def _check_best(best: object, state: Mapping[str, Any], trainer: Trainer) -> Non
 
 
 def _check_form(found: object, expected: object, where: str) -> None:
-    """The same names, and tensors and numbers where there are any; a shape may change while a method trains."""
+    """The same names, and tensors and numbers where there are any. A shape may change while a method trains, and what is
+    empty at its start may be filled: these are for the method to check."""
     if isinstance(expected, dict):
-        if not isinstance(found, dict) or set(found) != set(expected):
+        if not isinstance(found, dict) or (expected and set(found) != set(expected)):
             raise CheckpointError(f"its {where} has other names than the method's")
         for name, value in expected.items():
             _check_form(found[name], value, f"{where} {name}"[:80])

@@ -58,26 +58,17 @@ def console_script(folder: Path) -> list[str]:
     return [sys.executable, str(folder / "bin" / "hetcomp")]
 
 
-def dash_m(folder: Path) -> list[str]:
-    return [sys.executable, "-m", "recbole_hetcomp"]
-
-
 @needs_the_switch
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("command", "more"),
-    [
-        (console_script, ["--nproc=2", "--teacher_workers=2"]),
-        (dash_m, ["tune-teachers", "--tune=1", "--teacher_workers=2"]),
-    ],
+    "more",
+    [["--nproc=2", "--teacher_workers=2"], ["tune-teachers", "--tune=1", "--teacher_workers=2"]],
     ids=["several processes and workers", "workers of a search"],
 )
-def test_a_command_imports_nothing_from_the_working_directory(canaries, flags, tmp_path, command, more) -> None:
+def test_a_command_imports_nothing_from_the_working_directory(canaries, flags, tmp_path, more) -> None:
     if more[0] == "tune-teachers":
         pytest.importorskip("optuna")
-    if command is dash_m:
-        (canaries / "recbole_hetcomp.py").unlink()  # Python is asked for the module of that name
-    done(canaries, *command(tmp_path), *more, *flags)
+    done(canaries, *console_script(tmp_path), *more, *flags)
 
 
 OWN = """
@@ -114,14 +105,6 @@ def test_modules_beside_the_users_script_are_imported_by_the_processes(canaries,
     (tmp_path / "project" / "train.py").write_text(SCRIPT, encoding="utf-8")
     done(canaries, sys.executable, str(tmp_path / "project" / "train.py"), str(tmp_path / "left"), str(tmp_path / "saved"))
     assert 3 <= len(list((tmp_path / "left").iterdir())) <= 4  # one worker may have done both jobs
-
-
-def test_a_users_package_that_is_run_by_its_name_keeps_its_folder(tmp_path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "__init__.py").write_text("import recbole_hetcomp\n", encoding="utf-8")
-    (tmp_path / "mine" / "train.py").write_text("import beside\nprint(beside.__file__)\n", encoding="utf-8")
-    (tmp_path / "beside.py").write_text("", encoding="utf-8")
-    assert str(tmp_path / "beside.py") in done(tmp_path, sys.executable, "-m", "mine.train")
 
 
 # --- before Python 3.11 ---------------------------------------------------------------------------------------------

@@ -138,11 +138,12 @@ class DCDStudent(DistilledRecommender):
     def load_distillation_state(self, state: Mapping[str, Any]) -> None:
         """Puts the lists back, and the student's ranks among them."""
         super().load_distillation_state(state)
-        for side, difference in self.rank_differences.items():
-            other = state["rank_differences"][side]
-            if other.shape != difference.shape or other.dtype != difference.dtype:
-                raise ValueError(f"the state has rank_differences of {side} of {other.dtype} and {list(other.shape)}")
-        self.rank_differences = {side: state["rank_differences"][side].cpu() for side in self.rank_differences}
+        found, lists = state["rank_differences"], {"users": self.current_lists.on_cpu, "items": self.item_lists}
+        expected = {side: lists[side].shape for side in ("users", "items") if side == "users" or self.config["item_weight"]}
+        shapes = {side: difference.shape for side, difference in found.items() if difference.dtype == torch.int16}
+        if found and shapes != expected:
+            raise ValueError(f"the state has rank_differences of {list(found)}, not int16 of the lists' shapes")
+        self.rank_differences = {side: difference.cpu() for side, difference in found.items()}
 
     def _scores_of_items(self, users: Tensor, items: Tensor) -> Tensor:
         return self.pair_scores(users.to(self.device), items.to(self.device))
