@@ -65,6 +65,7 @@ def _open_log(config: Config) -> None:
     root, level, others = logging.getLogger(), logging.getLogger().level, logging.getLogger().handlers[:]
     _opened.clear()
     display.known = set()
+    Path("log", str(config["model"])).mkdir(parents=True, exist_ok=True)  # RecBole stumbles where two make it at once
     init_logger(config)
     root.setLevel(min(level, root.level))  # a handler of somebody else may want more than `state`
     _opened.extend(handler for handler in root.handlers if handler not in others)

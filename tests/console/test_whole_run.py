@@ -167,6 +167,16 @@ def test_a_run_inside_another_has_a_file_of_its_own_and_the_outer_one_goes_on(ca
     assert log_file() is None
 
 
+def test_recbole_finds_its_log_folder_made(make_config, monkeypatch):
+    """It looks whether the folder is there and then makes it: of two runs at once, one would find it made in between."""
+    there = []
+    monkeypatch.setattr("recbole.utils.logger.ensure_dir", lambda path: there.append(Path(path).is_dir()))
+    for _ in range(2):
+        with logged(make_config("BPR")):
+            pass
+    assert there == [True, True] * 2
+
+
 def test_a_benchmark_says_when_a_model_begins_and_ends(capsys, flags):
     out, err = seen(capsys, ["benchmark", "--models=BPR,EASE", "--seeds=2", *flags[1:]])
     assert len(re.findall(r"^(?:BPR|EASE), seed 1[12]: training", err, re.MULTILINE)) == 4
