@@ -6,9 +6,10 @@ the next quotation mark, over the ends of rows, where a token begins with one.
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+import re
+from collections.abc import Callable, Sequence
 from typing import Union
 
 import numpy as np
@@ -44,42 +45,60 @@ def read_atomic_file(
     A sequence is a string, perhaps empty. Columns that a row ends before are empty; lines without anything are no rows.
 
     Raises:
-        ValueError: a row with more columns than the header; a number that is none.
+        ValueError: a row with more columns than the header; a number that is none; the character NUL.
     """
-    with open(path, encoding=encoding) as file:
-        header = file.readline().rstrip("\n").split(delimiter)
-    places = [header.index(column) for column in usecols]
-    rows = [[fields[place] for place in places] for _, fields in _rows(path, delimiter, encoding)]
-    frame = pd.DataFrame(index=range(len(rows)))
-    for place, column in enumerate(usecols):
-        values, kind = [row[place] for row in rows], column.rpartition(":")[2]
+    blank = _lines_without_a_row(path, delimiter, encoding)
+    plain = len(delimiter) == 1 and delimiter.isascii()  # what pandas' fast reader takes
+    frame = pd.read_csv(
+        path,
+        sep=delimiter if plain else re.escape(delimiter),
+        usecols=usecols,
+        dtype=str,
+        encoding=encoding,
+        engine="c" if plain else "python",
+        quoting=csv.QUOTE_NONE,
+        na_filter=False,
+        skip_blank_lines=False,  # a row may begin with a token of spaces
+        skiprows=blank,
+    )[list(usecols)]
+    for column in usecols:
+        values, kind = frame[column].astype(object), column.rpartition(":")[2]
         if kind == "float":
-            frame[column] = _numbers(pd.Series(values, dtype=object, name=column), path, delimiter, encoding)
+            frame[column] = _numbers(values, path, delimiter, encoding)
         elif kind == "float_seq":
-            frame[column] = pd.Series(["" if value in MISSING else value for value in values], dtype=object)
+            frame[column] = values.mask(values.isin(MISSING), "")
         else:
-            frame[column] = pd.Series([value or np.nan for value in values] if kind == "token" else values, dtype=object)
+            frame[column] = values.mask(values == "", np.nan) if kind == "token" else values
     return frame
 
 
-def _rows(path: PathLike, delimiter: str, encoding: str | None) -> Iterator[tuple[int, list[str]]]:
-    """(the line's number in the file, its columns) for each row below the header."""
+def _lines_without_a_row(path: PathLike, delimiter: str, encoding: str | None) -> list[int]:
+    """The blank lines, the first line of the file being 0; raises a ValueError for a row with too many columns or a NUL."""
+    blank = []
     with open(path, encoding=encoding) as file:
-        width = len(file.readline().split(delimiter))
-        for number, line in enumerate(file, 2):
-            fields = line.rstrip("\n").split(delimiter)
-            if fields == [""] or (len(fields) < width and line.isspace()):
-                continue
-            if len(fields) > width:
+        width = file.readline().count(delimiter) + 1
+        for number, line in enumerate(file, 1):
+            found = line.count(delimiter) + 1
+            if "\0" in line:  # pandas ends a token there
                 raise ValueError(
-                    f"line {number} of {os.fspath(path)!r} has {len(fields)} columns and the header {width}; in these files "
+                    f"line {number + 1} of {os.fspath(path)!r} holds the character NUL, so it is no text; mend it"
+                )
+            if found > width:
+                raise ValueError(
+                    f"line {number + 1} of {os.fspath(path)!r} has {found} columns and the header {width}; in these files "
                     "quotation marks have no meaning, so take the separator out of the value"
                 )
-            yield number, fields + [""] * (width - len(fields))
+            if line == "\n" or (found < width and line.isspace()):
+                blank.append(number)
+    return blank
 
 
 def _line_number(row: int, path: PathLike, delimiter: str, encoding: str | None) -> int:
-    return next(islice(_rows(path, delimiter, encoding), row, None))[0]
+    """The line in which a row stands, the first line of the file being 1."""
+    line = row + 1
+    for blank in _lines_without_a_row(path, delimiter, encoding):
+        line += blank <= line
+    return line + 1
 
 
 def _numbers(column: pd.Series, path: PathLike, delimiter: str, encoding: str | None) -> pd.Series:

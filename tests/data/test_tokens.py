@@ -156,7 +156,7 @@ def test_titles_are_as_written_too(make_config, toy) -> None:
     assert words[whole.item_feat["movie_title"][ids["NA"]][0]] == "null"
 
 
-token = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r"), max_size=8)
+token = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r\0"), max_size=8)
 
 
 @given(st.lists(st.tuples(token.filter(bool), token, token), min_size=1))
@@ -184,6 +184,14 @@ def test_numbers_are_what_pandas_makes_of_them(tmp_path_factory, rows) -> None:
     found = read_atomic_file(path, **asked)
     np.testing.assert_array_equal(found["rating:float"].to_numpy(), stock["rating:float"].to_numpy())
     assert found["user_id:token"].tolist() == stock["user_id:token"].tolist()
+
+
+def test_a_row_with_the_character_nul_is_refused(tmp_path) -> None:
+    (tmp_path / "toy.inter").write_text("user_id:token\titem_id:token\nu1\ti1\nu2\ti\0\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 3 of '.*toy\.inter' holds the character NUL"):
+        read_atomic_file(
+            tmp_path / "toy.inter", delimiter="\t", usecols=["user_id:token", "item_id:token"], encoding="utf-8"
+        )
 
 
 def appended(path: Path, *rows: str) -> int:
