@@ -7,15 +7,14 @@ import difflib
 import os
 import re
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.console import warnings_in_log
-from recbole_hetcomp.files.disk import refusal
+from recbole_hetcomp.files.disk import heard_of_threads, refusal
 from recbole_hetcomp.trainer.checkpoint import CheckpointError
 
 USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config_files="a.yaml b.yaml"] [--key=value ...]
@@ -66,7 +65,7 @@ def _tell(sentence: str) -> None:
 def _in_one_sentence(work: Callable[[], object]) -> None:
     """Do `work`; whatever a person can mend is a UserError then."""
     try:
-        with warnings_in_log(), _heard_of_threads():
+        with warnings_in_log(), heard_of_threads():
             work()
             print(end="", flush=True)
     except UserError:
@@ -79,28 +78,6 @@ def _in_one_sentence(work: Callable[[], object]) -> None:
             raise
         file = refused.filename or "a file"
         raise UserError(f"{file} cannot be written ({refused.strerror}); what was kept so far stays") from error
-
-
-@contextmanager
-def _heard_of_threads() -> Iterator[None]:
-    """Raises at the end what a thread was refused by the disk, such as tensorboard's, instead of printing a traceback."""
-    refused: list[OSError] = []
-    usual = threading.excepthook
-
-    def hear(failure: threading.ExceptHookArgs) -> None:
-        found = refusal(failure.exc_value) if failure.exc_value else None
-        if found:
-            refused.append(found)
-        else:
-            usual(failure)
-
-    threading.excepthook = hear
-    try:
-        yield
-    finally:
-        threading.excepthook = usual
-    for error in refused:
-        raise error
 
 
 def _parsed(arguments: Sequence[str], **options: str | None) -> tuple[argparse.Namespace, list[str]]:

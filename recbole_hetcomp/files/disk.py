@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSALS = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
@@ -25,3 +28,25 @@ def refusal(error: BaseException) -> OSError | None:
                 return OSError(code, os.strerror(code))
         behind = behind.__cause__ or behind.__context__
     return None
+
+
+@contextmanager
+def heard_of_threads() -> Iterator[None]:
+    """Raises at the end what a thread was refused by the disk, such as tensorboard's, instead of printing a traceback."""
+    refused: list[OSError] = []
+    usual = threading.excepthook
+
+    def hear(failure: threading.ExceptHookArgs) -> None:
+        found = refusal(failure.exc_value) if failure.exc_value else None
+        if found:
+            refused.append(found)
+        else:
+            usual(failure)
+
+    threading.excepthook = hear
+    try:
+        yield
+    finally:
+        threading.excepthook = usual
+    for error in refused:
+        raise error

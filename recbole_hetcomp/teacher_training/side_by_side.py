@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from logging import LogRecord, getLogRecordFactory, setLogRecordFactory
+from multiprocessing import resource_tracker
 from pathlib import Path
 from shutil import rmtree
 from urllib.parse import quote
 
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from recbole_hetcomp import console
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, shorter, shown
 from recbole_hetcomp.files.atomic import working_folder
+from recbole_hetcomp.files.disk import heard_of_threads
 from recbole_hetcomp.teacher_training.cache import make_folder
 from recbole_hetcomp.trainer.search_path import shared_search_path
 
@@ -57,6 +61,7 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], object]], worke
     told = folder.resolve() / f"{(console.log_file() or Path('workers')).stem}.jsonl"
     try:
         with shared_search_path(), console.follow(told), parallel_config(backend=backend, n_jobs=workers, **threads):
+            _start_silent_trackers()
             errors = Parallel()(delayed(_in_worker)(config, told, name, job) for name, job in jobs.items())
     except TerminatedWorkerError as error:
         in_training = shorter(" and ".join(name for name in jobs if _mark(told, name).exists()), 120)
@@ -67,9 +72,22 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], object]], worke
         ) from error
     finally:
         rmtree(folder, ignore_errors=True)
-    if backend == "loky":
-        get_reusable_executor().shutdown()  # idle workers would hold on to their memory
+        if backend == "loky":
+            get_reusable_executor().shutdown()  # idle workers would hold on to their memory, and warn at the end
     return {name: error for name, error in zip(jobs, errors) if error is not None}
+
+
+def _start_silent_trackers() -> None:
+    """Start the processes that clear semaphores away: they would warn of those of killed workers, which nobody can mend."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))
+    try:
+        for tracker in (resource_tracker, loky_resource_tracker):
+            tracker.ensure_running()
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def _in_worker(config: Config, told: Path, name: str, job: Callable[[], object]) -> UserError | None:
@@ -86,7 +104,7 @@ def _in_worker(config: Config, told: Path, name: str, job: Callable[[], object])
     mark = _mark(told, name)
     mark.touch()  # it stays where this process is killed
     try:
-        with console.relayed(told):
+        with console.relayed(told), heard_of_threads():
             job()
     except UserError as error:
         return error

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import threading
+from contextlib import nullcontext
 
 import pytest
 
-from recbole_hetcomp.files.disk import FULL, REFUSALS, refusal
+from recbole_hetcomp.files.disk import FULL, REFUSALS, heard_of_threads, refusal
 
 
 def wrapped(error: Exception, wrapper: Exception, explicitly: bool) -> Exception:
@@ -58,3 +60,17 @@ def test_other_errors_are_none(error) -> None:
 
 def test_a_bug_while_a_permission_was_asked_for_is_no_refusal() -> None:
     assert refusal(wrapped(PermissionError(errno.EACCES, "Permission denied"), KeyError("bug"), False)) is None
+
+
+@pytest.mark.parametrize(("error", "told"), [(OSError(errno.ENOSPC, "full"), False), (ValueError("a bug"), True)])
+def test_what_a_thread_is_refused_is_raised_at_the_end_and_not_printed(monkeypatch, error, told) -> None:
+    def work() -> None:
+        raise error
+
+    printed = []
+    monkeypatch.setattr(threading, "excepthook", lambda failure: printed.append(failure.exc_value))
+    with nullcontext() if told else pytest.raises(OSError, match="full"), heard_of_threads():
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert printed == [error] * told

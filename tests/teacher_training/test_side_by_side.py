@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ from io import StringIO
 from logging import getLogger
 
 import numpy as np
+import psutil
 import pytest
 from rich.console import Console
 
@@ -40,6 +42,17 @@ def test_what_fails_is_told_by_name_in_the_order_of_the_jobs(make_config) -> Non
     failures = side_by_side(make_config("HetCompStudent"), jobs, workers=2)
     assert {name: str(error) for name, error in failures.items()} == dict.fromkeys(["first", "third"], "its loss is NaN")
     assert list(failures) == ["first", "third"]
+
+
+def break_off() -> None:
+    raise OSError(errno.ENOSPC, "full")
+
+
+def test_a_job_that_breaks_off_leaves_no_worker(make_config) -> None:
+    with pytest.raises(OSError, match="full"):
+        side_by_side(make_config("HetCompStudent"), {"first": break_off, "second": print}, workers=2)
+    commands = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    assert not [command for command in commands if "popen_loky" in command]
 
 
 def np_float_is_there() -> None:
