@@ -63,7 +63,11 @@ class Panel:
 
 def picture() -> str:
     """The SVG, from the records in results/data."""
-    body = [line for panel in (_movielens(), _citeulike()) for line in _drawn(panel)]
+    panels = (
+        _panel("ml-100k/sizes", "MovieLens-100K", 55, 84, 4, (8e3, 4e6)),
+        _panel("citeulike-t/sizes", "CiteULike", 410, 50, 10, (8e4, 4e7)),
+    )
+    body = [line for panel in panels for line in _drawn(panel)]
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}">',
         "<title>Recall@50 against number of parameters, as a share of the teachers' ensemble</title>",
@@ -76,24 +80,13 @@ def picture() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _movielens() -> Panel:
-    rows = read("ml-100k/sizes")["rows"]
+def _panel(name: str, title: str, left: float, low: float, step: int, sizes: tuple[float, float]) -> Panel:
+    """The panel of the record `name`, which has a run's rows and students of several sizes."""
+    rows = read(name)["rows"]
     ensemble = _only(rows, "ensemble")
-    title, sizes = "MovieLens-100K", (8e3, 4e6)
     groups = [[_point(row, ensemble) for row in rows if row["role"] == role] for role in ("teacher", "student", ALONE)]
     teachers, students, alone = (sorted(group, key=lambda point: point.size) for group in groups)
-    return Panel(title, 55, 84, 4, sizes, teachers, students, alone, _point(ensemble, ensemble))
-
-
-def _citeulike() -> Panel:
-    rows = read("citeulike-t/teachers")["rows"]
-    ensemble = _only(rows, "ensemble")
-    teachers = [_point(row, ensemble) for row in rows if row["role"] == "teacher"]
-    shares = read("citeulike-t/sizes")["rows"]
-    students = [Point(row["params"], 100 * row[f"{METRIC} of the ensemble's"], str(row["size"])) for row in shares]
-    alone = next(row for row in read("citeulike-t/methods")["rows"] if row["model"] == "MF")
-    point = Point(alone["params"], 100 * value(alone, METRIC) / value(ensemble, METRIC), "8")
-    return Panel("CiteULike", 410, 50, 10, (8e4, 4e7), teachers, students, [point], _point(ensemble, ensemble))
+    return Panel(title, left, low, step, sizes, teachers, students, alone, _point(ensemble, ensemble))
 
 
 ALONE = "student without distillation"
