@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import os
 import re
 import sys
@@ -77,7 +78,8 @@ def _in_one_sentence(work: Callable[[], object]) -> None:
         if refused is None:
             raise
         file = refused.filename or "a file"
-        raise UserError(f"{file} cannot be written ({refused.strerror}); what was kept so far stays") from error
+        what = "used" if refused.errno in (errno.EACCES, errno.EPERM, errno.ENOTDIR) else "written"
+        raise UserError(f"{file} cannot be {what} ({refused.strerror}); what was kept so far stays") from error
 
 
 def _parsed(arguments: Sequence[str], **options: str | None) -> tuple[argparse.Namespace, list[str]]:

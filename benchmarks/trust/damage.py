@@ -19,7 +19,7 @@ import mutations
 import texts
 import torch
 from kills import PHASES
-from runs import SAVED, Counts, Run, digest_of_student, outcome, toy_command, undisturbed
+from runs import SAVED, Counts, Run, digest_of_student, toy_command, undisturbed
 
 from recbole_hetcomp.commands.checks import check
 from recbole_hetcomp.config import Config
@@ -27,6 +27,11 @@ from recbole_hetcomp.config.errors import LONGEST, UserError
 from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.teachers.lists import read_lists
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint
+
+
+class Late(BaseException):
+    """A reading takes too long; no reader takes it for an error of the file."""
+
 
 MOST_BYTES = 3 * 2**29  # of memory beyond what the process has when it begins: 1.5 GB
 SECONDS = 30  # after which a file counts as one that hangs
@@ -64,9 +69,9 @@ def kinds(folder: Path) -> dict[str, Kind]:
     archives = (*mutations.MUTATIONS, *mutations.OF_ARCHIVES)
     tensors = (*mutations.MUTATIONS, *mutations.OF_SAFETENSORS)
     return {
-        "student": _binary(next((folder / "ended" / SAVED).glob("*.pth")), archives, load_checkpoint),
-        "teacher's model": _binary(next(trained.glob("BPR*/model.pth")), archives, load_checkpoint),
-        "progress": _binary(next((folder / "interrupted" / SAVED).glob("*.progress")), archives, load_checkpoint),
+        "archive of a student": _binary(next((folder / "ended" / SAVED).glob("*.pth")), archives, load_checkpoint),
+        "archive of a teacher's model": _binary(next(trained.glob("BPR*/model.pth")), archives, load_checkpoint),
+        "archive of progress": _binary(next((folder / "interrupted" / SAVED).glob("*.progress")), archives, load_checkpoint),
         "trajectory": _binary(next(trained.glob("BPR*/trajectory.safetensors")), tensors, lambda path: _lists(path, split)),
         "table of lists (csv)": _binary(lists, mutations.MUTATIONS, lambda path: _lists(path, split))._replace(exact=False),
         "interactions (.inter)": Kind(_damaged_data(folder), texts.damaged_interactions, lambda _: _split_of(folder), False),
@@ -122,6 +127,8 @@ def _read(kind: Kind, expected: Any) -> list[str]:
             found = kind.read(kind.path)
     except (CheckpointError, UserError) as error:
         sentence = UserError(str(error)).sentence
+        if "MemoryError" in sentence or "larger than the memory" in sentence:
+            return [f"it took too much memory: {sentence[:100]}"]
         return ["no sentence"] if "\n" in sentence or len(sentence) > LONGEST else []
     except BaseException as error:  # whatever it is, nobody promised it
         if isinstance(error, KeyboardInterrupt):
@@ -184,10 +191,10 @@ def bounded(n_bytes: int) -> Iterator[None]:
 
 @contextmanager
 def in_time() -> Iterator[None]:
-    """Within it, a TimeoutError comes after SECONDS."""
+    """Within it, Late comes after SECONDS."""
 
     def late(*_: object) -> None:
-        raise TimeoutError(f"not read within {SECONDS} s")
+        raise Late(f"not read within {SECONDS} s")
 
     previous = signal.signal(signal.SIGALRM, late)
     signal.alarm(SECONDS)
@@ -207,6 +214,3 @@ def refuse_code() -> None:
     for name in ("abort", "system", "popen"):
         with suppress(AttributeError):
             setattr(os, name, ran)
-
-
-__all__ = ["bounded", "damage", "kinds", "outcome", "refuse_code", "whole_runs"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from logging import getLogger
 from pathlib import Path
 from time import time
@@ -163,9 +164,10 @@ def _distil(
     restore_random_state(at_start)  # so that the student does not depend on whether teachers were trained or found
     getLogger().info(f"{config.model}: training the student, {config['student']}")
     progress = _progress_file(config, split, pool)
+    resumes = saved and bool(config["resume"])
     lock = parallel.held(progress, progress.parent, "trained", break_lock=config["break_lock"])
-    with lock:  # a twin of this run waits, and then trains its own
-        if saved and config["resume"]:
+    with lock if resumes else nullcontext():  # a twin of this run waits, and then trains its own
+        if resumes:
             trainer.resume(progress)
         unseen = f"checkpoint_dir: the processes do not all see {str(progress)!r}; share the folder"
         parallel.agree(trainer.start_epoch, unseen)
@@ -175,7 +177,8 @@ def _distil(
             if compare:
                 with stage, computing_in(trainer.thread_choice.chosen):
                     result["comparison"] = compare_with_teachers(config, split, loaders, pool, model, result)
-            progress.unlink(missing_ok=True)
+            if resumes:
+                progress.unlink(missing_ok=True)
     parallel.wait()  # so that no process ends well where the comparison fails
     return result
 

@@ -68,6 +68,8 @@ class Search:
         """Raise a UserError where it cannot be done."""
         if not Path(self.params_file).is_file():
             raise UserError(f"params_file: there is no file {self.params_file!r}; correct the path")
+        if not Path(self.output_file).absolute().parent.is_dir():
+            raise UserError(f"output_file: {self.output_file!r} lies in no folder that there is; make it, or choose another")
         if self.algo not in ALGORITHMS:
             raise UserError(f"algo: {self.algo!r} is none of {', '.join(ALGORITHMS)}")
         if not self.max_evals.isdigit() or int(self.max_evals) < 1:

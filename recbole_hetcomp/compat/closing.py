@@ -21,7 +21,7 @@ from torch import nn
 from recbole_hetcomp.compat.pretrained import PathLike, load_pretrained
 from recbole_hetcomp.compat.repairs import QUICK_START
 from recbole_hetcomp.compat.replacing import Undo, is_stock, replaced
-from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.errors import UserError, shown
 from recbole_hetcomp.config.values import SettingsLoader, literal
 
 TEACHER_NETWORKS = ("CrossNet", "CIN")  # of KD_DAGFM
@@ -72,8 +72,12 @@ def load_data_and_model(model_file: PathLike) -> tuple[Any, ...]:
     Raises:
         CheckpointError: the file is damaged, of another format, or refers to something that could run code.
     """
+    from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_into  # which imports this package
+
     checkpoint = load_pretrained(model_file)
-    settings = checkpoint["config"]
+    settings = checkpoint.get("config")
+    if not isinstance(settings, dict) or not {"model", "dataset"} <= set(settings):
+        raise CheckpointError(f"{model_file} has no config with a model and a dataset")
     config = _SavedConfig(settings["model"], settings["dataset"], config_dict=settings)
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
@@ -81,8 +85,7 @@ def load_data_and_model(model_file: PathLike) -> tuple[Any, ...]:
     loaders = data_preparation(config, dataset)
     init_seed(config["seed"], config["reproducibility"])
     model = get_model(config["model"])(config, loaders[0]._dataset).to(config["device"])
-    model.load_state_dict(checkpoint["state_dict"])
-    model.load_other_parameter(checkpoint.get("other_parameter"))
+    load_into(model, checkpoint, model_file)
     return (config, model, dataset, *loaders)
 
 
@@ -109,7 +112,7 @@ def teacher_network(name: str) -> type[nn.Module]:
         UserError: there is none.
     """
     if name not in TEACHER_NETWORKS:
-        raise UserError(f"teacher: {name[:60]!r} is none of {', '.join(TEACHER_NETWORKS)}")
+        raise UserError(f"teacher: {shown(name)} is none of {', '.join(TEACHER_NETWORKS)}")
     network: type[nn.Module] = vars(kd_dagfm)[name]
     return network
 

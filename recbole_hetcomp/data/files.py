@@ -16,11 +16,11 @@ from pathlib import Path
 
 from recbole.utils import FeatureType
 
+from recbole_hetcomp.compat.atomic_files import MISSING
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, close_matches, shorter, shown
 
 SEPARATORS = ("\t", ";", ",", "|", " ")
-MISSING = ("", "NA", "N/A", "n/a", "NULL", "null", "None", "<NA>")
 OTHERS = ("user", "item")  # files of features, which need not be there
 ENCODINGS = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
@@ -45,12 +45,13 @@ def check_files(config: Config) -> None:
                 "or set --data_path to the folder that holds the dataset's folder"
             )
     _check_separators(config)
-    _check_encoding(config, files)
     load = config["load_col"]
     if load is not None and not isinstance(load, dict):
         raise UserError(f"load_col: {shown(load)} is no dict of lists; write {{'inter': ['user_id', 'item_id']}}")
     features = [folder / f"{name}.{suffix}" for suffix in OTHERS if load is None or suffix in load]
-    for file in [*files, *filter(Path.is_file, features)]:
+    there = [*files, *filter(Path.is_file, features)]
+    _check_encoding(config, there)
+    for file in there:
         _check_file(config, file, of_interactions=file in files)
 
 
@@ -130,7 +131,8 @@ def _lines(config: Config, file: Path) -> Iterator[tuple[int, str]]:
 def _is_number(text: str) -> bool:
     """Whether pandas reads a number, or a missing one."""
     try:
-        return text in MISSING or (float(text) is not None and "_" not in text)
+        float(text if text not in MISSING else "nan")
+        return "_" not in text
     except ValueError:
         return False
 

@@ -87,8 +87,10 @@ def held(path: Path, root: Path, doing: str, *, break_lock: bool = False) -> Ite
     try:
         yield
     finally:
-        with suppress(OSError):
-            files.owner.unlink()
+        holder = Holder.read(files.owner)
+        if holder is None or holder.process == Process.current():  # it may have been taken by break_lock
+            with suppress(OSError):
+                files.owner.unlink()
         lock.release()
 
 

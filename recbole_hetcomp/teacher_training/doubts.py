@@ -19,7 +19,9 @@ from recbole_hetcomp.teachers.lists import is_list_file
 FAR_BELOW = 0.15  # of the best teacher's validation score
 EARLY = 0.1  # of the epochs allowed
 RECORD: dict[str, Kind] = {
-    "settings": lambda value: isinstance(value, dict) and all(is_count(value.get(key)) for key in ("epochs", "eval_step")),
+    "settings": lambda value: (
+        isinstance(value, dict) and is_count(value.get("epochs")) and type(value.get("eval_step")) is int
+    ),
     "valid": each(is_score),
     "best_epoch": is_count,
     "epochs_trained": is_count,

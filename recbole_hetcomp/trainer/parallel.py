@@ -147,6 +147,7 @@ def from_first(value: Result) -> Result:
     """The first process's `value`, of JSON types or numpy's numbers, on all."""
     if not _several():
         return value
+    wait()  # the first process may have worked for longer than the others may be silent, as at an evaluation
     content = list(json.dumps(value, default=float).encode()) if is_first() else []
     size = int(_broadcast(torch.tensor(len(content))))
     content = _broadcast(torch.tensor(content or [0] * size, dtype=torch.uint8)).tolist()

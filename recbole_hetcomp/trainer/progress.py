@@ -24,6 +24,8 @@ FIELDS = {
 }
 BEST = {"state_dict", "other_parameter", "epoch", "cur_step", "best_valid_score", "optimizer"}
 
+OF_THE_DEVICE = {"fused", "foreach", "capturable", "differentiable"}  # settings of torch's optimizers, not of a training
+
 
 def check_progress(state: Mapping[str, Any], trainer: Trainer) -> None:
     """Raise a CheckpointError, a clause, unless `state` is one that `trainer` could have come to.
@@ -98,7 +100,7 @@ def _check_scores(state: Mapping[str, Any], trainer: Trainer) -> None:
 def _check_optimizer(found: object, optimizer: torch.optim.Optimizer) -> None:
     """The groups are those of `optimizer`, and what is kept of a parameter has its shape."""
     expected = optimizer.state_dict()
-    if not isinstance(found, dict) or set(found) != set(expected) or found["param_groups"] != expected["param_groups"]:
+    if not isinstance(found, dict) or set(found) != set(expected) or _groups(found) != _groups(expected):
         raise CheckpointError("its optimizer is another one, or has other settings")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if not isinstance(found["state"], dict) or not {*found["state"]} <= {*range(len(parameters))}:
@@ -110,6 +112,14 @@ def _check_optimizer(found: object, optimizer: torch.optim.Optimizer) -> None:
             plain = type(value) in (int, float) and math.isfinite(value)
             if not (tensor or plain or value is None) or not isinstance(name, str):
                 raise CheckpointError(f"its optimizer has a {name!r:.40} that is none of parameter {number}")
+
+
+def _groups(state: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """The groups of an optimizer's state without what depends on the device; None where it has none."""
+    groups = state["param_groups"]
+    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+        return None
+    return [{name: value for name, value in group.items() if name not in OF_THE_DEVICE} for group in groups]
 
 
 def _check_generator(name: str, state: object) -> None:

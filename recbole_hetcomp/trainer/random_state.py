@@ -37,21 +37,21 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
             torch.cuda.set_rng_state(part.cpu(), device)
 
 
-def check_random_state(state: object) -> None:
+def check_random_state(state: Any) -> None:
     """Raise a CheckpointError, a clause, unless `restore_random_state` can bring `state` back."""
     try:
-        assert isinstance(state, dict)
         version, internal, gauss_next = state["python"]
         random.Random().setstate((version, tuple(internal), gauss_next))
         algorithm, keys, position, has_gauss, cached = state["numpy"]
-        assert type(position) is int
-        assert 0 <= position <= 624  # numpy reads what lies behind its keys otherwise
-        assert type(has_gauss) is int
-        assert isinstance(cached, float)
-        assert keys.shape == (624,)
-        assert 0 <= int(keys.min()) <= int(keys.max()) < 2**32
+        if keys.shape != (624,) or not 0 <= int(keys.min()) <= int(keys.max()) < 2**32:
+            raise ValueError("numpy's keys")
+        if type(position) is not int or not 0 <= position <= 624:  # numpy reads what lies behind its keys otherwise
+            raise ValueError("numpy's position")
+        if type(has_gauss) is not int or not isinstance(cached, float):
+            raise ValueError("numpy's next number")
         np.random.RandomState().set_state((algorithm, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))
         torch.Generator().set_state(state["torch"].cpu())
-        assert all(isinstance(part, Tensor) and part.dtype == torch.uint8 and part.dim() == 1 for part in state["cuda"])
+        if not all(isinstance(part, Tensor) and part.dtype == torch.uint8 and part.dim() == 1 for part in state["cuda"]):
+            raise ValueError("the states of GPUs")
     except Exception as error:
         raise CheckpointError("its random state is none of Python, numpy and torch") from error

@@ -132,7 +132,11 @@ def _json_of_record(record: Record) -> object:
     if record.kind.startswith("recbole.utils.enum_type."):
         from recbole.utils import enum_type
 
-        return getattr(enum_type, type(record).__name__)(*record.args).name
+        kinds = {name: kind for name, kind in vars(enum_type).items() if isinstance(kind, type) and issubclass(kind, Enum)}
+        kind = kinds.get(type(record).__name__, Enum)  # name and arguments are the file's: no other attribute is called
+        if kind is Enum or len(record.args) != 1:
+            return _DROP
+        return kind(*record.args).name
     return _DROP
 
 

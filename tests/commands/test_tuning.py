@@ -135,3 +135,9 @@ def test_a_search_space_that_cannot_be_searched_is_one_sentence(settings, tmp_pa
     (tmp_path / "space.txt").write_text(line + "\n")
     with pytest.raises(UserError, match=sentence):
         tune("BPR", "toy", None, Search(str(tmp_path / "space.txt"), "out.txt", "exhaustive", "10"), arguments(settings))
+
+
+def test_a_folder_for_the_trials_that_is_not_there_is_one_sentence_before_any_trial(tmp_path) -> None:
+    (tmp_path / "space.txt").write_text("learning_rate choice [0.1]\n")
+    with pytest.raises(UserError, match=r"^output_file: .*missing/trials\.txt' lies in no folder that there is; make it"):
+        Search(str(tmp_path / "space.txt"), str(tmp_path / "missing" / "trials.txt"), "exhaustive", "1").check()

@@ -186,6 +186,18 @@ def test_numbers_are_what_pandas_makes_of_them(tmp_path_factory, rows) -> None:
     assert found["user_id:token"].tolist() == stock["user_id:token"].tolist()
 
 
+def test_what_pandas_takes_for_a_missing_number_is_missing_in_a_run(make_config, toy) -> None:
+    appended(Path(toy) / "toy" / "toy.inter", *(f"u{n}\ti7{n}\t{value}\t{n}" for n, value in enumerate(sorted(MISSING))))
+    whole = make_split(make_config("BPR", load_col={"inter": ["user_id", "item_id", "rating"]})).whole
+    assert not whole.inter_feat["rating"].isnan().any()  # RecBole fills in the mean
+
+
+def test_a_byte_order_mark_in_a_file_of_features_is_read_over(make_config, toy) -> None:
+    path = Path(toy) / "toy" / "toy.item"
+    path.write_text(path.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert titles(make_split(make_config("BPR")).whole)["i3"] == "The 3th Film"
+
+
 def test_a_row_with_the_character_nul_is_refused(tmp_path) -> None:
     (tmp_path / "toy.inter").write_text("user_id:token\titem_id:token\nu1\ti1\nu2\ti\0\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"line 3 of '.*toy\.inter' holds the character NUL"):

@@ -21,7 +21,7 @@ import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
-from recbole.utils import get_model, init_seed
+from recbole.utils import enum_type, get_model, init_seed
 
 from recbole_hetcomp.trainer.checkpoint import (
     CheckpointError,
@@ -30,6 +30,7 @@ from recbole_hetcomp.trainer.checkpoint import (
     plain_state,
     save_checkpoint,
 )
+from recbole_hetcomp.trainer.records import Count, Record, as_json
 
 LOAD_COL = {"inter": ["user_id", "item_id", "rating", "timestamp"]}
 EVAL_ARGS = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full", "group_by": "user"}
@@ -354,3 +355,18 @@ def test_plain_config_makes_the_same_config_again(train):
     assert plain_config(settings) == settings
     for key in ("MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "data_path"):
         assert again[key] == trainer.config[key]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("__setattr__", ("ModelType", 1)), ("__delattr__", ("ModelType",)), ("Enum", ("A", "name"))]
+)
+def test_of_recboles_enums_a_file_calls_nothing_but_their_members(monkeypatch, name, arguments) -> None:
+    before = dict(vars(enum_type))
+    record = type(name, (Record,), {"kind": f"recbole.utils.enum_type.{name}"})(*arguments)
+    assert as_json({"kept": 1, "left out": record}, Count(100)) == {"kept": 1}
+    assert dict(vars(enum_type)) == before
+
+
+def test_a_member_of_recboles_enums_is_its_name() -> None:
+    record = type("ModelType", (Record,), {"kind": "recbole.utils.enum_type.ModelType"})(enum_type.ModelType.GENERAL.value)
+    assert as_json({"type": record}, Count(100)) == {"type": "GENERAL"}

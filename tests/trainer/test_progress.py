@@ -238,6 +238,17 @@ def test_each_field_is_checked(tmp_path, half_done, make_trainer) -> None:
     assert not list(folder.glob("*.pth"))  # nothing was written
 
 
+def test_progress_of_another_device_is_taken(tmp_path, half_done, make_trainer) -> None:
+    """On a CPU Adam is fused here, elsewhere it is as torch has it."""
+    groups = half_done["optimizer"]["param_groups"]
+    assert groups[0]["fused"]
+    groups[0]["fused"] = None
+    save_checkpoint(tmp_path / "old" / "a.progress", half_done)
+    trainer, _ = make_trainer(tmp_path / "old")
+    trainer.resume(tmp_path / "old" / "a.progress")
+    assert trainer.start_epoch == half_done["epoch"]
+
+
 @pytest.mark.parametrize("name", sorted(FIELDS))
 def test_each_field_is_needed(tmp_path, half_done, make_trainer, name) -> None:
     path = tmp_path / "old" / "a.progress"

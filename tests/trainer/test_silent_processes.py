@@ -43,6 +43,13 @@ def stop_while_the_other_waits():
 def work_long():
     """Longer than the limit, in which nobody may be given up."""
     parallel.in_turn(lambda: time.sleep(6) if parallel.rank() == 0 else None)
+
+
+def evaluate_long():
+    """As the first process does, whose metrics the others wait for."""
+    if parallel.rank() == 0:
+        time.sleep(6)
+    parallel.from_first(1.0)
 '''
 
 
@@ -74,8 +81,9 @@ def test_a_process_without_a_sign_of_life_is_named_and_all_are_ended(member, wor
 
 
 @pytest.mark.slow
-def test_the_first_process_may_work_longer_than_the_limit_while_others_wait_for_their_turn(member) -> None:
-    launch(member.work_long, two(), MINUTES)
+@pytest.mark.parametrize("work", ["work_long", "evaluate_long"])
+def test_the_first_process_may_work_longer_than_the_limit_while_others_wait_for_it(member, work) -> None:
+    launch(getattr(member, work), two(), MINUTES)
 
 
 class Killed:
