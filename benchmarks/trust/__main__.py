@@ -37,7 +37,7 @@ def tries(part: float) -> Iterator[tuple[str, Callable[[Path], Counts]]]:
         yield "a disk that is too small", lambda folder: disk.many(folder, so_many(DISKS))
     else:
         print(f"no small disks are tried: {disk.why_not()}", file=sys.stderr)
-    yield "damaged trajectory, a whole run", lambda folder: damage.whole_runs(folder, so_many(WHOLE_RUNS))
+    yield "a whole run with damaged lists", lambda folder: damage.whole_runs(folder, so_many(WHOLE_RUNS))
     with in_a_folder() as folder:
         files = damage.kinds(folder)
         for name, kind in files.items():
