@@ -186,7 +186,7 @@ def test_a_damaged_trajectory_among_the_kept_ones_is_named(capsys, flags, settin
     content = path.read_bytes()
     path.write_bytes(content[:100] if damage == "cut" else b"\xff" * len(content))
     line = refused(capsys, flags)
-    assert "BPR is damaged (trajectory cannot be read (" in line
+    assert "BPR is damaged (trajectory 'trajectory.safetensors' cannot be read (" in line
     assert f"delete the folder '{path.parent}'" in line
     shutil.rmtree(path.parent)  # the remedy
     assert main(flags) == 0

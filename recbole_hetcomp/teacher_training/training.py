@@ -59,7 +59,7 @@ def cached_teacher(config: Config, split: Split, name: str) -> Teacher:
             raise UserError("it is of another dataset")
         check_kept(trajectory, split, config["valid_metric"])
     except UserError as error:
-        reason = str(error).partition("; make it anew")[0].replace(f" {str(path)!r}", "")[:200]
+        reason = str(error).partition("; make it anew")[0].replace(str(path), path.name)[:200]
         raise UserError(
             f"teachers: what is kept of {name} is damaged ({reason}); delete the folder {str(folder)!r} to have {name} "
             "trained again"
