@@ -18,12 +18,9 @@ from recbole.data.dataset import dataset
 from recbole.utils import FeatureSource
 
 from recbole_hetcomp.compat.replacing import Overlay, Undo, replaced, wrapped
+from recbole_hetcomp.config.values import MISSING
 
 PathLike = Union[str, "os.PathLike[str]"]
-
-# what pandas takes for a missing value: in a column of numbers it is one
-MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"}
-MISSING |= {"NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 
 
 def read_files_as_written() -> Undo:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from recbole.utils import FeatureType
 
-from recbole_hetcomp.compat.atomic_files import MISSING
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, close_matches, shorter, shown
+from recbole_hetcomp.config.values import MISSING
 
 SEPARATORS = ("\t", ";", ",", "|", " ")
 OTHERS = ("user", "item")  # files of features, which need not be there
