@@ -6,18 +6,16 @@ What may be written by hand (a table of lists, an .inter file, settings) may als
 from __future__ import annotations
 
 import os
-import resource
 import shutil
-import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import mutations
 import texts
 import torch
+from bounds import bounded, in_time
 from kills import PHASES
 from runs import SAVED, Counts, Run, digest_of_student, toy_command, undisturbed
 
@@ -28,13 +26,7 @@ from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.teachers.lists import read_lists
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint
 
-
-class Late(BaseException):
-    """A reading takes too long; no reader takes it for an error of the file."""
-
-
 MOST_BYTES = 3 * 2**29  # of memory beyond what the process has when it begins: 1.5 GB
-SECONDS = 30  # after which a file counts as one that hangs
 
 
 class Kind(NamedTuple):
@@ -172,37 +164,6 @@ def whole_runs(folder: Path, n: int) -> Counts:
         counts.add(*(f"seed {seed}: {line}" for line in wrong))
         shutil.rmtree(place)
     return counts
-
-
-@contextmanager
-def bounded(n_bytes: int) -> Iterator[None]:
-    """Within it, this process can ask for so much more memory than it has now, where the system can tell (Linux)."""
-    if sys.platform != "linux":
-        yield
-        return
-    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (now + n_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-@contextmanager
-def in_time() -> Iterator[None]:
-    """Within it, Late comes after SECONDS."""
-
-    def late(*_: object) -> None:
-        raise Late(f"not read within {SECONDS} s")
-
-    previous = signal.signal(signal.SIGALRM, late)
-    signal.alarm(SECONDS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)
 
 
 def refuse_code() -> None:

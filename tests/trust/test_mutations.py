@@ -6,11 +6,9 @@ import importlib.util
 import io
 import json
 import pickle
-import sys
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +22,16 @@ from recbole_hetcomp.config.records import read_record
 from recbole_hetcomp.teachers import Trajectory
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "trust" / "mutations.py"
-spec = importlib.util.spec_from_file_location("mutations", FILE)
-mutations = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(mutations)
+
+def of_trust(name: str) -> Any:
+    """A module of benchmarks/trust."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / "benchmarks" / "trust" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+mutations, bounded = of_trust("mutations"), of_trust("bounds").bounded
 
 SEEDS = 40  # of each mutation
 REFUSED = (CheckpointError, UserError)
@@ -138,7 +142,7 @@ def test_a_crafted_checkpoint_is_refused_or_is_data(tmp_path, kind, mutation) ->
     path = tmp_path / "a.pth"
     KINDS[kind][1](path)
     content, sentences = path.read_bytes(), []
-    with memory_of_at_most(2**28):
+    with bounded(2**28):
         for seed in range(4 * SEEDS):
             path.write_bytes(mutation(content, seed))
             try:
@@ -160,23 +164,6 @@ def is_data(value: Any) -> bool:
 
 
 # ---- files of a few bytes that ask for much ----------------------------------------------------------------------------
-
-
-@contextmanager
-def memory_of_at_most(n_bytes: int) -> Iterator[None]:
-    """Within it, the process can ask for so much more memory than it has now."""
-    if sys.platform != "linux":
-        yield
-        return
-    import resource
-
-    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (now + n_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def archive(pickled: bytes, **storages: bytes) -> bytes:
@@ -239,7 +226,7 @@ BOMBS = {
 def test_a_small_file_that_asks_for_much_is_refused_without_giving_it(tmp_path, bomb) -> None:
     path = tmp_path / "a.pth"
     path.write_bytes(BOMBS[bomb])
-    with memory_of_at_most(2**28), pytest.raises(CheckpointError, match=r"a\.pth") as caught:
+    with bounded(2**28), pytest.raises(CheckpointError, match=r"a\.pth") as caught:
         load_checkpoint(path)
     assert "MemoryError" not in str(caught.value)
     assert len(str(caught.value)) <= 400
@@ -248,7 +235,7 @@ def test_a_small_file_that_asks_for_much_is_refused_without_giving_it(tmp_path, 
 def test_reading_takes_the_memory_of_the_file_and_of_its_content(tmp_path) -> None:
     size = 2**26
     save_checkpoint(tmp_path / "a.pth", {"state_dict": {str(n): torch.ones(size // 16 // 4) for n in range(16)}})
-    with memory_of_at_most(3 * size):
+    with bounded(3 * size):
         found = load_checkpoint(tmp_path / "a.pth")
     assert sum(len(tensor) for tensor in found["state_dict"].values()) == size // 4
 
