@@ -1,6 +1,6 @@
 """A run is killed, at some moment, and started again until it ends: student and table are those of a run left alone.
 
-`python benchmarks/trust/kills.py [N]` kills N runs at random moments, every second time one of their children.
+`python benchmarks/trust/kills.py [N]` kills N runs at random moments, every second time one of their workers.
 """
 
 from __future__ import annotations
@@ -32,33 +32,33 @@ PHASES: dict[str, Callable[[Path], bool]] = {
 Moment = Union[float, str]  # seconds after the start, or one of PHASES
 
 
-def kills(folder: Path, flags: Sequence[str], moments: Sequence[Moment], *, child: bool = False, seed: int = 0) -> Counts:
+def kills(folder: Path, flags: Sequence[str], moments: Sequence[Moment], *, worker: bool = False, seed: int = 0) -> Counts:
     """Kill a run at each of `moments`, start it again until it ends, and compare with one that was left alone.
 
     Args:
         folder: an empty one, or that of the data
         flags: of the command
         moments: one a try
-        child: whether a child of the run is killed, where it has one, instead of the run itself
-        seed: of the choice among children
+        worker: whether a worker of the run is killed, where it has one, instead of the run itself
+        seed: of the choice among workers
     """
     expected, _ = undisturbed(folder / "undisturbed", list(flags))
     draw, counts = random.Random(seed), Counts()
     for number, moment in enumerate(moments):
-        wrong = _killed(folder / f"killed-{number}", list(flags), moment, child, draw, expected)
+        wrong = _killed(folder / f"killed-{number}", list(flags), moment, worker, draw, expected)
         counts.add(*(f"killed {moment if isinstance(moment, str) else f'after {moment:.1f} s'}: {line}" for line in wrong))
     return counts
 
 
 def _killed(
-    folder: Path, flags: list[str], moment: Moment, child: bool, draw: random.Random, expected: dict[str, object]
+    folder: Path, flags: list[str], moment: Moment, worker: bool, draw: random.Random, expected: dict[str, object]
 ) -> list[str]:
     """What is wrong after a kill."""
     first = Run(folder, flags)
     deadline = time.monotonic() + (moment if isinstance(moment, float) else 0.0)
     reached = PHASES[moment] if isinstance(moment, str) else lambda _: time.monotonic() >= deadline
     if first.wait_for(lambda: reached(folder)):
-        victims = first.children() if child else []
+        victims = first.workers() if worker else []
         if victims:
             with suppress(psutil.NoSuchProcess):
                 draw.choice(victims).kill()
@@ -88,7 +88,7 @@ def at_random(folder: Path, n: int, seed: int = 0) -> Counts:
     _, seconds = undisturbed(folder / "timed", flags)
     moments = [draw.uniform(0, seconds) for _ in range(n)]
     whole = kills(folder / "runs", flags, moments[::2])
-    part = kills(folder / "children", flags, moments[1::2], child=True, seed=seed) if n > 1 else Counts()
+    part = kills(folder / "workers", flags, moments[1::2], worker=True, seed=seed) if n > 1 else Counts()
     return Counts(whole.tried + part.tried, [*whole.wrong, *part.wrong])
 
 

@@ -89,11 +89,16 @@ class Run:
             time.sleep(0.005)
         return True
 
-    def children(self) -> list[psutil.Process]:
-        """The processes that it has started."""
+    def workers(self) -> list[psutil.Process]:
+        """The processes that work for it.
+
+        Python's and joblib's resource trackers are none: each only clears away what is left at the end, and the successor of
+        one that was killed prints a KeyError for whatever the first one had been told of.
+        """
         try:
-            return psutil.Process(self.process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
+            children = psutil.Process(self.process.pid).children(recursive=True)
+            return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+        except psutil.Error:
             return []
 
     def kill(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from recbole_hetcomp import console
 from recbole_hetcomp.commands.benchmark_configs import check_models, configs_of, warn_of_unknown_keys
-from recbole_hetcomp.commands.checks import check
+from recbole_hetcomp.commands.checks import check, check_with_data
 from recbole_hetcomp.commands.pipeline import run_on_split, say_data
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
@@ -84,6 +84,8 @@ def _rows(configs: Mapping[str, Sequence[Config]]) -> list[dict[str, Any]]:
     for runs in configs.values():
         check(runs[0])
     split = make_split(first)
+    for runs in configs.values():
+        check_with_data(runs[0], split)
     say_data(first, split)
     rows, users = [], []
     for name, runs in configs.items():

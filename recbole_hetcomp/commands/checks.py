@@ -8,10 +8,13 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import backbone_class, is_distilled, properties_of
 from recbole_hetcomp.config.settings import check_settings
-from recbole_hetcomp.teacher_training.alone import check_student_alone
+from recbole_hetcomp.data.split import Split
+from recbole_hetcomp.data.training_columns import check_training_columns
+from recbole_hetcomp.teacher_training.alone import alone_config, check_student_alone
 from recbole_hetcomp.teacher_training.cache import clear, make_folder
-from recbole_hetcomp.teacher_training.configs import check_teachers
+from recbole_hetcomp.teacher_training.configs import check_teachers, teacher_config
 from recbole_hetcomp.teacher_training.search import check_optuna
+from recbole_hetcomp.teachers.lists import is_list_file
 
 
 def check(config: Config) -> None:
@@ -31,6 +34,18 @@ def check(config: Config) -> None:
         _check_student_size(config)
         if config["without_distillation"]:
             check_student_alone(config)
+
+
+def check_with_data(config: Config, split: Split) -> None:
+    """Raise a UserError where the model, a teacher or the student alone would read columns that the data do not have."""
+    check_training_columns(config, split.whole)
+    if not is_distilled(config.model_class):
+        return
+    for name in map(str, config["teachers"]):
+        if not is_list_file(name):
+            check_training_columns(teacher_config(config, name), split.whole, f"teacher_config of {name}: ")
+    if config["without_distillation"]:
+        check_training_columns(alone_config(config), split.whole, "without_distillation_config: ")
 
 
 def _check_student_size(config: Config) -> None:

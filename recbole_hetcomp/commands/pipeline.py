@@ -19,16 +19,16 @@ from recbole.utils import get_environment, get_flops, init_seed, set_color
 from torch import nn
 
 from recbole_hetcomp import console
-from recbole_hetcomp.commands.checks import check
+from recbole_hetcomp.commands.checks import check, check_with_data
 from recbole_hetcomp.commands.compare import compare_with_teachers
 from recbole_hetcomp.commands.result import show_result
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import is_distilled
-from recbole_hetcomp.config.strict import settings_of
 from recbole_hetcomp.data.split import Loaders, Split, fit_to_data, make_split
 from recbole_hetcomp.evaluation.significance import UserEvaluator
 from recbole_hetcomp.losses.lookup import Table
+from recbole_hetcomp.model.building import build_model
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teacher_training.cache import fingerprint
 from recbole_hetcomp.teacher_training.doubts import doubts, trainings
@@ -86,6 +86,7 @@ def run_of(config: Config, saved: bool = True, compare: bool = True) -> dict[str
     getLogger().info(config)  # a screenful: what is wrong is said without it
     split = make_split(config)
     parallel.agree(split.fingerprint, "data_path: the processes found different data; give all of them the same files")
+    check_with_data(config, split)
     say_data(config, split)
     prepare(config, split)
     fit_to_data(config, split)
@@ -118,7 +119,7 @@ def run_on_split(config: Config, split: Split, saved: bool = True, compare: bool
     """`run_hetcomp` on data that are already split; without `compare`, no comparison is made."""
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     loaders = split.loaders(config)
-    model = config.model_class(settings_of(config), loaders.train._dataset).to(config["device"])
+    model = build_model(config, loaders.train._dataset)
     getLogger().info(model)
     counted, transform = _as_recbole_counts_it(model), construct_transform(config)
     flops = get_flops(counted, loaders.train._dataset, config["device"], getLogger(), transform)

@@ -10,7 +10,6 @@ import csv
 import os
 import re
 from collections.abc import Callable, Sequence
-from typing import Union
 
 import numpy as np
 import pandas as pd
@@ -18,9 +17,7 @@ from recbole.data.dataset import dataset
 from recbole.utils import FeatureSource
 
 from recbole_hetcomp.compat.replacing import Overlay, Undo, replaced, wrapped
-from recbole_hetcomp.config.values import MISSING
-
-PathLike = Union[str, "os.PathLike[str]"]
+from recbole_hetcomp.config.atomic_rows import MISSING, PathLike, of_another_width, of_no_number, of_no_text
 
 
 def read_files_as_written() -> Undo:
@@ -76,15 +73,10 @@ def _lines_without_a_row(path: PathLike, delimiter: str, encoding: str | None) -
         width = file.readline().count(delimiter) + 1
         for number, line in enumerate(file, 1):
             found = line.count(delimiter) + 1
-            if "\0" in line:  # pandas ends a token there
-                raise ValueError(
-                    f"line {number + 1} of {os.fspath(path)!r} holds the character NUL, so it is no text; mend it"
-                )
+            if "\0" in line:
+                raise ValueError(of_no_text(number + 1, path))
             if found > width:
-                raise ValueError(
-                    f"line {number + 1} of {os.fspath(path)!r} has {found} columns and the header {width}; in these files "
-                    "quotation marks have no meaning, so take the separator out of the value"
-                )
+                raise ValueError(of_another_width(number + 1, path, found, width, delimiter))
             if line == "\n" or (found < width and line.isspace()):
                 blank.append(number)
     return blank
@@ -104,10 +96,7 @@ def _numbers(column: pd.Series, path: PathLike, delimiter: str, encoding: str | 
     wrong = np.flatnonzero(numbers.isna() & ~missing)
     if len(wrong):
         line = _line_number(int(wrong[0]), path, delimiter, encoding)
-        raise ValueError(
-            f"line {line} of {os.fspath(path)!r} has {column[wrong[0]]!r} as {column.name}, which is no number; "
-            "mend it, or leave the column out with load_col"
-        )
+        raise ValueError(of_no_number(line, path, column[wrong[0]], str(column.name)))
     return numbers
 
 

@@ -1,4 +1,4 @@
-"""What RecBole's feature tables need on pandas 2.2 and later: missing values are filled, sequences are read or refused."""
+"""What RecBole's feature tables need on pandas 2.2 and later: missing values are filled, number sequences are refused."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pandas as pd
 from recbole.data.dataset import dataset
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_hetcomp.compat.atomic_files import PathLike, remap
-from recbole_hetcomp.compat.replacing import Overlay, Undo, replaced, wrapped
+from recbole_hetcomp.config.atomic_rows import PathLike
 
 
 def chained_fillna_is_unsafe() -> bool:
@@ -40,30 +39,11 @@ def _filled(column: pd.Series, kind: FeatureType) -> pd.Series:
     return column.apply(lambda value: np.array([], dtype=dtype) if isinstance(value, float) else value)
 
 
-# pandas 3: `fillna(inplace=True)` of a column leaves an empty sequence NaN, and `agg(len)` no longer counts each sequence
-
-
-def read_sequences() -> Undo:
-    """Token sequences are read as on pandas 2; sequences of numbers, which RecBole counts in more places, are refused."""
-    undos = (
-        replaced(dataset, pd=Overlay(pd, read_csv=read_csv_with_empty_sequences)),
-        replaced(dataset.Dataset, _remap=remap),
-        wrapped(dataset.Dataset, "_load_feat", refusing_float_sequences)(),
-    )
-    return lambda: [undo() for undo in undos]
-
-
-def read_csv_with_empty_sequences(*arguments: object, **settings: object) -> pd.DataFrame:
-    """`pandas.read_csv` of an atomic file, whose headers end in the type; an empty text for a sequence that is not there."""
-    frame = pd.read_csv(*arguments, **settings)
-    for column in frame:
-        if str(column).endswith("_seq"):
-            frame[column] = frame[column].fillna("")
-    return frame
-
-
 def refusing_float_sequences(stock: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
-    """`Dataset._load_feat` that raises a NotImplementedError for number sequences, which it misreads on pandas 3."""
+    """`Dataset._load_feat` that raises a NotImplementedError for number sequences, which it misreads on pandas 3.
+
+    There `agg(len)` no longer counts each sequence.
+    """
 
     def load_feat(self: dataset.Dataset, filepath: PathLike, source: FeatureSource | str) -> pd.DataFrame:
         load, unload = self._get_load_and_unload_col(source)

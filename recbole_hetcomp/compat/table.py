@@ -133,9 +133,9 @@ REPAIRS = (
     Repair(
         "pandas_sequences",
         "not reported",
-        "pandas>=3: columns of token sequences end in an error; those of number sequences are refused",
+        "pandas>=3: columns of number sequences are misread; they are refused",
         lambda: int(pd.__version__.partition(".")[0]) >= 3 and is_stock(dataset.Dataset._load_feat),
-        pandas_features.read_sequences,
+        wrapped(dataset.Dataset, "_load_feat", pandas_features.refusing_float_sequences),
     ),
     Repair(
         "files_as_written",

@@ -12,10 +12,6 @@ import numpy as np
 import yaml
 from recbole.config import configurator
 
-# what pandas takes for a missing value: in a column of numbers it is one
-MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"}
-MISSING |= {"NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
-
 
 class SettingsLoader(yaml.SafeLoader):
     """Reads plain data and nothing else, by RecBole's rule for what is a number."""

@@ -17,8 +17,8 @@ from pathlib import Path
 from recbole.utils import FeatureType
 
 from recbole_hetcomp.config import Config
+from recbole_hetcomp.config.atomic_rows import MISSING, of_another_width, of_no_number, of_no_text
 from recbole_hetcomp.config.errors import UserError, close_matches, shorter, shown
-from recbole_hetcomp.config.values import MISSING
 
 SEPARATORS = ("\t", ";", ",", "|", " ")
 OTHERS = ("user", "item")  # files of features, which need not be there
@@ -98,18 +98,12 @@ def _check_file(config: Config, file: Path, *, of_interactions: bool) -> None:
     for line, text in chain([first] if first else [], rows):
         found = text.count(separator)
         if found > wanted or (of_interactions and found < wanted):
-            raise UserError(
-                f"line {line} of {shown(file)} has {found + 1} columns and its header {wanted + 1}; mend it, or name the "
-                f"character that stands between columns (field_separator: {separator!r})"
-            )
+            raise UserError(of_another_width(line, file, found + 1, wanted + 1, separator))
         values = text.rstrip("\n").split(separator) if numbers else []
         wrong = next((place for place in numbers if not _is_number(values[place])), None)
         if wrong is not None:
-            column, value = shorter(header.split(separator)[wrong]), shown(values[wrong])
-            raise UserError(
-                f"dataset {shown(config.dataset)} cannot be loaded: line {line} of {shown(file)} has {value} as {column}, "
-                "which is no number; mend it, or leave the column out with load_col"
-            )
+            sentence = of_no_number(line, file, values[wrong], header.split(separator)[wrong])
+            raise UserError(f"dataset {shown(config.dataset)} cannot be loaded: {sentence}")
 
 
 def _lines(config: Config, file: Path) -> Iterator[tuple[int, str]]:
@@ -119,7 +113,7 @@ def _lines(config: Config, file: Path) -> Iterator[tuple[int, str]]:
         with file.open(encoding=encoding) as opened:
             for line, text in enumerate(opened, 1):
                 if "\0" in text:
-                    raise UserError(f"line {line} of {shown(file)} holds the character NUL, so it is no text; mend it")
+                    raise UserError(of_no_text(line, file))
                 yield line, text
     except UnicodeError as error:
         raise UserError(

@@ -14,9 +14,9 @@ from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, close_matches
-from recbole_hetcomp.config.strict import settings_of
 from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.split import make_split
+from recbole_hetcomp.model.building import build_model
 from recbole_hetcomp.teachers.ranking import full_scores, top_of_block
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, load_into
 
@@ -59,12 +59,9 @@ def load_student(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Co
             f"{str(path)!r} was trained; restore the data it was trained on"
         )
     try:
-        model = config.model_class(settings_of(config), split.train).to(config["device"])
-    except (TypeError, LookupError, AttributeError, RuntimeError, MemoryError) as error:
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:120]
-        raise UserError(
-            f"checkpoint: the settings in {str(path)!r} make no {config.model} ({reason}); give the .pth of a finished run"
-        ) from error
+        model = build_model(config, split.train)
+    except UserError as error:
+        raise UserError(f"checkpoint: {str(path)!r}: {error}; or give the .pth of a finished run") from error
     try:
         load_into(model, checkpoint, path)
     except CheckpointError as error:

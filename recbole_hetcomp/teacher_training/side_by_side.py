@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import cache
 from logging import LogRecord, getLogRecordFactory, setLogRecordFactory
 from multiprocessing import resource_tracker
 from pathlib import Path
 from shutil import rmtree
+from threading import Thread
+from time import sleep
 from urllib.parse import quote
 
 from joblib import Parallel, delayed, parallel_config
@@ -22,6 +25,8 @@ from recbole_hetcomp.files.atomic import working_folder
 from recbole_hetcomp.files.disk import heard_of_threads
 from recbole_hetcomp.teacher_training.cache import make_folder
 from recbole_hetcomp.trainer.search_path import shared_search_path
+
+SECONDS = 0.5  # between two looks of a worker at its parent
 
 
 def check_backend(name: str) -> None:
@@ -55,6 +60,7 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], object]], worke
     """
     backend = config["teacher_backend"]
     threads = {"inner_max_num_threads": config["teacher_threads"]} if backend == "loky" else {}
+    parent = os.getpid() if backend == "loky" else None
     home = Path(config["checkpoint_dir"]) / "trained"
     make_folder(home)
     folder = working_folder(home / "workers")
@@ -62,7 +68,7 @@ def side_by_side(config: Config, jobs: Mapping[str, Callable[[], object]], worke
     try:
         with shared_search_path(), console.follow(told), parallel_config(backend=backend, n_jobs=workers, **threads):
             _start_silent_trackers()
-            errors = Parallel()(delayed(_in_worker)(config, told, name, job) for name, job in jobs.items())
+            errors = Parallel()(delayed(_in_worker)(config, told, name, job, parent) for name, job in jobs.items())
     except TerminatedWorkerError as error:
         in_training = shorter(" and ".join(name for name in jobs if _mark(told, name).exists()), 120)
         raise UserError(
@@ -90,8 +96,35 @@ def _start_silent_trackers() -> None:
             os.environ["PYTHONWARNINGS"] = before
 
 
-def _in_worker(config: Config, told: Path, name: str, job: Callable[[], object]) -> UserError | None:
-    """Do one job in a process of its own; what makes it impossible is returned, lest others be cancelled."""
+@cache
+def _end_with(parent: int) -> None:
+    """From now on this process ends, as if it were killed, once its `parent` is gone: nobody is left to take its result.
+
+    It would hold its locks until the end of its training, and end with a traceback when it handed that in.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            sleep(SECONDS)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def _in_worker(
+    config: Config, told: Path, name: str, job: Callable[[], object], parent: int | None = None
+) -> UserError | None:
+    """Do one job in a process of its own; what makes it impossible is returned, lest others be cancelled.
+
+    Args:
+        config: of the run
+        told: the file that the process `parent` follows
+        name: of the job
+        job: to do
+        parent: the process that has started this one, where that is known
+    """
+    if parent is not None:
+        _end_with(parent)
     config.compatibility_settings()  # RecBole's, of a process: it makes them with each Config, and a job may build none
     plain = getLogRecordFactory()
 

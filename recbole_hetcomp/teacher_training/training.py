@@ -15,8 +15,8 @@ from recbole.utils import init_seed
 from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.config.registry import get_model
 from recbole_hetcomp.data.split import Split, set_ratios
+from recbole_hetcomp.model.building import build_model
 from recbole_hetcomp.teacher_training.cache import cached, fingerprint, folder_of
 from recbole_hetcomp.teacher_training.configs import checkpoint_selection, teacher_config
 from recbole_hetcomp.teacher_training.recorder import Recorder, Selection, Snapshots, recording_trainer
@@ -91,7 +91,7 @@ def teacher_folder(config: Config, split: Split, name: str) -> Path:
 def load_model(config: Config, split: Split, path: Path) -> AbstractRecommender:
     """The model of `config` with the parameters cached in `path`, in evaluation mode."""
     set_ratios(config, split)
-    model = get_model(config.model)(config, copy.copy(split.train)).to(config["device"])
+    model = build_model(config, copy.copy(split.train))
     try:
         load_into(model, load_checkpoint(path, map_location=config["device"]), path)
     except (OSError, CheckpointError) as error:
@@ -116,9 +116,8 @@ def fit_recorded(
     """
     init_seed(config["seed"], config["reproducibility"])
     loaders = split.loaders(config)
-    model_class = get_model(config.model)
-    model = model_class(config, loaders.train._dataset).to(config["device"])
-    trainer = recording_trainer(console.shown(get_trainer(model_class)))(config, model)
+    model = build_model(config, loaders.train._dataset)
+    trainer = recording_trainer(console.shown(get_trainer(config.model_class)))(config, model)
 
     def lists() -> torch.Tensor:
         bar = "Snapshot" if config["show_progress"] else None

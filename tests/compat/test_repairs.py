@@ -35,7 +35,6 @@ from recbole.utils import FeatureType
 
 from recbole_hetcomp import compat
 from recbole_hetcomp.compat import pandas_features, pretrained, repairs
-from recbole_hetcomp.compat.replacing import is_stock
 from recbole_hetcomp.config import Config as HetCompConfig
 from recbole_hetcomp.data.split import make_split
 
@@ -293,28 +292,10 @@ def _read_by_pandas(monkeypatch):
     monkeypatch.undo()
 
 
-@pytest.mark.usefixtures("_sequences_are_read")
-def test_token_sequences_are_read_with_gaps_and_share_their_ids(settings, toy):
-    """On every pandas; on pandas 2 RecBole itself reads the same (the next test)."""
-    assert sequences_of(settings, toy) == {"i0": ["The", "0th", "Film"], "i1": [], "unseen": ["Never", "Shown"]}
-
-
-@pytest.mark.skipif(pd.__version__ >= "3", reason="pandas 2: RecBole itself reads them")
+@pytest.mark.skipif(pd.__version__ >= "3", reason="RecBole itself reads none there")
 @pytest.mark.usefixtures("_read_by_pandas")
 def test_recbole_reads_the_same_sequences_on_pandas_2(settings, toy):
-    stock = sequences_of(settings, toy)
-    undo = pandas_features.read_sequences()
-    try:
-        assert sequences_of(settings, toy) == stock
-    finally:
-        undo()
-
-
-@pytest.fixture
-def _sequences_are_read(_read_by_pandas):
-    undo = pandas_features.read_sequences() if is_stock(Dataset._load_feat) else lambda: None
-    yield
-    undo()
+    assert sequences_of(settings, toy) == {"i0": ["The", "0th", "Film"], "i1": [], "unseen": ["Never", "Shown"]}
 
 
 def test_files_as_written_read_the_same_sequences(settings, toy):

@@ -250,7 +250,7 @@ def test_a_row_with_more_columns_than_the_header_is_refused(tmp_path, row, first
     path = tmp_path / "toy.inter"
     path.write_text("\n".join([header, "", *([row, good] if first else [good, row])]) + "\n")
     with pytest.raises(
-        ValueError, match=rf"^line {4 - first} of '.*toy\.inter' has 5 columns and the header 4; .*quotation marks"
+        ValueError, match=rf"^line {4 - first} of '.*toy\.inter' has 5 columns and its header 4; mend it .*quotation marks"
     ):
         read_atomic_file(path, delimiter="\t", usecols=header.split("\t")[:2])
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from functools import partial
 from io import StringIO
 from logging import getLogger
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 from rich.console import Console
 
+import recbole_hetcomp
 from recbole_hetcomp.config.errors import LONGEST, UserError
 from recbole_hetcomp.console import follow
 from recbole_hetcomp.console.events import display
@@ -82,3 +87,40 @@ def test_a_killed_worker_is_one_sentence_and_leaves_no_bar(make_config, monkeypa
     assert len(str(caught.value)) <= LONGEST
     assert bars.bars is None
     assert text.getvalue().rindex("\x1b[?25l") < text.getvalue().rindex("\x1b[?25h")  # the cursor is shown again
+
+
+PARENT = """
+import sys
+import time
+from functools import partial
+from recbole_hetcomp.config import Config
+from recbole_hetcomp.teacher_training.side_by_side import side_by_side
+
+if __name__ == "__main__":
+    given = {"data_path": ".", "checkpoint_dir": "saved", "use_gpu": False}
+    config = Config("HetCompStudent", "toy", config_dict=given, arguments=())
+    side_by_side(config, {"short": partial(time.sleep, 0), "long": partial(time.sleep, 600)}, 2)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills as POSIX has them")
+def test_the_workers_of_a_killed_run_end_without_a_word(tmp_path) -> None:
+    """One of them trains, the other one waits for more to do."""
+    (tmp_path / "parent.py").write_text(PARENT, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(Path(recbole_hetcomp.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    with (tmp_path / "output.txt").open("w") as output:
+        command = [sys.executable, str(tmp_path / "parent.py")]
+        run = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=output, stderr=output)
+        while run.poll() is None and not any(tmp_path.glob("saved/trained/.workers.*/long.running")):
+            time.sleep(0.05)
+        children = psutil.Process(run.pid).children(recursive=True)
+        run.kill()
+        run.wait()
+    assert len(children) >= 2
+    try:
+        assert psutil.wait_procs(children, timeout=30)[1] == []
+    finally:
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+    assert (tmp_path / "output.txt").read_text(encoding="utf-8") == ""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
+import recbole_hetcomp
 from recbole_hetcomp.config.errors import LONGEST, UserError
-from recbole_hetcomp.trainer.processes import Processes, Report, _what_failed, launch
+from recbole_hetcomp.trainer.processes import Processes, Report, _free_port, _what_failed, launch
 
 MINUTES = 0.05
 MEMBER = '''
@@ -38,6 +43,11 @@ def hang_before_its_turn():
 def stop_while_the_other_waits():
     """The first process is stopped where the other one waits as long as it trains teachers."""
     parallel.in_turn(lambda: os.kill(os.getpid(), signal.SIGSTOP) if parallel.rank() == 0 else None)
+
+
+def end_while_the_other_waits():
+    """The first process is killed where the other one waits as long as it trains teachers."""
+    parallel.in_turn(lambda: os.kill(os.getpid(), signal.SIGKILL) if parallel.rank() == 0 else None)
 
 
 def work_long():
@@ -78,6 +88,28 @@ def test_a_process_without_a_sign_of_life_is_named_and_all_are_ended(member, wor
     assert "the same command goes on from there; --process_timeout gives more minutes" in str(caught.value)
     assert len(str(caught.value)) <= LONGEST
     assert not [child for child in psutil.Process().children() if "--multiprocessing-fork" in child.cmdline()]
+
+
+FIRST_MACHINE = """
+import sys
+from silent_member import end_while_the_other_waits
+from recbole_hetcomp.trainer.processes import Processes, launch
+
+if __name__ == "__main__":
+    launch(end_while_the_other_waits, Processes.from_flags("1", "2", "0", "localhost", sys.argv[1]), 60)
+"""
+
+
+def test_a_first_process_on_another_machine_that_ends_while_it_trains_teachers_is_noticed(member, tmp_path) -> None:
+    """The wait for its teachers has no limit, so nothing but its end can end the wait."""
+    port = _free_port()
+    (tmp_path / "first_machine.py").write_text(FIRST_MACHINE, encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), str(Path(recbole_hetcomp.__file__).parents[1])])
+    command = [sys.executable, str(tmp_path / "first_machine.py"), str(port)]
+    first = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True)
+    with pytest.raises(UserError, match="^nproc: process 1 of 2 has lost the others"):
+        launch(member.end_while_the_other_waits, Processes.from_flags("1", "2", "1", "localhost", str(port)), 60)
+    assert "nproc: process 0 terminated with signal SIGKILL; what was kept so far stays" in first.communicate()[1]
 
 
 @pytest.mark.slow

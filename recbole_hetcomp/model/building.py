@@ -1,0 +1,58 @@
+"""Models as RecBole makes them: from a Config and a dataset, on the device of the run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from traceback import extract_tb
+
+from recbole.data.dataset import Dataset
+from recbole.model.abstract_recommender import AbstractRecommender
+
+from recbole_hetcomp.config.config import Config
+from recbole_hetcomp.config.errors import UserError, shorter
+from recbole_hetcomp.config.strict import settings_of
+from recbole_hetcomp.files.disk import refusal
+
+# What RecBole's models and torch end in where a setting has a value that they cannot use
+NOT_BUILT = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+NO_MEMORY = re.compile("not enough memory|can't allocate|out of memory|unable to allocate|calculation overflowed", re.I)
+
+
+def build_model(config: Config, dataset: Dataset) -> AbstractRecommender:
+    """The model of `config` for the users and items of `dataset`, on its device.
+
+    Raises:
+        UserError: the settings make no model, or one larger than the memory.
+    """
+    try:
+        model: AbstractRecommender = config.model_class(settings_of(config), dataset).to(config["device"])
+    except UserError:
+        raise
+    except NOT_BUILT as error:
+        if refusal(error):  # of the disk
+            raise
+        raise UserError(f"{config.model} cannot be made: {why_not_built(error)}") from error
+    return model
+
+
+def why_not_built(error: Exception) -> str:
+    """What of an error in a model's constructor a person can mend, and where it was raised."""
+    told = " ".join(f"{type(error).__name__} {error}".split())
+    if isinstance(error, MemoryError) or NO_MEMORY.search(told):
+        return (
+            f"it needs more memory than there is ({shorter(told, 120)}); lower its sizes, such as embedding_size, or take "
+            "fewer users and items"
+        )
+    last = extract_tb(error.__traceback__)[-1]
+    return f"{shorter(told, 160)} ({Path(last.filename).name}, line {last.lineno}); correct its settings"
