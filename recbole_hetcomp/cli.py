@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.reading import MOST_BYTES
 from recbole_hetcomp.console import warnings_in_log
 from recbole_hetcomp.files.disk import heard_of_threads, refusal
 from recbole_hetcomp.trainer.checkpoint import CheckpointError
@@ -125,7 +126,7 @@ def _names_dataset(config_files: Sequence[str] | None) -> bool:
     return any(
         re.search(r"^\ufeff?[\"']?dataset[\"']?\s*:", Path(path).read_text("utf-8", errors="replace"), re.MULTILINE)
         for path in config_files or ()
-        if Path(path).is_file()
+        if Path(path).is_file() and Path(path).stat().st_size <= MOST_BYTES  # a larger one is refused later
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import resource
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -112,6 +113,24 @@ FLAGS = [
     (["--train_neg_sample_args={'dynamic':True}"], "dynamic: True chooses among candidates; write candidate_num: 5"),
     (["--gpu_id=0\0"], "holds a character of no text; take it out"),
     (["--epochs=\ud800"], "epochs: "),
+    (["--model=BPR", "--train_neg_sample_args=~"], "train_neg_sample_args: BPR compares items with negative ones, and none"),
+    (["--model=NeuMF", "--train_neg_sample_args=~"], "train_neg_sample_args: NeuMF learns from labels, no negative items"),
+    (["--model=FM", "--train_neg_sample_args=~"], "the data have no column 'label' (LABEL_FIELD); write --train_neg_sample"),
+    (
+        ["--model=HetCompStudent", "--teachers=BPR", "--teacher_config={'BPR':{'train_neg_sample_args':None}}"],
+        "teacher_config of BPR: train_neg_sample_args: BPR compares items with negative ones",
+    ),
+    (
+        ["--model=HetCompStudent", "--without_distillation_config={'train_neg_sample_args':None}"],
+        "without_distillation_config: train_neg_sample_args: MF compares items with negative ones",
+    ),
+    (["--embedding_size=1000000000000"], "embedding_size: 1000000000000 must be a whole number from 1 to 1000000, such as"),
+    (["--model=NeuMF", "--mlp_hidden_size=[-1]"], "mlp_hidden_size: [-1] must be a list of whole numbers from 1 to 1000000"),
+    (["--model=NeuMF", "--mf_embedding_size=x"], "mf_embedding_size: 'x' must be a whole number from 1 to 1000000"),
+    (
+        ["--model=HetCompStudent", "--teachers=NeuMF", "--teacher_config={'NeuMF':{'mlp_hidden_size':[8,0]}}"],
+        "teacher_config of NeuMF: mlp_hidden_size: [8, 0] must be a list of whole numbers from 1",
+    ),
     (["--=3"], "command line: '--=3' is not of the form --key=value"),
     (["--train_neg_sample_args=3"], "train_neg_sample_args: 3 must be a dict"),
     (["--eval_args={'mode':'unisex'}"], "eval_args: mode: 'unisex' is none of full, labeled, uni100"),
@@ -132,7 +151,7 @@ def test_a_value_that_a_setting_cannot_have(sentence_of, arguments, sentence) ->
     assert sentence in sentence_of(*arguments)
 
 
-NESTED = "[" * 100_000_000
+NESTED = "[" * 200_001
 BOMB = "a0: &a0 [x, x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
 MERGE_BOMB = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 9))
 YAML = {
@@ -183,6 +202,14 @@ def test_a_file_of_settings_that_is_none(sentence_of, content) -> None:
     key = content.partition(":")[0] if isinstance(content, str) else ""
     Path("c.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
     assert YAML[content] in sentence_of("--config_files=c.yaml", without=(key,))
+
+
+@pytest.mark.parametrize("without", [(), ("dataset",)])
+def test_a_file_of_settings_of_gigabytes_is_refused_unread(sentence_of, without) -> None:
+    Path("c.yaml").touch()
+    os.truncate("c.yaml", 2**36)  # a hole: it takes no place on the disk
+    refused = sentence_of("--config_files=c.yaml", without=without)
+    assert "config_files: 'c.yaml' is no file of settings, since it has over 200,000 bytes" in refused
 
 
 def test_a_file_of_settings_with_a_byte_order_mark_and_aliases_is_read(flags) -> None:

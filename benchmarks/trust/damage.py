@@ -1,6 +1,7 @@
 """Files of a real run, damaged thousands of times and read: each is refused in a sentence, or reads as it was written.
 
-What may be written by hand (a table of lists, an .inter file, settings) may also read as another one; then it is data.
+What may be written by hand (a table of lists, an .inter file, settings, an archive with right checksums) may also read as
+another one; then it is data.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Any, NamedTuple
 
 import mutations
 import texts
-import torch
 from bounds import bounded, in_time
+from contents import same
 from kills import PHASES
+from product import Reader
 from runs import SAVED, Counts, Run, digest_of_student, toy_command, undisturbed
 
 from recbole_hetcomp.commands.checks import check
@@ -24,7 +26,7 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import LONGEST, UserError
 from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.teachers.lists import read_lists
-from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint
+from recbole_hetcomp.trainer.checkpoint import CheckpointError
 
 MOST_BYTES = 3 * 2**29  # of memory beyond what the process has when it begins: 1.5 GB
 
@@ -52,18 +54,26 @@ def kinds(folder: Path) -> dict[str, Kind]:
     interrupted = Run(folder / "interrupted", flags)
     interrupted.wait_for(lambda: PHASES["in the student"](folder / "interrupted"))
     interrupted.kill()
-    split = make_split(Config("HetCompStudent", "toy", None, {}, flags[2:]))
+    ended, resumed = Reader(flags, folder / "ended"), Reader(flags, folder / "interrupted")
+    split, read_model = ended.split, ended.kept_model("BPR")
     lists = folder / "lists.csv"
     lists.write_text(
         "user,item,rank\n" + "".join(f"u{user},i{item},{item}\n" for user in range(60) for item in range(0, 80, 9))
     )
     trained = folder / "ended" / SAVED / "trained"
+    student, model = next((folder / "ended" / SAVED).glob("*.pth")), next(trained.glob("BPR*/model.pth"))
+    progress, read_progress = (
+        next((folder / "interrupted" / SAVED).glob("*.progress")),
+        resumed.progress(folder / "best.pth"),
+    )
     archives = (*mutations.MUTATIONS, *mutations.OF_ARCHIVES)
     tensors = (*mutations.MUTATIONS, *mutations.OF_SAFETENSORS)
     return {
-        "archive of a student": _binary(next((folder / "ended" / SAVED).glob("*.pth")), archives, load_checkpoint),
-        "archive of a teacher's model": _binary(next(trained.glob("BPR*/model.pth")), archives, load_checkpoint),
-        "archive of progress": _binary(next((folder / "interrupted" / SAVED).glob("*.progress")), archives, load_checkpoint),
+        "archive of a student": _binary(student, archives, ended.student()),
+        "archive of a teacher's model": _binary(model, archives, read_model),
+        "archive of progress": _binary(progress, archives, read_progress),
+        "crafted archive of a teacher's model": _binary(model, mutations.CRAFTED, read_model)._replace(exact=False),
+        "crafted archive of progress": _binary(progress, mutations.CRAFTED, read_progress)._replace(exact=False),
         "trajectory": _binary(next(trained.glob("BPR*/trajectory.safetensors")), tensors, lambda path: _lists(path, split)),
         "table of lists (csv)": _binary(lists, mutations.MUTATIONS, lambda path: _lists(path, split))._replace(exact=False),
         "interactions (.inter)": Kind(_damaged_data(folder), texts.damaged_interactions, lambda _: _split_of(folder), False),
@@ -82,7 +92,8 @@ def _config(folder: Path, files: Sequence[str] = (), data: str = "data", **setti
 
 
 def _lists(path: Path, split: Split) -> dict[str, Any]:
-    return vars(read_lists(path, split))
+    """Without the digest of the file itself."""
+    return {name: part for name, part in vars(read_lists(path, split)).items() if name != "config_fingerprint"}
 
 
 def _damaged_data(folder: Path) -> Path:
@@ -127,20 +138,6 @@ def _read(kind: Kind, expected: Any) -> list[str]:
             raise
         return [f"{type(error).__name__}: {str(error)[:100]}"]
     return ["read as another one"] if kind.exact and not same(found, expected) else []
-
-
-def same(first: Any, second: Any) -> bool:
-    """Whether two contents are the same to the last bit."""
-    if isinstance(first, torch.Tensor):
-        bits = [part.contiguous().reshape(-1).view(torch.uint8) for part in (first, second)]
-        return first.dtype == second.dtype and first.shape == second.shape and torch.equal(*bits)
-    if isinstance(first, dict):
-        return list(first) == list(second) and all(
-            same(first[key], second[key]) for key in first if key != "config_fingerprint"
-        )
-    if isinstance(first, (list, tuple)):
-        return len(first) == len(second) and all(map(same, first, second))
-    return repr(first) == repr(second)
 
 
 def whole_runs(folder: Path, n: int) -> Counts:

@@ -42,7 +42,6 @@ from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE
 from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.choice import get_trainer
 from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
-from recbole_hetcomp.trainer.saving import saved_at_once
 from recbole_hetcomp.trainer.threads import computing_in, possible_threads
 
 
@@ -141,7 +140,7 @@ def _as_recbole_counts_it(model: AbstractRecommender) -> AbstractRecommender:
 
 def _trainer(config: Config, model: AbstractRecommender) -> Trainer:
     """The model's trainer, with a checkpoint of its own: RecBole names it by the second, and two runs may share one."""
-    trainer = console.shown(saved_at_once(get_trainer(config.model_class)))(config, model)
+    trainer = console.shown(get_trainer(config.model_class))(config, model)
     path = Path(trainer.saved_model_file)
     trainer.saved_model_file = parallel.from_first(str(path.with_name(f"{path.stem}-{uuid4().hex[:6]}{path.suffix}")))
     return trainer

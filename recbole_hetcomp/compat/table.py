@@ -28,6 +28,7 @@ from recbole_hetcomp.compat.multivae_rows import leave_out_the_zeros
 from recbole_hetcomp.compat.neumf_rows import scores_of_all_items
 from recbole_hetcomp.compat.repeats import removing_what_is_repeated
 from recbole_hetcomp.compat.replacing import Overlay, Repair, is_stock, replaced, wrapped
+from recbole_hetcomp.compat.whole_files import save_at_once
 
 REPAIRS = (
     Repair(
@@ -181,6 +182,13 @@ REPAIRS = (
         "torch>=2.4: RecBole calls the deprecated torch.cuda.amp",
         lambda: hasattr(torch.amp, "GradScaler") and trainer.amp is torch.cuda.amp,
         repairs.todays_amp,
+    ),
+    Repair(
+        "checkpoints",
+        "not reported",
+        "any: a trainer that is stopped while it saves, pretrained models included, leaves half a file under the name",
+        lambda: trainer.torch is torch,
+        lambda: replaced(trainer, torch=Overlay(torch, save=save_at_once)),
     ),
     Repair(
         "row_index",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import collections
 import importlib
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
 import types
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +126,19 @@ def amp():
     return any("deprecated" in str(warning.message) for warning in caught)
 
 
+def checkpoints():
+    """A pretrained model that cannot be written to its end, such as one on a disk that becomes full."""
+    pretraining = object.__new__(trainer_module.PretrainTrainer)
+    pretraining.config, pretraining.optimizer = {}, torch.optim.SGD([torch.ones(1)])
+    pretraining.model = types.SimpleNamespace(state_dict=dict, other_parameter=lambda: lambda: None)  # which pickle refuses
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "RaCT-toy-1.pth"
+        path.write_bytes(b"old")
+        with suppress(AttributeError, pickle.PicklingError):
+            pretraining.save_pretrained_model(0, str(path))
+        return [other.name for other in path.parent.iterdir()] != [path.name] or path.read_bytes() != b"old"
+
+
 def files_as_written():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "toy.inter"
@@ -144,6 +159,7 @@ SYMPTOMS = {
     "collector": collector,
     "dgcf_sample": dgcf_sample,
     "amp": amp,
+    "checkpoints": checkpoints,
 }
 
 
@@ -195,6 +211,7 @@ def patched():
         "row_index": vars(Interaction)["__getitem__"],
         "negatives": vars(AbstractSampler)["sample_by_key_ids"],
         "batches": vars(AbstractDataLoader)["__init__"],
+        "checkpoints": trainer_module.torch,
         "adam": trainer_module.optim,
         "full_sort_users": vars(FullSortEvalDataLoader)["collate_fn"],
         "top_items": vars(Collector)["eval_batch_collect"],

@@ -107,7 +107,7 @@ def test_a_first_process_on_another_machine_that_ends_while_it_trains_teachers_i
     path = os.pathsep.join([str(tmp_path), str(Path(recbole_hetcomp.__file__).parents[1])])
     command = [sys.executable, str(tmp_path / "first_machine.py"), str(port)]
     first = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True)
-    with pytest.raises(UserError, match="^nproc: process 1 of 2 has lost the others"):
+    with pytest.raises(UserError, match=r"^nproc: process 1 of 2 has lost the others"):
         launch(member.end_while_the_other_waits, Processes.from_flags("1", "2", "1", "localhost", str(port)), 60)
     assert "nproc: process 0 terminated with signal SIGKILL; what was kept so far stays" in first.communicate()[1]
 

@@ -31,29 +31,10 @@ def of_trust(name: str) -> Any:
     return module
 
 
-mutations, bounded = of_trust("mutations"), of_trust("bounds").bounded
+mutations, bounded, same = of_trust("mutations"), of_trust("bounds").bounded, of_trust("contents").same
 
 SEEDS = 40  # of each mutation
 REFUSED = (CheckpointError, UserError)
-
-
-def same(first: Any, second: Any) -> bool:
-    """Whether two contents are the same to the last bit."""
-    if type(first) is not type(second):
-        return False
-    if isinstance(first, torch.Tensor):
-        return first.dtype == second.dtype and first.shape == second.shape and raw(first) == raw(second)
-    if isinstance(first, np.ndarray):
-        return first.dtype == second.dtype and first.shape == second.shape and first.tobytes() == second.tobytes()
-    if isinstance(first, dict):
-        return list(first) == list(second) and all(same(first[key], second[key]) for key in first)
-    if isinstance(first, (list, tuple)):
-        return len(first) == len(second) and all(map(same, first, second))
-    return repr(first) == repr(second)
-
-
-def raw(tensor: torch.Tensor) -> bytes:
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def state() -> dict[str, Any]:
