@@ -117,7 +117,7 @@ FLAGS = [
     (["--model=NeuMF", "--train_neg_sample_args=~"], "train_neg_sample_args: NeuMF learns from labels, no negative items"),
     (["--model=FM", "--train_neg_sample_args=~"], "the data have no column 'label' (LABEL_FIELD); write --train_neg_sample"),
     (
-        ["--model=HetCompStudent", "--teachers=BPR", "--teacher_config={'BPR':{'train_neg_sample_args':None}}"],
+        ["--model=HetCompStudent", "--teachers=['BPR']", "--teacher_config={'BPR':{'train_neg_sample_args':None}}"],
         "teacher_config of BPR: train_neg_sample_args: BPR compares items with negative ones",
     ),
     (
@@ -128,7 +128,7 @@ FLAGS = [
     (["--model=NeuMF", "--mlp_hidden_size=[-1]"], "mlp_hidden_size: [-1] must be a list of whole numbers from 1 to 1000000"),
     (["--model=NeuMF", "--mf_embedding_size=x"], "mf_embedding_size: 'x' must be a whole number from 1 to 1000000"),
     (
-        ["--model=HetCompStudent", "--teachers=NeuMF", "--teacher_config={'NeuMF':{'mlp_hidden_size':[8,0]}}"],
+        ["--model=HetCompStudent", "--teachers=['NeuMF']", "--teacher_config={'NeuMF':{'mlp_hidden_size':[8,0]}}"],
         "teacher_config of NeuMF: mlp_hidden_size: [8, 0] must be a list of whole numbers from 1",
     ),
     (["--=3"], "command line: '--=3' is not of the form --key=value"),

@@ -62,10 +62,8 @@ def kinds(folder: Path) -> dict[str, Kind]:
     )
     trained = folder / "ended" / SAVED / "trained"
     student, model = next((folder / "ended" / SAVED).glob("*.pth")), next(trained.glob("BPR*/model.pth"))
-    progress, read_progress = (
-        next((folder / "interrupted" / SAVED).glob("*.progress")),
-        resumed.progress(folder / "best.pth"),
-    )
+    progress = next((folder / "interrupted" / SAVED).glob("*.progress"))
+    read_progress = resumed.progress(folder / "best.pth")
     archives = (*mutations.MUTATIONS, *mutations.OF_ARCHIVES)
     tensors = (*mutations.MUTATIONS, *mutations.OF_SAFETENSORS)
     return {

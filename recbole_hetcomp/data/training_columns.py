@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 
 from recbole.data.dataset import Dataset
+from recbole.utils import InputType
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, shown
@@ -33,7 +34,7 @@ def check_training_columns(config: Config, dataset: Dataset, where: str = "") ->
     if not isinstance(negatives, Mapping) or negatives["distribution"] != NONE:
         return
     read, remedy = read_by_loss(model_class), "write --train_neg_sample_args=\"{'distribution':'uniform','sample_num':1}\""
-    if "NEG_ITEM_ID" in read:
+    if "NEG_ITEM_ID" in read and config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE:  # else another loss may be chosen
         raise UserError(
             f"{where}train_neg_sample_args: {model_class.__name__} compares items with negative ones, and none are drawn; "
             f"{remedy}"
