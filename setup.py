@@ -45,7 +45,7 @@ setup(
         "joblib>=1.3",
         "tabulate>=0.8.10",
         "rich>=12",
-        "filelock>=3",
+        "filelock>=3.12",
         "setuptools<81",
     ],
     extras_require={

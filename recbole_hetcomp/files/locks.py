@@ -72,7 +72,7 @@ def held(path: Path, root: Path, doing: str, *, break_lock: bool = False) -> Ite
         break_lock: whether the lock of a process on another machine is taken from it
 
     Raises:
-        UserError: the lock's files cannot be written.
+        UserError: the lock's files cannot be written, or their file system knows no locks.
     """
     try:
         files = _Files.of(path, root)
@@ -80,6 +80,10 @@ def held(path: Path, root: Path, doing: str, *, break_lock: bool = False) -> Ite
         lock = FileLock(str(files.lock))
         if not _taken(lock, files, doing):
             _wait(lock, files, path, doing, break_lock)
+    except NotImplementedError as error:  # of versions of filelock that put no marker file there
+        raise UserError(
+            f"checkpoint_dir: {str(root)!r} is on a file system without locks; choose another folder, or upgrade filelock"
+        ) from error
     except OSError as error:
         raise UserError(
             f"checkpoint_dir: {str(root)!r} cannot be written ({error.strerror}); choose another folder"
@@ -131,7 +135,7 @@ def _unless_held(file: Path) -> Iterator[bool]:
     lock = FileLock(str(file))
     try:
         lock.acquire(timeout=0)
-    except OSError:  # filelock's Timeout is one
+    except (OSError, NotImplementedError):  # filelock's Timeout is an OSError
         yield False
         return
     try:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.metrics import largest
-from recbole_hetcomp.data.history import History
+from recbole_hetcomp.data.history import History, users_per_block
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teachers.trajectory import Trajectory
 
-USERS_AT_ONCE = 2**14  # whose lists are checked
+BLOCK_MB = 64.0  # of the table in which the lists of some users are checked
 SEPARATORS = {".tsv": "\t", ".inter": "\t", ".csv": ","}
 
 
@@ -131,27 +131,54 @@ def fault_of(trajectory: Trajectory, split: Split, *, kept: bool = False) -> str
         return "has a rank_std below 0 or not finite; mend it, or leave rank_std out"
     if items[:, 0].any():
         return "has a list in row 0, the padding user's; leave that row 0"
-    for users in torch.arange(len(observed)).split(USERS_AT_ONCE):
-        fault = _fault_of_rows(users, items[:, users], observed[users], split.history, kept)
+    rows = min(len(observed), users_per_block(split.whole.item_num, BLOCK_MB))
+    table = _ItemTable(rows, split.whole.item_num)
+    for users in torch.arange(len(observed)).split(rows):
+        fault = _fault_of_rows(users, items[:, users], observed[users], split.history, table, kept)
         if fault is not None:
             return fault
     return _fault_of_scores(trajectory)
 
 
+class _ItemTable:
+    """A number for each item of some users, written and read at the items of their lists, in place of sorting these.
+
+    Args:
+        n_users: at most so many users at a time
+        n_items: counts, the padding id 0 among them
+    """
+
+    def __init__(self, n_users: int, n_items: int) -> None:
+        self.numbers = torch.zeros(n_users, n_items, dtype=torch.int32)
+
+    def repeats(self, lists: Tensor) -> Tensor:
+        """[B] bool: whether a list of `lists` [B, L] int64 has an item twice, 0 aside."""
+        place = torch.arange(lists.size(1), dtype=torch.int32).expand(lists.shape)
+        rows = self.numbers[: len(lists)].scatter_(1, lists, place)
+        return ((rows.gather(1, lists) != place) & (lists > 0)).any(1)
+
+    def holds(self, members: Tensor, lists: Tensor) -> Tensor:
+        """[B, L] bool: which entries of `lists` [B, L] are among the `members` [B, H] of their user, 0 aside."""
+        rows = self.numbers[: len(lists)].scatter_(1, lists, 0).scatter_(1, members, 1)
+        rows[:, 0] = 0
+        return rows.gather(1, lists) > 0
+
+
 def _fault_of_rows(
-    users: torch.Tensor, items: torch.Tensor, observed: torch.Tensor, history: History, kept: bool
+    users: Tensor, items: Tensor, observed: Tensor, history: History, table: _ItemTable, kept: bool
 ) -> str | None:
     """`fault_of` the lists of some `users` [B]: `items` [E, B, L] and `observed` [B, P]."""
-    if not ((observed == 0) | history.contains(users[:, None], observed)).all():
+    trained = history.padded(users)
+    listed, seen = items.long(), observed.long()
+    if not ((seen == 0) | table.holds(trained, seen)).all():
         return "observes an item outside its user's training items; leave it out"
-    for does, lists in (("list", items), ("observe", observed[None])):
-        by_id = lists.sort(dim=-1).values
-        twice = ((by_id[..., 1:] == by_id[..., :-1]) & (by_id[..., 1:] > 0)).any(-1).any(0).nonzero()
+    for does, lists in (("list", listed), ("observe", seen[None])):
+        twice = torch.stack([table.repeats(of_stage) for of_stage in lists]).any(0).nonzero()
         if len(twice):
             return f"{does}s an item twice for user {int(users[twice[0]])}; {does} it once"
         if kept and ((lists[..., 1:] > 0) & (lists[..., :-1] == 0)).any():
             return "has an item behind the end of a list; close the gap"
-    if kept and any(history.contains(users[:, None], of_stage).any() for of_stage in items):
+    if kept and any(table.holds(trained, of_stage).any() for of_stage in listed):
         return "lists training items; leave them out"
     if kept and ((items[..., :1] > 0) != (items[-1, :, :1] > 0)).any():
         return "has a list for a user at some checkpoints alone; add the others"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from threading import Event, Thread
 from time import time
 
+import filelock
 import pytest
 from filelock import FileLock
 
@@ -245,3 +249,40 @@ def test_unless_held_says_whether_it_is_held_and_holds_it(tmp_path) -> None:
         assert not second.inside.wait(WHILE)
     assert second.inside.wait(10)
     second.end()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks as POSIX has them")
+def test_without_locks_of_the_file_system_a_marker_stands_for_one_or_the_folder_is_refused(tmp_path, monkeypatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    lock = locks_in(tmp_path) / "MF.lock"
+    if int(filelock.__version__.partition(".")[0]) < 4:
+        with pytest.raises(UserError, match=r"checkpoint_dir: '.*' is on a file system without locks"), held_by_us(tmp_path):
+            pytest.fail("nobody else is kept out")
+        return
+    with held_by_us(tmp_path):
+        assert lock.exists()
+        with unless_held(tmp_path / "MF", tmp_path) as free:
+            assert not free
+    assert not lock.exists()
+    lock.write_text(f"{2**22 + 1}\nelsewhere\n", encoding="utf-8")
+    with unless_held(tmp_path / "MF", tmp_path) as free:
+        assert not free
+
+
+def test_a_filelock_that_knows_no_markers_is_a_sentence(tmp_path, monkeypatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock; use SoftFileLock instead")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(UserError, match="is on a file system without locks"), held_by_us(tmp_path):
+        pytest.fail("nobody else is kept out")
+    (locks_in(tmp_path) / "MF.lock").touch()
+    with unless_held(tmp_path / "MF", tmp_path) as free:
+        assert not free
+
+
+def held_by_us(folder: Path) -> AbstractContextManager[None]:
+    return held(folder / "MF", folder, "trained")
