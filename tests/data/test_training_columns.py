@@ -43,37 +43,40 @@ def test_the_pairwise_models_of_recbole_read_negative_items_and_those_of_labels_
 NO_NEGATIVES = {"train_neg_sample_args": None}
 LABELLED = {"load_col": {"inter": ["user_id", "item_id", "rating"]}}
 
+IN_TIME = {"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "eval_args": {"order": "TO", "mode": "full"}}
+
 
 @pytest.mark.parametrize(
-    ("model", "settings", "sentence"),
+    ("model", "given", "sentence"),
     [
         ("BPR", NO_NEGATIVES, "^train_neg_sample_args: BPR compares items with negative ones, and none are drawn; write"),
         ("CML", NO_NEGATIVES, "^train_neg_sample_args: CML compares items"),
         ("NeuMF", NO_NEGATIVES, "^train_neg_sample_args: NeuMF learns from labels, .* no column 'label'"),
         ("FM", NO_NEGATIVES, "^train_neg_sample_args: FM learns from labels, .* no column 'label'"),
+        ("SASRec", {**NO_NEGATIVES, **IN_TIME, "loss_type": "BPR"}, "^train_neg_sample_args: SASRec compares items"),
         ("HetCompStudent", {**NO_NEGATIVES, "base_loss_weight": 1.0}, "^train_neg_sample_args: MF compares items"),
     ],
 )
-def test_a_loss_without_its_column_is_refused(make_config, model, settings, sentence) -> None:
-    config = make_config(model, **settings)
+def test_a_loss_without_its_column_is_refused(make_config, model, given, sentence) -> None:
+    config = make_config(model, **given)
     with pytest.raises(UserError, match=sentence):
         check_training_columns(config, make_split(config).whole)
 
 
 @pytest.mark.parametrize(
-    ("model", "settings"),
+    ("model", "given"),
     [
         ("BPR", {}),
         ("NeuMF", {}),
         ("MultiVAE", NO_NEGATIVES),
         ("ItemVAE", NO_NEGATIVES),
         ("EASE", NO_NEGATIVES),
-        ("SASRec", {**NO_NEGATIVES, "loss_type": "CE", "load_col": {"inter": ["user_id", "item_id", "timestamp"]}}),
+        ("SASRec", {**NO_NEGATIVES, **IN_TIME, "loss_type": "CE"}),
         ("HetCompStudent", NO_NEGATIVES),
         ("NeuMF", {**NO_NEGATIVES, **LABELLED, "LABEL_FIELD": "rating"}),
         ("NeuMF", {**NO_NEGATIVES, **LABELLED, "threshold": {"rating": 3}}),
     ],
 )
-def test_a_loss_that_has_what_it_reads_is_not_refused(make_config, model, settings) -> None:
-    config = make_config(model, **settings)
+def test_a_loss_that_has_what_it_reads_is_not_refused(make_config, model, given) -> None:
+    config = make_config(model, **given)
     check_training_columns(config, make_split(config).whole)

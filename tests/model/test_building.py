@@ -16,18 +16,18 @@ TRUST = Path(__file__).parents[2] / "benchmarks" / "trust"
 
 
 @pytest.mark.parametrize(
-    ("model", "settings"),
+    ("model", "given"),
     [
         ("DMF", {"user_hidden_size_list": [3], "item_hidden_size_list": []}),
         ("NeuMF", {"dropout_prob": 7.0}),
-        ("LightGCN", {"n_layers": "two"}),
-        ("HetCompStudent", {"student": "NeuMF", "dropout_prob": 7.0}),
+        ("ConvNCF", {"cnn_channels": "x"}),
+        ("HetCompStudent", {"student": "DMF", "user_hidden_size_list": [3], "item_hidden_size_list": [4]}),
     ],
     ids=str,
 )
-def test_settings_that_make_no_model_are_a_sentence(make_config, split, model, settings) -> None:
+def test_settings_that_make_no_model_are_a_sentence(make_config, split, model, given) -> None:
     with pytest.raises(UserError, match=rf"^{model} cannot be made: .*\.py, line \d+\); correct its settings$") as caught:
-        build_model(make_config(model, **settings), split.train)
+        build_model(make_config(model, **given), split.train)
     assert caught.value.sentence == str(caught.value)
 
 
