@@ -38,7 +38,7 @@ ABOVE = {
     for height, floor in enumerate(FLOORS)
     for package in floor
 }
-ABOVE |= {"knowledge": set(), "losses": {"knowledge"}, "compat": {"config", "trainer"}, "": {"compat"}}
+ABOVE |= {"knowledge": set(), "losses": {"knowledge"}, "compat": {"config", "files", "trainer"}, "": {"compat"}}
 
 
 def imports(path: Path) -> list[str]:

@@ -126,7 +126,7 @@ FLAGS = [
     ),
     (["--embedding_size=1000000000000"], "embedding_size: 1000000000000 must be a whole number from 1 to 1000000, such as"),
     (["--model=NeuMF", "--mlp_hidden_size=[-1]"], "mlp_hidden_size: [-1] must be a list of whole numbers from 1 to 1000000"),
-    (["--model=NeuMF", "--mf_embedding_size=x"], "mf_embedding_size: 'x' must be a whole number from 1 to 1000000"),
+    (["--model=DMF", "--user_embedding_size=x"], "user_embedding_size: 'x' must be a whole number from 1 to 1000000"),
     (
         ["--model=HetCompStudent", "--teachers=['NeuMF']", "--teacher_config={'NeuMF':{'mlp_hidden_size':[8,0]}}"],
         "teacher_config of NeuMF: mlp_hidden_size: [8, 0] must be a list of whole numbers from 1",

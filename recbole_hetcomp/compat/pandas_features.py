@@ -39,11 +39,13 @@ def _filled(column: pd.Series, kind: FeatureType) -> pd.Series:
     return column.apply(lambda value: np.array([], dtype=dtype) if isinstance(value, float) else value)
 
 
-def refusing_float_sequences(stock: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
-    """`Dataset._load_feat` that raises a NotImplementedError for number sequences, which it misreads on pandas 3.
+def sequences_are_miscounted() -> bool:
+    """Whether this pandas counts the columns of sequences, by `agg(len)`, as one."""
+    return int(pd.__version__.partition(".")[0]) >= 3
 
-    There `agg(len)` no longer counts each sequence.
-    """
+
+def refusing_float_sequences(stock: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    """`Dataset._load_feat` that raises a NotImplementedError for number sequences, which it misreads on pandas 3."""
 
     def load_feat(self: dataset.Dataset, filepath: PathLike, source: FeatureSource | str) -> pd.DataFrame:
         load, unload = self._get_load_and_unload_col(source)

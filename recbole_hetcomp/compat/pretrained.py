@@ -26,6 +26,11 @@ MISFITS = (LookupError, RuntimeError, TypeError, AttributeError, AssertionError)
 _files: list[PathLike] = []  # that the model which is being built has read
 
 
+def files_are_unpickled() -> bool:
+    """Whether one of these models reads its file by torch's own `load`."""
+    return any(importlib.import_module(name).torch is torch for name in PRETRAINED)
+
+
 def load_pretrained(path: PathLike, map_location: torch.device | str = "cpu") -> dict[str, Any]:
     """`torch.load` for these models; weights with NaN are refused."""
     from recbole_hetcomp.trainer.checkpoint import CheckpointError, check_state, load_checkpoint

@@ -20,10 +20,11 @@ import scipy.sparse
 import torch
 from recbole.config import Config
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.dataset import dataset
 from recbole.evaluator.collector import Collector, DataStruct
 from recbole.trainer import trainer
 
-from recbole_hetcomp.compat.replacing import Undo, replaced
+from recbole_hetcomp.compat.replacing import Overlay, Undo, replaced
 
 PathLike = Union[str, "os.PathLike[str]"]
 Samples = tuple[list[int], list[int]]  # ids of users and of items
@@ -48,6 +49,11 @@ class LazyTune:
             return getattr(importlib.import_module("ray.tune"), name)
         except ImportError as error:
             raise ImportError(f"ray.tune.{name} needs ray, which does not import here; try ray<=2.6.3, numpy<2") from error
+
+
+def quick_start_would_import_ray() -> bool:
+    """Whether neither ray nor RecBole's quick start has been imported yet."""
+    return "ray" not in sys.modules and QUICK_START not in sys.modules
 
 
 def import_quick_start_without_ray() -> Undo:
@@ -161,10 +167,14 @@ SINE = "recbole.model.sequential_recommender.sine"
 # RecBole's own slips
 
 
-def barrier_if_distributed() -> None:
-    """`torch.distributed.barrier`, for which a single process does not wait."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
+def wait_for_other_processes_alone() -> Undo:
+    """Inside RecBole's dataset, `torch.distributed.barrier` is nothing for a single process."""
+
+    def barrier() -> None:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()
+
+    return replaced(dataset, torch=Overlay(torch, distributed=Overlay(torch.distributed, barrier=barrier)))
 
 
 def collector_stumbles() -> bool:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-
 import numpy as np
-import pandas as pd
 import scipy.sparse
 import torch
 from recbole.config import Config, configurator
@@ -17,25 +13,25 @@ from recbole.data.dataset import dataset
 from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector
 from recbole.model.context_aware_recommender import kd_dagfm
-from recbole.model.general_recommender import dgcf, ldiffrec, lightgcn, multivae, neumf
+from recbole.model.general_recommender import dgcf, ldiffrec, multivae, neumf
 from recbole.sampler.sampler import AbstractSampler
 from recbole.trainer import trainer
 
 from recbole_hetcomp.compat import closing, faster, pandas_features, pretrained, repairs
 from recbole_hetcomp.compat.atomic_files import read_atomic_file, read_files_as_written
-from recbole_hetcomp.compat.lightgcn_rows import propagate_by_rows
+from recbole_hetcomp.compat.lightgcn_rows import propagate_by_rows, rows_are_faster
 from recbole_hetcomp.compat.multivae_rows import leave_out_the_zeros
 from recbole_hetcomp.compat.neumf_rows import scores_of_all_items
 from recbole_hetcomp.compat.repeats import removing_what_is_repeated
 from recbole_hetcomp.compat.replacing import Overlay, Repair, is_stock, replaced, wrapped
-from recbole_hetcomp.compat.whole_files import save_at_once
+from recbole_hetcomp.compat.whole_files import write_checkpoints_at_once
 
 REPAIRS = (
     Repair(
         "ray",
         "RecBole#1820, #2215",
         "ray is not loaded: RecBole needs it for one call, and ray 2.6.3 fails to import on numpy>=2 or setuptools>=81",
-        lambda: "ray" not in sys.modules and repairs.QUICK_START not in sys.modules,
+        repairs.quick_start_would_import_ray,
         repairs.import_quick_start_without_ray,
     ),
     Repair(
@@ -79,7 +75,7 @@ REPAIRS = (
         "pretrained",
         "RecBole#2212, PR #2219",
         "any torch, as above, for NeuMF, ConvNCF, NAIS, RaCT, KD_DAGFM and S3Rec with a pretrained path",
-        lambda: any(importlib.import_module(name).torch is torch for name in pretrained.PRETRAINED),
+        pretrained.files_are_unpickled,
         pretrained.read_pretrained_as_data,
     ),
     Repair(
@@ -135,7 +131,7 @@ REPAIRS = (
         "pandas_sequences",
         "not reported",
         "pandas>=3: columns of number sequences are misread; they are refused",
-        lambda: int(pd.__version__.partition(".")[0]) >= 3 and is_stock(dataset.Dataset._load_feat),
+        lambda: pandas_features.sequences_are_miscounted() and is_stock(dataset.Dataset._load_feat),
         wrapped(dataset.Dataset, "_load_feat", pandas_features.refusing_float_sequences),
     ),
     Repair(
@@ -150,10 +146,7 @@ REPAIRS = (
         "not reported",
         "any: a dataset's first download in a single process ends in an error of torch.distributed",
         lambda: dataset.torch is torch,
-        lambda: replaced(
-            dataset,
-            torch=Overlay(torch, distributed=Overlay(torch.distributed, barrier=repairs.barrier_if_distributed)),
-        ),
+        repairs.wait_for_other_processes_alone,
     ),
     Repair(
         "repeats",
@@ -188,7 +181,7 @@ REPAIRS = (
         "not reported",
         "any: a trainer that is stopped while it saves, pretrained models included, leaves half a file under the name",
         lambda: trainer.torch is torch,
-        lambda: replaced(trainer, torch=Overlay(torch, save=save_at_once)),
+        write_checkpoints_at_once,
     ),
     Repair(
         "row_index",
@@ -236,9 +229,7 @@ REPAIRS = (
         "lightgcn_rows",
         "not reported",
         "torch with MKL: on the CPU LightGCN multiplies by a matrix in coordinates, four times slower than one in rows",
-        lambda: (
-            torch.backends.mkl.is_available() and lightgcn.torch is torch and is_stock(lightgcn.LightGCN.get_norm_adj_mat)
-        ),
+        rows_are_faster,
         propagate_by_rows,
     ),
     Repair(

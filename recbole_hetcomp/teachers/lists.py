@@ -19,7 +19,7 @@ from recbole_hetcomp.data.history import History, users_per_block
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teachers.trajectory import Trajectory
 
-BLOCK_MB = 64.0  # of the table in which the lists of some users are checked
+BLOCK_MB = 16.0  # of the table in which the lists of some users are checked
 SEPARATORS = {".tsv": "\t", ".inter": "\t", ".csv": ","}
 
 
@@ -127,7 +127,7 @@ def fault_of(trajectory: Trajectory, split: Split, *, kept: bool = False) -> str
         return "has other users or items than this dataset; make it anew on this one"
     if not items.any() and not kept:
         return "lists no item at all; fill it or leave it out"
-    if not deviation.isfinite().all() or (deviation < 0).any():
+    if deviation.numel() and not (deviation.amin() >= 0 and deviation.amax() < torch.inf):  # NaN is neither
         return "has a rank_std below 0 or not finite; mend it, or leave rank_std out"
     if items[:, 0].any():
         return "has a list in row 0, the padding user's; leave that row 0"
@@ -141,7 +141,7 @@ def fault_of(trajectory: Trajectory, split: Split, *, kept: bool = False) -> str
 
 
 class _ItemTable:
-    """A number for each item of some users, written and read at the items of their lists, in place of sorting these.
+    """Two values for each item of some users, written and read at the items of their lists, in place of sorting these.
 
     Args:
         n_users: at most so many users at a time
@@ -149,19 +149,22 @@ class _ItemTable:
     """
 
     def __init__(self, n_users: int, n_items: int) -> None:
-        self.numbers = torch.zeros(n_users, n_items, dtype=torch.int32)
+        self.place = torch.empty(n_users, n_items, dtype=torch.int32)
+        self.member = torch.zeros(n_users, n_items, dtype=torch.bool)  # as it is left after each use
 
     def repeats(self, lists: Tensor) -> Tensor:
         """[B] bool: whether a list of `lists` [B, L] int64 has an item twice, 0 aside."""
         place = torch.arange(lists.size(1), dtype=torch.int32).expand(lists.shape)
-        rows = self.numbers[: len(lists)].scatter_(1, lists, place)
+        rows = self.place[: len(lists)].scatter_(1, lists, place)
         return ((rows.gather(1, lists) != place) & (lists > 0)).any(1)
 
     def holds(self, members: Tensor, lists: Tensor) -> Tensor:
         """[B, L] bool: which entries of `lists` [B, L] are among the `members` [B, H] of their user, 0 aside."""
-        rows = self.numbers[: len(lists)].scatter_(1, lists, 0).scatter_(1, members, 1)
-        rows[:, 0] = 0
-        return rows.gather(1, lists) > 0
+        rows = self.member[: len(lists)].scatter_(1, members, True)
+        rows[:, 0] = False
+        found = rows.gather(1, lists)
+        rows.scatter_(1, members, False)
+        return found
 
 
 def _fault_of_rows(
