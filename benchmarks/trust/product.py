@@ -11,10 +11,10 @@ from runs import SAVED
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.data.split import Split, fit_to_data, make_split
-from recbole_hetcomp.model.building import build_model
 from recbole_hetcomp.teacher_training.configs import teacher_config
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teacher_training.training import load_model
+from recbole_hetcomp.trainer.building import build_model
 from recbole_hetcomp.trainer.checkpoint import load_checkpoint, load_into
 from recbole_hetcomp.trainer.choice import get_trainer
 

@@ -28,7 +28,6 @@ from recbole_hetcomp.config.registry import is_distilled
 from recbole_hetcomp.data.split import Loaders, Split, fit_to_data, make_split
 from recbole_hetcomp.evaluation.significance import UserEvaluator
 from recbole_hetcomp.losses.lookup import Table
-from recbole_hetcomp.model.building import build_model
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teacher_training.cache import fingerprint
 from recbole_hetcomp.teacher_training.doubts import doubts, trainings
@@ -40,6 +39,7 @@ from recbole_hetcomp.teachers.ensemble import teacher_weights
 from recbole_hetcomp.teachers.pool import TeacherPool
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE
 from recbole_hetcomp.trainer import parallel
+from recbole_hetcomp.trainer.building import build_model
 from recbole_hetcomp.trainer.choice import get_trainer
 from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
 from recbole_hetcomp.trainer.threads import computing_in, possible_threads

@@ -16,8 +16,8 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, close_matches
 from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.split import make_split
-from recbole_hetcomp.model.building import build_model
 from recbole_hetcomp.teachers.ranking import full_scores, top_of_block
+from recbole_hetcomp.trainer.building import build_model
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, load_into
 
 TITLES = ("title", "name")  # an item's title stands in a column whose name contains one of these

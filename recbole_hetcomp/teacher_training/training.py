@@ -16,7 +16,6 @@ from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.split import Split, set_ratios
-from recbole_hetcomp.model.building import build_model
 from recbole_hetcomp.teacher_training.cache import cached, fingerprint, folder_of
 from recbole_hetcomp.teacher_training.configs import checkpoint_selection, teacher_config
 from recbole_hetcomp.teacher_training.recorder import Recorder, Selection, Snapshots, recording_trainer
@@ -26,6 +25,7 @@ from recbole_hetcomp.teachers.lists import check_kept
 from recbole_hetcomp.teachers.pool import Teacher
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, ranked_history, top_unobserved
 from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH, Trajectory
+from recbole_hetcomp.trainer.building import build_model
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, load_into, save_checkpoint
 from recbole_hetcomp.trainer.choice import get_trainer
 from recbole_hetcomp.trainer.threads import computing_in

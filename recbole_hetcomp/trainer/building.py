@@ -13,6 +13,7 @@ from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError, shorter
 from recbole_hetcomp.config.strict import settings_of
 from recbole_hetcomp.files.disk import refusal
+from recbole_hetcomp.trainer.archive import CheckpointError
 
 # What RecBole's models and torch end in where a setting has a value that they cannot use
 NOT_BUILT = (
@@ -34,10 +35,11 @@ def build_model(config: Config, dataset: Dataset) -> AbstractRecommender:
 
     Raises:
         UserError: the settings make no model, or one larger than the memory.
+        CheckpointError: a model that it starts from cannot be read, or does not fit.
     """
     try:
         model: AbstractRecommender = config.model_class(settings_of(config), dataset).to(config["device"])
-    except UserError:
+    except (UserError, CheckpointError):  # the latter of the model that it starts from
         raise
     except NOT_BUILT as error:
         if refusal(error):  # of the disk

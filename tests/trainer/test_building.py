@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from recbole_hetcomp.config.errors import LONGEST, UserError
-from recbole_hetcomp.model import building
-from recbole_hetcomp.model.building import build_model
+from recbole_hetcomp.trainer import building
+from recbole_hetcomp.trainer.archive import CheckpointError
+from recbole_hetcomp.trainer.building import build_model
 
 TRUST = Path(__file__).parents[2] / "benchmarks" / "trust"
 
@@ -55,6 +56,14 @@ def test_a_model_larger_than_the_memory_is_a_sentence(make_config, split, monkey
 )
 def test_every_library_s_word_for_no_memory_is_understood(error) -> None:
     assert "it needs more memory than there is" in building.why_not_built(error)
+
+
+def test_a_pretrained_model_that_is_none_is_named(make_config, split, tmp_path) -> None:
+    path = tmp_path / "mf.pth"
+    path.write_bytes(b"no model")
+    given = {"use_pretrain": True, "mf_pretrain_path": str(path), "mlp_pretrain_path": str(path)}
+    with pytest.raises(CheckpointError, match=r"^.*mf\.pth "):
+        build_model(make_config("NeuMF", **given), split.train)
 
 
 def test_an_error_of_the_disk_stays_one(make_config, split, monkeypatch) -> None:
