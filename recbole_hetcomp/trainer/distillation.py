@@ -37,6 +37,7 @@ class DistillationTrainer(Trainer):
 
     def __init__(self, config: Config, model: DistilledRecommender) -> None:
         super().__init__(config, model)
+        self.optimizer_apart = self._build_optimizer_apart()
         self.progress: ProgressFile | None = None
         self.resumed: dict[str, Any] = {}  # states of generators that the first epoch after a resume begins with
         self.best: dict[str, Any] | None = None  # the best student so far, as it is saved, where progress is; on the CPU
@@ -48,11 +49,17 @@ class DistillationTrainer(Trainer):
 
     def _build_optimizer(self, **settings: object) -> torch.optim.Optimizer:
         groups = self.model.parameter_groups()
-        if not groups:
-            return super()._build_optimizer(**settings)
         deviating = {id(parameter) for group in groups for parameter in group["params"]}
-        others = [parameter for parameter in self.model.parameters() if id(parameter) not in deviating]
+        others = [parameter for parameter in _not_apart(self.model) if id(parameter) not in deviating]
         return super()._build_optimizer(params=[{"params": others}, *groups], **settings)
+
+    def _build_optimizer_apart(self) -> torch.optim.Optimizer | None:
+        """Of what is trained apart: the same `learner`, a learning rate of its own, no decay; None where nothing is."""
+        apart = list(self.model.apart.parameters())
+        if not apart or not self.model.distillation_weight:
+            return None
+        rate = float(self.config["apart_learning_rate"])
+        return super()._build_optimizer(params=apart, learning_rate=rate, weight_decay=0.0)
 
     def resume(self, path: Path) -> None:
         """Continue the training whose progress is in `path`, now or with the next epoch begun.
@@ -110,10 +117,20 @@ class DistillationTrainer(Trainer):
         parts = found if isinstance(found, tuple) else (found,)
         scaler.scale(sum(parts)).backward()
         if self.clip_grad_norm:
-            clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+            clip_grad_norm_(_not_apart(self.model), **self.clip_grad_norm)
         scaler.step(self.optimizer)
+        if self.optimizer_apart is not None:
+            self._step_apart(self.optimizer_apart, batch, scaler)
         scaler.update()
         return tuple(part.detach().reshape(()) for part in parts)  # some of RecBole's models, as LightGCN, return [1]
+
+    def _step_apart(self, optimizer: torch.optim.Optimizer, batch: Interaction, scaler: Any) -> None:
+        """A step of what is trained apart: its loss gives gradients to nothing else; what the student's left is cleared."""
+        optimizer.zero_grad()
+        with torch.autocast(self.device.type, enabled=self.enable_amp):
+            loss = self.model.loss_apart(batch)
+        scaler.scale(loss).backward(inputs=[parameter for group in optimizer.param_groups for parameter in group["params"]])
+        scaler.step(optimizer)
 
     def _sums(self, losses: Sequence[tuple[Tensor, ...]]) -> float | tuple[float, ...]:
         """The epoch's sum of the loss, or of each of its parts; a ValueError where one is NaN, as RecBole has it."""
@@ -188,6 +205,11 @@ class DistillationTrainer(Trainer):
         if not parallel.is_first():
             return parallel.from_first(None)
         return parallel.from_first(super().evaluate(eval_data, load_best_model=False, show_progress=show_progress))
+
+
+def _not_apart(model: DistilledRecommender) -> list[torch.nn.Parameter]:
+    """The parameters that are trained with the student: all but those of `apart`."""
+    return [parameter for name, parameter in model.named_parameters() if not name.startswith("apart.")]
 
 
 def _gradient_scaler(enabled: bool) -> torch.amp.GradScaler:

@@ -67,6 +67,7 @@ def progress_of(trainer: Trainer, epoch: int, batches: AbstractDataLoader | Enti
         "state_dict": trainer.model.state_dict(),
         "distillation": trainer.model.distillation_state(),
         "optimizer": trainer.optimizer.state_dict(),
+        "optimizer_apart": None if trainer.optimizer_apart is None else trainer.optimizer_apart.state_dict(),
         "batches": batches.generator.get_state(),
         "random": random_state(),
         "method_random": trainer.model.generator.get_state(),
@@ -97,6 +98,8 @@ def _restore(state: Mapping[str, Any], trainer: Trainer) -> None:
     trainer.model.load_state_dict(state["state_dict"])
     trainer.model.load_distillation_state(state["distillation"])
     trainer.optimizer.load_state_dict(state["optimizer"])
+    if trainer.optimizer_apart is not None:
+        trainer.optimizer_apart.load_state_dict(state["optimizer_apart"])
     trainer.start_epoch, trainer.cur_step = state["epoch"], state["cur_step"]
     trainer.best_valid_score, trainer.best_valid_result = state["best_valid_score"], state["best_valid_result"]
     trainer.best = on_cpu(state["best"])
