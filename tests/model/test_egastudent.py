@@ -140,7 +140,6 @@ def test_the_node_term_moves_the_nearest_teacher_and_the_edge_term_the_edges(lea
                 [correlations(x, x)[tuple(torch.triu_indices(len(x), len(x), 1))] for x in (student, teacher)]
             )
         found[name] = nearest.float().mean().item(), torch.corrcoef(edges)[0, 1].item()
-    print(found)
     assert found["nodes"][0] > 2 * found["neither"][0]
     assert found["edges"][1] > found["neither"][1] + 0.2
     assert found["nodes"][0] > found["edges"][0]

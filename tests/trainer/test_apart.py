@@ -115,8 +115,9 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 def test_the_loss_apart_gives_nothing_to_the_student(make_trainer, monkeypatch, learner, clip) -> None:
     settings = {"apart_learning_rate": 0.0, "learner": learner, "clip_grad_norm": clip, "epochs": 2, "learning_rate": 0.005}
     one = fitted(*make_trainer(**settings))
-    monkeypatch.setattr(FollowedStudent, "loss_apart", lambda self, batch: -1e4 * self.loss_of_pairs())
-    other = fitted(*make_trainer(**settings))
+    with monkeypatch.context() as patched:
+        patched.setattr(FollowedStudent, "loss_apart", lambda self, batch: -1e4 * self.loss_of_pairs())
+        other = fitted(*make_trainer(**settings))
     assert_same(other, one)
     assert torch.equal(one["apart.user.weight"], torch.eye(8))
     moving = fitted(*make_trainer(**{**settings, "apart_learning_rate": 0.02}))
