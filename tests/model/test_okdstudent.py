@@ -166,26 +166,7 @@ def test_the_teacher_comes_to_meet_the_student_for_users_that_it_never_met(make_
                 trainer._step(model.calculate_loss, batch, _gradient_scaler(False))
         adapted, frozen = gaps(model, others)
         ratios[mu] = adapted / frozen
-    print("OKD ratios", ratios)
-    assert ratios[0.5] < 1
-
-
-def test_without_mu_nothing_draws_the_teacher_to_the_student(learnt) -> None:
-    """Of a student that stays as it is, and so never learns the labels that the adapters learn."""
-    ratios = {}
-    for mu in (0.0, 0.5, 2.0):
-        model = learnt(NAME, **SMALL, student_weight=mu)
-        met, others = model.history.active_users[::2], model.history.active_users[1::2]
-        optimizer = torch.optim.Adam(model.apart.parameters(), lr=0.01)
-        for _ in range(200):
-            model.distillation_loss(Batch(met, None))
-            optimizer.zero_grad()
-            model.loss_apart(Interaction({})).backward()
-            optimizer.step()
-        adapted, frozen = gaps(model, others)
-        ratios[mu] = adapted / frozen
-    print("OKD ratios of a student that stays", ratios)
-    assert ratios[2.0] < ratios[0.5] < ratios[0.0]
+    assert ratios[2.0] < ratios[0.5] < 1 < ratios[0.0]  # with mu = 0 it goes elsewhere, where the labels are
 
 
 def test_on_policy_takes_the_students_own_list(learnt, batch) -> None:
