@@ -49,10 +49,16 @@ class EmbeddingStudent(DistilledRecommender):
         with torch.random.fork_rng():  # the same modules in every process of a training
             torch.manual_seed(int(self.config["seed"]))
             self.auxiliary.update(self.auxiliary_modules(width, users.size(1)))
+            self.apart.update(self.apart_modules(width, users.size(1)))
         self.auxiliary.to(self.device)
+        self.apart.to(self.device)
 
     def auxiliary_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
         """What is trained beside the student, whose vectors have `width` numbers and the teacher's `target`."""
+        return {}
+
+    def apart_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
+        """What `loss_apart` trains, for vectors of the same sizes."""
         return {}
 
     def sides(self, batch: Batch, most: int | None = None) -> list[Side]:

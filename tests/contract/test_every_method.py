@@ -14,6 +14,7 @@ METHODS = [path.stem for path in sorted(properties_dir().glob("model/*.yaml")) i
 EXCEPTIONS: dict[str, dict[str, Any]] = {
     # Its asymmetric side needs scores that are products of tables, and its candidates begin with a training item.
     "EmbedDistillStudent": {"any_student": {"side": "symmetric"}, "observed_candidates": 1},
+    "OKDStudent": {"observed_candidates": 1},  # they begin with a training item
 }
 # Settings under which the loss of a method takes other ways.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
@@ -31,6 +32,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "KDCEStudent": [{"guide": "student"}, {"guide": "teacher"}, {"guide": "catalogue"}],
     "CDStudent": [{"guide": "student"}, {"guide": "teacher"}],
     "MTDStudent": [{"list_weights": "uniform"}, {"list_weights": "global"}, {"list_weights": "user"}],
+    "OKDStudent": [{"divergence": kind} for kind in ("forward", "reverse", "js")],
+    "EGAStudent": [{"graph_nodes": kind} for kind in ("both", "user", "item")],
     "RDStudent": [{"discrepancy_start": 5}, {"discrepancy_start": 0}],
     "RRDStudent": [{"sampled": True}, {"sampled": False}],
     "CompositeStudent": [{"methods": {"RRD": 0.5, "KDCE": 2.0}}, {"methods": {"RRD": 0.5, "DE": 2.0}}],

@@ -18,10 +18,10 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.history import users_per_block
 from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.knowledge.pseudo_users import nearest_neighbours, packed, perturbed, ridge_fold_in
-from recbole_hetcomp.knowledge.sampling import draw_by_rank, draw_outside
 from recbole_hetcomp.losses.soft_targets import soft_label_loss
 from recbole_hetcomp.model.backbone import HasHistories
 from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.candidates import candidates
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent, squared_distance
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
@@ -107,12 +107,9 @@ class EmbedDistillStudent(EmbeddingStudent):
 
         Of `users` [B], both on the CPU.
         """
-        config, history = self.config, self.history.padded(users)
-        listed = self.current_lists.on_cpu[users]
-        positive = self.history.drawn(users, self.generator)[:, None]
-        top = draw_by_rank(listed, config["n_top"], config["sampling_temperature"], self.generator)
-        others = draw_outside(torch.cat([history, listed.long()], 1), config["n_random"], self.n_items, self.generator)
-        return torch.cat([positive, top, others], 1)
+        config, lists = self.config, self.current_lists.on_cpu
+        sizes = {"n_top": config["n_top"], "n_random": config["n_random"], "temperature": config["sampling_temperature"]}
+        return candidates(self.history, lists, users, self.generator, **sizes)
 
     def pseudo_loss(self, users: Tensor) -> Tensor:
         """[]: the mean distance of made-up users, a share of `users` [B], which are on the CPU."""
