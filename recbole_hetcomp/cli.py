@@ -23,7 +23,7 @@ USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config
        hetcomp recommend --checkpoint=FILE --users=TOKEN,TOKEN [--k=10]
        hetcomp benchmark --models=HetCompStudent,BPR [--seeds=3] [--dataset=ml-100k] [--key=value ...]
        hetcomp tune-teachers [--tune=12] [--dataset=ml-100k] [--key=value ...]
-       hetcomp search-student [--max_parameters=20000] [--max_milliseconds=9] [--space=FILE] [--init=sketch] [--key=value ...]
+       hetcomp search-student [--max_parameters=9000] [--max_milliseconds=9] [--space=FILE] [--init=sketch] [--key=value ...]
        hetcomp tune --params_file=FILE [--output_file=tuning.txt] [--algo=exhaustive] [--max_evals=10] [--key=value ...]
 
 Every --key=value is a setting, of RecBole or of this package. See README.md."""

@@ -120,15 +120,20 @@ def search_student(
         split = make_split(config)
         say_data(config, split)
         fit_to_data(config, split)
-        pool = build_pool(config, split, needs=config.model_class.needs)
-        pool.refuse_unless(config.model_class.needs, "search-student")
-        teacher = SingleTeacher.from_config(pool, split.history, config).embeddings(config["teacher_rank"])
-        scorer = StudentScorer(config, split, teacher, init)
+        scorer = scorer_of(config, split, init)
         allowed = budget or _as_the_run_has(config, scorer)
         with console.stage(f"{shapes.size:,} shapes of students, {allowed}"):
             ranked = rank(shapes, scorer, allowed, split, int(config["seed"]))
         _leave(config, ranked, allowed)
     return ranked
+
+
+def scorer_of(config: Config, split: Split, init: str) -> StudentScorer:
+    """A scorer by the teachers of `config`, which are trained where they are not found."""
+    pool = build_pool(config, split, needs=config.model_class.needs)
+    pool.refuse_unless(config.model_class.needs, "search-student")
+    teacher = SingleTeacher.from_config(pool, split.history, config).embeddings(config["teacher_rank"])
+    return StudentScorer(config, split, teacher, init)
 
 
 def rank(space: Space, scorer: StudentScorer, budget: Budget, split: Split, seed: int) -> list[Candidate]:
