@@ -100,7 +100,7 @@ def search_student(
         config_dict: settings, those of DisWOTStudent: its teachers teach
         arguments: `--key=value` strings; None reads the command line, as RecBole does
         budget: None = as many parameters as the student of these settings has
-        space: a yaml file like properties/student_space.yaml; None = that one
+        space: a yaml file with shapes, as docs/training.md has it; None = those of `student_space.py`
         init: of the untrained students' tables, sketch or random, as `StudentScorer` has it
 
     Returns:

@@ -13,8 +13,15 @@ import torch
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, close_matches, shown
-from recbole_hetcomp.config.registry import backbone_class, properties_dir, properties_of
+from recbole_hetcomp.config.registry import backbone_class, properties_of
 
+SIZES = [4, 6, 8, 12, 16, 24, 32]
+DEFAULT = {
+    "MF": {"embedding_size": SIZES},
+    "ML": {"embedding_size": SIZES},
+    "HistoryEncoder": {"embedding_size": SIZES, "hidden_size": [0, 8, 16, 32]},
+    "LightGCN": {"embedding_size": SIZES, "n_layers": [1, 2, 3, 4]},
+}
 MOST_SHAPES = 100_000  # of a space
 
 
@@ -53,13 +60,14 @@ class Space:
 
     @classmethod
     def read(cls, path: Path | None, config: Config) -> Space:
-        """The space of a yaml file, by default properties/student_space.yaml.
+        """The space of a yaml file, DEFAULT without one.
 
         Raises:
             UserError: there is no such file, or it is not of the form `MF: {embedding_size: [4, 8]}`, or names a model that
                 cannot be a student, or a setting that this model does not have.
         """
-        path = properties_dir() / "student_space.yaml" if path is None else path
+        if path is None:
+            return cls(DEFAULT)
         if not path.is_file():
             raise UserError(f"space: there is no file {str(path)!r}; correct the path")
         choices = config.read_yaml(path)
@@ -117,12 +125,17 @@ def _another(values: list[Any], than: Any, generator: torch.Generator) -> Any:
 def _check_model(model: str, settings: Mapping[str, Any], config: Config) -> None:
     backbone_class(model)
     path = properties_of(model)
-    known = list((config.read_yaml(path) or {}) if path is not None else {})
+    known = (config.read_yaml(path) or {}) if path is not None else {}
     for key, values in settings.items():
         if key not in known:
-            near = close_matches(str(key), known) or f"; its own are {', '.join(known)}"
+            near = close_matches(str(key), list(known)) or f"; its own are {', '.join(known)}"
             raise UserError(f"space: {model} has no setting {shown(key)}{near}")
         if not isinstance(values, list) or not values or any(isinstance(value, (list, dict)) for value in values):
             raise UserError(f"space: {key} of {model} is {shown(values)}; give a list of single values, such as [4, 8]")
+        default = known[key]
+        for value in values:
+            if type(value) is not type(default) and not (type(value) is int and isinstance(default, float)):
+                what = f"{shown(value)} is no {type(default).__name__}, as its default {default} is"
+                raise UserError(f"space: {key} of {model}: {what}")
         if len(set(values)) < len(values):
             raise UserError(f"space: {key} of {model} names a value twice: {shown(values)}")

@@ -7,8 +7,9 @@ of which teacher and student must have as many; here items are compared, so that
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-from torch.nn.functional import normalize, one_hot
+from torch.nn.functional import normalize
 
 
 def gram(rows: Tensor) -> Tensor:
@@ -32,9 +33,9 @@ def class_gradients(scores: Tensor, features: Tensor, positives: Tensor) -> Tens
         features: [B, d] the users' vectors F
         positives: [B] int64, the column of each user's observed item, which Y has; -1 = none, such a user counts for nothing
     """
-    counted = (positives >= 0).to(scores.dtype)[:, None]
-    observed = one_hot(positives.clamp(min=0), scores.size(1)).to(scores.dtype)
-    return ((scores.softmax(1) - observed) * counted).T @ features / counted.sum().clamp(min=1)
+    counted, columns = (positives >= 0).to(scores.dtype)[:, None], positives.clamp(min=0)[:, None]
+    difference = scores.softmax(1).scatter_add(1, columns, -torch.ones_like(counted))
+    return (difference * counted).T @ features / counted.sum().clamp(min=1)
 
 
 def semantic_gram(scores: Tensor, features: Tensor, positives: Tensor) -> Tensor:
