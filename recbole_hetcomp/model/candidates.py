@@ -1,4 +1,4 @@
-"""The few items that stand for the catalogue in a softmax: what a user has had, what teachers recommend, and others."""
+"""The few items over which a teacher's and a student's softmax are compared: drawn anew for every batch."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ def candidates(
     history: History,
     lists: Tensor,
     users: Tensor,
+    generator: torch.Generator,
+    *,
     n_top: int,
     n_random: int,
     temperature: float,
-    generator: torch.Generator,
 ) -> Tensor:
-    """[B, 1 + n_top + n_random] int64, 0 = none left: a training item, items of the user's list, and others.
+    """[B, 1 + n_top + n_random] int64, 0 = none left: a training item, items of the user's list, and others, on the CPU.
 
     Args:
         history: the training items
         lists: [U, k] integer item ids, best first, 0 = no item, on the CPU
-        users: [B] int64 on the CPU
-        n_top: items from the list, drawn by exp(-rank / temperature); all that it has where these are fewer
-        n_random: items that are neither in the list nor in training, drawn uniformly with replacement
-        temperature: ranks over which the chance falls by a factor e
+        users: [B] int64, on the CPU
         generator: on the CPU
+        n_top: items from the list, in its order
+        n_random: items that are neither in the list nor in the training set
+        temperature: ranks over which an item's chance to be drawn from the list falls by a factor e
     """
-    listed = lists[users]
+    observed, listed = history.padded(users), lists[users]
     positive = history.drawn(users, generator)[:, None]
     top = draw_by_rank(listed, n_top, temperature, generator)
-    excluded = torch.cat([history.padded(users), listed.long()], 1)
-    return torch.cat([positive, top, draw_outside(excluded, n_random, history.n_items, generator)], 1)
+    others = draw_outside(torch.cat([observed, listed.long()], 1), n_random, history.n_items, generator)
+    return torch.cat([positive, top, others], 1)

@@ -97,9 +97,10 @@ class OFAStudent(EmbeddingStudent):
 
     def candidates(self, users: Tensor) -> Tensor:
         """[B, 1 + n_top + n_random] int64, 0 = none left: a training item, items of the list, others; users on the CPU."""
-        config = self.config
-        counts, temperature = (config["n_top"], config["n_random"]), config["sampling_temperature"]
-        return candidates(self.history, self.current_lists.on_cpu, users, *counts, temperature, self.generator)
+        config, lists = self.config, self.current_lists.on_cpu
+        counts = {name: config[name] for name in ("n_top", "n_random")}
+        temperature = config["sampling_temperature"]
+        return candidates(self.history, lists, users, self.generator, **counts, temperature=temperature)
 
     def labelled(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Candidates [B, n] of the batch's users, and the teacher's scores of them: [B, n], or [M, B, n] of several."""
