@@ -91,7 +91,7 @@ class OFAStudent(EmbeddingStudent):
         if self.of_each:
             active = self.history.active_users
             rows = torch.cat([self.candidates(users) for users in active.split(ROWS_PER_BLOCK)])
-            self.drawn = torch.zeros(self.n_users, rows.size(1), dtype=torch.int64).index_copy_(0, active, rows)
+            self.drawn = torch.zeros(self.history.n_users, rows.size(1), dtype=torch.int64).index_copy_(0, active, rows)
             soft = torch.stack([teacher.standardised_of(self.drawn) for teacher in self.of_each])
             self.drawn_soft = soft.to(self.device)
 
@@ -119,12 +119,15 @@ class OFAStudent(EmbeddingStudent):
         total = ofa_loss(self.auxiliary["temperature"](self.pair_scores(users, items)), *settings)
         if config["branch_weight"]:
             for stage, to_scores in zip(self.stages(users, items), self.branches):
-                mapped = to_scores(stage)
-                scores = (
-                    torch.einsum("bd,bnd->bn", mapped, self.teacher["item"][items]) if stage.dim() == 2 else mapped[..., 0]
-                )
+                scores = self.of_candidates(to_scores(stage), items)
                 total = total + config["branch_weight"] * ofa_loss(scores, *settings)
         return total.mean()
+
+    def of_candidates(self, mapped: Tensor, items: Tensor) -> Tensor:
+        """[B, n]: scores of `items` [B, n], from what a branch gives, [B, D] of users or [B, n, 1] of pairs."""
+        if mapped.dim() == 3:
+            return mapped[..., 0]
+        return torch.einsum("bd,bnd->bn", mapped, self.teacher["item"][items])
 
     @property
     def branches(self) -> nn.ModuleList:
