@@ -231,7 +231,7 @@ def test_mutations_change_one_choice_and_stay_in_the_space() -> None:
 
 def test_it_prints_a_table_and_leaves_a_ranking_and_the_settings_of_the_best(capsys, flags, settings, space) -> None:
     """The student that any method makes of these settings has the size that the ranking says."""
-    assert main([*flags, f"--space={space}", "--max_parameters=900", "--n_classes=30"]) == 0
+    assert main([*flags, f"--space={space}", "--max_parameters=900", "--n_classes=30", "--state=INFO"]) == 0
     out, _ = capsys.readouterr()
     assert "students of toy, at most 900 parameters" in out
     folder = Path(settings["checkpoint_dir"])
