@@ -1,7 +1,7 @@
 """DisWOTStudent: users are related, and items ask for users, as they are and do to the teacher, whatever the widths.
 
 Source: Dong, Li, Wei, "DisWOT: Student Architecture Search for Distillation WithOut Training", CVPR 2023,
-https://arxiv.org/abs/2303.15678: the two similarities by which `hetcomp search-student` ranks students, as a loss.
+https://arxiv.org/abs/2303.15678. By the same two similarities `hetcomp search-student` ranks students.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """OFAStudent: one for all; the student's own stages, too, say what heterogeneous teachers would, through temporary branches.
 
 Source: Hao, Guo, Han, Tang, Hu, Wang, Xu, "One-for-All: Bridge the Gap Between Heterogeneous Architectures in Knowledge
-Distillation" (OFA-KD), NeurIPS 2023, https://arxiv.org/abs/2310.19444. Items stand for classes, and a few candidates for all
-items; the classes of a branch are the teacher's item vectors.
+Distillation", NeurIPS 2023, https://arxiv.org/abs/2310.19444. Items stand for classes, and a few candidates for all of them;
+the classes of a branch are the teacher's item vectors.
 """
 
 from __future__ import annotations
