@@ -51,12 +51,12 @@ def main() -> None:
     random.Random(0).shuffle(shapes)  # so that any first part has models of all kinds
     for shape in shapes[: flags.shapes]:
         for way in how:
-            if (str(shape), way) not in {(row["shape"], row["how"]) for row in rows_of(results)}:
+            if (str(shape), way) not in {(row["shape"], row["how"]) for row in rows_of(results, flags.dataset)}:
                 row = trained(shape, way, flags.dataset, settings)
                 with results.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
                 print(f"{shape.model} {shape.settings}, {way}: {row['valid']}, {row['seconds']:.0f} s", flush=True)
-    rows = rows_of(results)
+    rows = rows_of(results, flags.dataset)
     scored = {init: scores(config, shapes, rows, init) for init in ("sketch", "random")}
     print(f"\n{flags.dataset}, validation {flags.metric}, {RESAMPLES} resamples of the shapes, 95 % intervals\n")
     print(table(rows, scored, flags.metric))
@@ -64,6 +64,7 @@ def main() -> None:
 
 def _flags() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.allow_abbrev = False
     parser.add_argument("--dataset", default="ml-100k")
     parser.add_argument("--how", default=ALONE, help="alone, or methods by which the students are distilled, with commas")
     parser.add_argument("--shapes", type=int, default=10**6, help="train so many shapes at most")
@@ -72,15 +73,15 @@ def _flags() -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args()
 
 
-def rows_of(results: Path) -> list[dict[str, Any]]:
-    """What was trained so far; a line that was cut off is left out."""
+def rows_of(results: Path, dataset: str) -> list[dict[str, Any]]:
+    """What was trained on that dataset so far; a line that was cut off is left out."""
     found = []
     for line in results.read_text(encoding="utf-8").splitlines() if results.is_file() else ():
         try:
             found.append(json.loads(line))
         except ValueError:
             continue
-    return found
+    return [row for row in found if row["dataset"] == dataset]
 
 
 def trained(shape: Shape, how: str, dataset: str, settings: Sequence[str]) -> dict[str, Any]:
@@ -91,6 +92,7 @@ def trained(shape: Shape, how: str, dataset: str, settings: Sequence[str]) -> di
     result = run_hetcomp(MODEL if how == ALONE else how, dataset, None, given, arguments=settings, compare=False)
     Path(result["checkpoint"]).unlink()
     return {
+        "dataset": dataset,
         "shape": str(shape),
         "how": how,
         "parameters": n_parameters(result["model"].backbone),
