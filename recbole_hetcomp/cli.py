@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.reading import MOST_BYTES
@@ -23,6 +24,7 @@ USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config
        hetcomp recommend --checkpoint=FILE --users=TOKEN,TOKEN [--k=10]
        hetcomp benchmark --models=HetCompStudent,BPR [--seeds=3] [--dataset=ml-100k] [--key=value ...]
        hetcomp tune-teachers [--tune=12] [--dataset=ml-100k] [--key=value ...]
+       hetcomp search-student [--max_parameters=9000] [--max_milliseconds=9] [--space=FILE] [--init=sketch] [--key=value ...]
        hetcomp tune --params_file=FILE [--output_file=tuning.txt] [--algo=exhaustive] [--max_evals=10] [--key=value ...]
 
 Every --key=value is a setting, of RecBole or of this package. See README.md."""
@@ -190,10 +192,33 @@ def _tune_teachers(arguments: Sequence[str]) -> None:
     tune_teachers(flags.model or "HetCompStudent", flags.dataset, flags.config_files, arguments=settings)
 
 
+def _search_student(arguments: Sequence[str]) -> None:
+    from recbole_hetcomp.commands.student_search import MODEL, Budget, search_student
+
+    options = {"max_parameters": None, "max_milliseconds": None, "space": None, "init": "sketch"}
+    flags, settings = _parsed(arguments, **options)
+    if flags.model not in (None, MODEL):
+        raise UserError("model: search-student finds a student for any method; leave --model out")
+    limits = [_number(flags, flag, kind) for flag, kind in (("max_parameters", int), ("max_milliseconds", float))]
+    budget = None if limits == [None, None] else Budget(*limits)
+    common = {"arguments": settings, "budget": budget, "space": flags.space, "init": flags.init}
+    search_student(flags.dataset, flags.config_files, **common)
+
+
+def _number(flags: argparse.Namespace, flag: str, kind: type) -> Any:
+    """The flag's value as an int or a float, None where it is not given."""
+    text = vars(flags)[flag]
+    try:
+        return None if text is None else kind(text)
+    except ValueError as error:
+        raise UserError(f"{flag}: {text!r} is no {'whole ' if kind is int else ''}number") from error
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "run": _run,
     "recommend": _recommend,
     "benchmark": _benchmark,
     "tune": _tune,
     "tune-teachers": _tune_teachers,
+    "search-student": _search_student,
 }

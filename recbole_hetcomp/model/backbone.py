@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+import torch
+from recbole.model.abstract_recommender import GeneralRecommender
+from torch import Tensor, nn
 
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.losses.streaming import Vectors
+
+# Where RecBole's graph models keep the embeddings of their last evaluation; stale as soon as a parameter changes.
+EVALUATION_CACHES = ("restore_user_e", "restore_item_e")
 
 
 @runtime_checkable
@@ -23,3 +29,32 @@ class HasHistories(HasVectors, Protocol):
 
     def encode(self, histories: Tensor) -> Tensor:
         """[B, d]: the vectors of users with histories [B, n], 0 = no item."""
+
+
+def forget_evaluation_of(backbone: GeneralRecommender) -> None:
+    """Drop what a model computed from parameters that may have changed since."""
+    for name in EVALUATION_CACHES:
+        if name in vars(backbone):
+            setattr(backbone, name, None)
+
+
+def embeddings_of(backbone: GeneralRecommender, users: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(`users` [B], or all, as [B, d]; all items [I, d]) with gradients; of a graph model those its scores come from.
+
+    Raises:
+        UserError: the model has no vectors of both.
+    """
+    forget_evaluation_of(backbone)
+    n_users, device = backbone.n_users, backbone.device
+    if isinstance(backbone, HasHistories):
+        made = backbone.vectors(torch.arange(n_users, device=device) if users is None else users)
+        return made.users, made.items
+    if set(EVALUATION_CACHES) <= set(vars(backbone)):  # RecBole's graph models
+        tables = list(backbone.forward()[:2])
+    else:
+        found = [getattr(backbone, name, None) for name in ("user_embedding", "item_embedding")]
+        tables = [table.weight for table in found if isinstance(table, nn.Embedding)]
+    if len(tables) < 2:
+        name = type(backbone).__name__
+        raise UserError(f"student: {name} has no vectors of users and items; choose MF, ML, HistoryEncoder or LightGCN")
+    return tables[0] if users is None else tables[0][users], tables[1]

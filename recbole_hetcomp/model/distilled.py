@@ -21,10 +21,8 @@ from recbole_hetcomp.config.registry import backbone_class
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.config.strict import StrictConfig
 from recbole_hetcomp.data.transfer import to_device
+from recbole_hetcomp.model.backbone import forget_evaluation_of
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
-
-# Where RecBole's graph models keep the embeddings of their last evaluation; stale as soon as a parameter changes.
-EVALUATION_CACHES = ("restore_user_e", "restore_item_e")
 
 
 class Distilled(AbstractRecommender):
@@ -157,9 +155,7 @@ class Distilled(AbstractRecommender):
 
     def forget_evaluation(self) -> None:
         """Drop what the backbone computed from parameters that may have changed since."""
-        for name in EVALUATION_CACHES:
-            if name in vars(self.backbone):
-                setattr(self.backbone, name, None)
+        forget_evaluation_of(self.backbone)
 
 
 def _on(device: torch.device, interaction: Interaction) -> Interaction:

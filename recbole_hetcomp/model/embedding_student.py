@@ -44,14 +44,19 @@ class EmbeddingStudent(DistilledRecommender):
         teacher = SingleTeacher.from_config(teachers, self.history, self.config)
         users, items = teacher.embeddings(self.config["teacher_rank"])
         self.teacher = {"user": users.to(self.device), "item": items.to(self.device)}
-        with torch.no_grad():
-            width = self.embeddings(self.history.active_users[:1].to(self.device))[0].size(1)
+        width = self.width
         with torch.random.fork_rng():  # the same modules in every process of a training
             torch.manual_seed(int(self.config["seed"]))
             self.auxiliary.update(self.auxiliary_modules(width, users.size(1)))
             self.apart.update(self.apart_modules(width, users.size(1)))
         self.auxiliary.to(self.device)
         self.apart.to(self.device)
+
+    @property
+    def width(self) -> int:
+        """Numbers of a vector of the student's."""
+        with torch.no_grad():
+            return self.embeddings(self.history.active_users[:1].to(self.device))[0].size(1)
 
     def auxiliary_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
         """What is trained beside the student, whose vectors have `width` numbers and the teacher's `target`."""

@@ -14,7 +14,7 @@ import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AutoEncoderMixin, GeneralRecommender
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
@@ -24,10 +24,10 @@ from recbole_hetcomp.losses.catalogue import Catalogue, Dense
 from recbole_hetcomp.losses.lookup import look_up
 from recbole_hetcomp.losses.sampling import Sampled, draw, popularity_proposal
 from recbole_hetcomp.losses.streaming import Vectors
-from recbole_hetcomp.model.backbone import HasHistories, HasVectors
+from recbole_hetcomp.model.backbone import HasVectors, embeddings_of
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.buffers import unchanged_buffers
-from recbole_hetcomp.model.distilled import EVALUATION_CACHES, Distilled
+from recbole_hetcomp.model.distilled import Distilled
 from recbole_hetcomp.model.target_lists import TargetLists, check_target_lists
 from recbole_hetcomp.teachers.pool import TeacherPool
 from recbole_hetcomp.teachers.ranking import full_scores, top_unobserved
@@ -174,20 +174,7 @@ class DistilledRecommender(Distilled, GeneralRecommender):
         Raises:
             UserError: the student has no vectors of both.
         """
-        self.forget_evaluation()
-        backbone = self.backbone
-        if isinstance(backbone, HasHistories):
-            made = backbone.vectors(torch.arange(self.n_users, device=self.device) if users is None else users)
-            return made.users, made.items
-        if set(EVALUATION_CACHES) <= set(vars(backbone)):  # RecBole's graph models
-            tables = list(backbone.forward()[:2])
-        else:
-            found = [getattr(backbone, name, None) for name in ("user_embedding", "item_embedding")]
-            tables = [table.weight for table in found if isinstance(table, nn.Embedding)]
-        if len(tables) < 2:
-            name = type(backbone).__name__
-            raise UserError(f"student: {name} has no vectors of users and items; choose MF, ML, HistoryEncoder or LightGCN")
-        return tables[0] if users is None else tables[0][users], tables[1]
+        return embeddings_of(self.backbone, users)
 
     @cached_property
     def _proposal(self) -> Tensor:

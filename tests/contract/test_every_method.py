@@ -15,6 +15,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     # Its asymmetric side needs scores that are products of tables, and its candidates begin with a training item.
     "EmbedDistillStudent": {"any_student": {"side": "symmetric"}, "observed_candidates": 1},
     "OKDStudent": {"observed_candidates": 1},  # they begin with a training item
+    "OFAStudent": {"observed_candidates": 1},  # as these
 }
 # Settings under which the loss of a method takes other ways.
 VARIANTS: dict[str, list[dict[str, Any]]] = {

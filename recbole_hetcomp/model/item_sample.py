@@ -1,0 +1,54 @@
+"""A fixed sample of the items, as classes: what a model says of them to some users, and which of them these have had."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from recbole.model.abstract_recommender import GeneralRecommender
+from torch import Tensor
+
+from recbole_hetcomp.data.history import History
+from recbole_hetcomp.knowledge.sampling import some_of
+from recbole_hetcomp.model.backbone import HasVectors, embeddings_of
+
+
+@dataclass(frozen=True)
+class ItemSample:
+    """Some of the items that users have in training.
+
+    Attributes:
+        items: [n] int64 on the CPU, ascending
+        history: the training items among them, where the item of column c counts as c + 1
+    """
+
+    items: Tensor
+    history: History
+
+    @classmethod
+    def drawn(cls, history: History, n: int, generator: torch.Generator) -> ItemSample:
+        """`n` items, or all where there are fewer, drawn uniformly without replacement from those that somebody has."""
+        items = some_of(history.items.unique(), n, generator).sort().values
+        column = torch.searchsorted(items, history.items).clamp(max=len(items) - 1)
+        among = items[column] == history.items
+        users = history.pairs // history.n_items
+        return cls(items, History(users[among], column[among] + 1, history.n_users, len(items) + 1))
+
+    def positives(self, users: Tensor, generator: torch.Generator) -> Tensor:
+        """[B] int64: the column of one training item of each of `users` [B], on the CPU; -1 where none is in the sample."""
+        return self.history.drawn(users, generator) - 1
+
+
+def features_and_scores(backbone: GeneralRecommender, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    """The vectors [B, d] of `users` [B] and their scores [B, n] of `items` [n], with gradients, in float32 at least.
+
+    Raises:
+        UserError: the model has no vectors of users and items.
+    """
+    features, vectors = embeddings_of(backbone, users)
+    of_users, of_items = features, vectors
+    if isinstance(backbone, HasVectors):  # also where scores are distances
+        of_users, of_items, _ = backbone.vectors(users)
+    wide = torch.promote_types(features.dtype, torch.float32)
+    with torch.autocast(features.device.type, enabled=False):
+        return features.to(wide), of_users.to(wide) @ of_items.to(wide)[items].T

@@ -1,0 +1,93 @@
+"""DisWOT as a loss: against a loop, 0 for the teacher itself, and smaller after training by it than without."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from recbole_hetcomp.model.item_sample import ItemSample
+
+NAME = "DisWOTStudent"
+
+
+def unit_products(rows: torch.Tensor) -> torch.Tensor:
+    products = rows @ rows.T
+    return products / products.norm(dim=1, keepdim=True)
+
+
+def of_definition(users: torch.Tensor, scores: torch.Tensor, items: torch.Tensor, positives: torch.Tensor):
+    """Both grams, the class gradients by autograd of a sum over the users one by one."""
+    zeros = torch.zeros_like(items, requires_grad=True)
+    total = torch.zeros((), dtype=users.dtype)
+    for user, row, positive in zip(users, scores, positives.tolist()):
+        if positive >= 0:
+            total = total + cross_entropy((row + zeros @ user)[None], torch.tensor([positive]))
+    (gradients,) = torch.autograd.grad(total, zeros)
+    return unit_products(users - users.mean(0)), unit_products(gradients)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0), (0.5, 2.0)])
+@pytest.mark.parametrize("student", ["MF", "ML", "LightGCN"])
+def test_the_loss_equals_its_definition(learnt, batch, student, weights) -> None:
+    model = learnt(NAME, student=student, n_classes=30, relation_weight=weights[0], semantic_weight=weights[1])
+    model.requires_grad_(False)
+    state = model.generator.get_state()
+    positives = model.sample.positives(batch.users, model.generator)
+    model.generator.set_state(state)
+    users, items = model.embeddings(batch.users)
+    scores = model.scores(batch.users)[:, model.classes]
+    mine = of_definition(users.double(), scores.double(), items[model.classes].double(), positives)
+    of_users, of_items = model.teacher["user"][batch.users].double(), model.teacher["item"][model.classes].double()
+    theirs = of_definition(of_users, of_users @ of_items.T, of_items, positives)
+    distances = [(a - b).square().sum() / len(a) ** 2 for a, b in zip(mine, theirs)]
+    expected = sum(weight * distance for weight, distance in zip(weights, distances))
+    assert model.distillation_loss(batch).item() == pytest.approx(float(expected), rel=2e-3)
+
+
+def test_a_student_that_is_the_teacher_has_no_loss_and_no_gradient(learnt, batch) -> None:
+    model = learnt(NAME, embedding_size=8, n_classes=30)
+    with torch.no_grad():
+        model.backbone.user_embedding.weight.copy_(model.teacher["user"])
+        model.backbone.item_embedding.weight.copy_(model.teacher["item"])
+    loss = model.distillation_loss(batch)
+    loss.backward()
+    assert loss.item() < 1e-12
+    assert all(parameter.grad.abs().max() < 1e-6 for parameter in model.backbone.parameters())
+
+
+def test_a_sample_holds_items_of_training_and_gives_each_user_one_of_its_own(split) -> None:
+    history, generator = split.history, torch.Generator().manual_seed(1)
+    sample = ItemSample.drawn(history, 15, generator)
+    assert len(sample.items) == 15
+    assert set(sample.items.tolist()) <= set(history.items.tolist())
+    users = torch.arange(history.n_users)
+    drawn = torch.stack([sample.positives(users, generator) for _ in range(60)])
+    for user in users.tolist():
+        own = set(history.padded(torch.tensor([user]))[0].tolist()) & set(sample.items.tolist()) - {0}
+        met = {int(sample.items[column]) for column in drawn[:, user].tolist() if column >= 0}
+        assert met == own or (met < own and len(own) > 4)
+        assert (drawn[:, user] == -1).all() == (not own)
+    everything = ItemSample.drawn(history, 10_000, generator)
+    assert torch.equal(everything.items, history.items.unique())
+
+
+def test_no_more_users_than_asked_are_looked_at(learnt, batch, monkeypatch) -> None:
+    from recbole_hetcomp.model.distilled_recommender import diswotstudent
+
+    asked = []
+    whole = diswotstudent.features_and_scores
+
+    def watched(backbone, users, items):
+        asked.append(len(users))
+        return whole(backbone, users, items)
+
+    monkeypatch.setattr(diswotstudent, "features_and_scores", watched)
+    learnt(NAME, relation_users=5).distillation_loss(batch)
+    learnt(NAME, relation_users=500).distillation_loss(batch)
+    assert asked == [5, len(batch.users)]
+
+
+def test_training_by_it_brings_the_student_nearer(learnt, train_alone) -> None:
+    model = learnt(NAME, n_classes=40)
+    assert train_alone(model, 150) < 0.5 * train_alone(learnt(NAME, n_classes=40), 0)
