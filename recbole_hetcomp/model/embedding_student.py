@@ -88,9 +88,7 @@ class EmbeddingStudent(DistilledRecommender):
         writable = all(isinstance(table, nn.Parameter) for table in tables.values())
         if wanted and not writable:
             name, value = type(self.backbone).__name__, self.config[setting]
-            raise UserError(
-                f"{setting}: {value} writes the student's tables, and {name} has no such; leave it at auto"
-            )
+            raise UserError(f"{setting}: {value} writes the student's tables, and {name} has no such; leave it at auto")
         return tables if writable and wanted is not False else None
 
     def _known(self, ids: Tensor, covered: Tensor) -> Tensor:

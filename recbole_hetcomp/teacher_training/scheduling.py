@@ -16,7 +16,8 @@ from recbole_hetcomp.teacher_training.side_by_side import side_by_side
 from recbole_hetcomp.teacher_training.training import cached_teacher, teacher_folder
 from recbole_hetcomp.teachers.lists import is_list_file, read_lists
 from recbole_hetcomp.teachers.pool import Needs, Teacher, TeacherPool
-from recbole_hetcomp.teachers.vectors import is_vector_file, vector_teacher
+from recbole_hetcomp.teachers.vector_teacher import vector_teacher
+from recbole_hetcomp.teachers.vectors import is_vector_file
 from recbole_hetcomp.trainer import parallel
 
 

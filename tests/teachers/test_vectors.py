@@ -147,9 +147,20 @@ def test_the_log_says_what_is_covered_and_warns_of_little(vectors, teacher_of, c
 
 
 @pytest.mark.parametrize("side", ["user", "item"])
-def test_other_tokens_are_refused(vectors, teacher_of, side) -> None:
+def test_of_a_side_with_other_tokens_the_vectors_are_means_of_the_other_side(vectors, teacher_of, split, side) -> None:
+    """As for two domains that share their items and no users, or the other way round."""
     foreign = {f"{side}_tokens": [f"x{token}" for token in getattr(vectors, f"{side}_tokens")]}
-    with pytest.raises(UserError, match=f"has vectors of no {side}s of this dataset"):
+    users, items = teacher_of(replace(vectors, **foreign)).embeddings()
+    own, other = (users, items) if side == "user" else (items, users)
+    pairs = [divmod(pair, split.history.n_items) for pair in split.history.pairs.tolist()]
+    for entity in {pair[side == "item"] for pair in pairs[::17]}:
+        near = [pair[side == "user"] for pair in pairs if pair[side == "item"] == entity]
+        assert torch.allclose(own[entity], other[near].mean(0), atol=1e-5)
+
+
+def test_other_tokens_on_both_sides_are_refused(vectors, teacher_of) -> None:
+    foreign = {f"{side}_tokens": [f"x{token}" for token in getattr(vectors, f"{side}_tokens")] for side in ("user", "item")}
+    with pytest.raises(UserError, match="has vectors of no user and no item of this dataset"):
         teacher_of(replace(vectors, **foreign))
 
 
