@@ -30,16 +30,16 @@ def augmented(users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([users, torch.zeros_like(users[:, :1])], 1), torch.cat([items, lacking], 1)
 
 
-def log_joint(cosines: Tensor, temperature: float) -> Tensor:
-    """[N, N] log P: the softmax of each row of cosines / temperature, added to its transpose, of sum 1 in all.
+def log_joint(cosines: Tensor, temperatures: Tensor) -> Tensor:
+    """[T, N, N] log P: the softmax of each row of cosines / temperature, added to its transpose, of sum 1 in all.
 
     Args:
         cosines: [N, N]; the diagonal, a point with itself, gets nothing
-        temperature: above 0
+        temperatures: [T] above 0
     """
     itself = torch.eye(len(cosines), dtype=torch.bool, device=cosines.device)
-    rows = (cosines.masked_fill(itself, SELF) / temperature).log_softmax(1)
-    return torch.logaddexp(rows, rows.T) - math.log(2 * len(cosines))
+    rows = (cosines.masked_fill(itself, SELF) / temperatures[:, None, None]).log_softmax(2)
+    return torch.logaddexp(rows, rows.mT) - math.log(2 * len(cosines))
 
 
 def head_loss(points: Tensor, mapped: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -51,12 +51,10 @@ def head_loss(points: Tensor, mapped: Tensor, weights: Tensor | None = None) -> 
         weights: [N, N] of the pairs in the sum; None: 1 each
     """
     theirs, ours = (rows @ rows.T for rows in (normalize(points, dim=1), normalize(mapped, dim=1)))
-    losses = []
-    for temperature in TEMPERATURES:
-        log_p = log_joint(theirs, temperature)
-        terms = log_p.exp() * (log_p - log_joint(ours, temperature))
-        losses.append((terms if weights is None else terms * weights).sum())
-    return torch.stack(losses).mean()
+    temperatures = torch.tensor(TEMPERATURES, dtype=points.dtype, device=points.device)
+    log_p = log_joint(theirs, temperatures)
+    terms = log_p.exp() * (log_p - log_joint(ours, temperatures))
+    return (terms if weights is None else terms * weights).sum() / len(TEMPERATURES)
 
 
 def fit_head(

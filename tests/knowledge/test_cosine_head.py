@@ -37,7 +37,7 @@ def generator() -> torch.Generator:
 def test_the_joint_distribution_equals_a_loop() -> None:
     cosines = torch.rand(7, 7, generator=generator(), dtype=torch.float64)
     for temperature in (0.03, 0.1):
-        joint = log_joint(cosines, temperature).exp()
+        joint = log_joint(cosines, torch.tensor([0.05, temperature]).double())[1].exp()
         rows = [[math.exp(float(cosines[a, b]) / temperature) if a != b else 0.0 for b in range(7)] for a in range(7)]
         shares = [[value / math.fsum(row) for value in row] for row in rows]
         expected = [[(shares[a][b] + shares[b][a]) / 14 for b in range(7)] for a in range(7)]
@@ -49,7 +49,8 @@ def test_the_loss_equals_a_loop() -> None:
     points, mapped = cloud(6, 5, 5), cloud(6, 3, 3, seed=1)
     total = 0.0
     for temperature in TEMPERATURES:
-        p, q = (log_joint(normalize(rows) @ normalize(rows).T, temperature).exp() for rows in (points, mapped))
+        alone = torch.tensor([temperature]).double()
+        p, q = (log_joint(normalize(rows) @ normalize(rows).T, alone)[0].exp() for rows in (points, mapped))
         pairs = [(a, b) for a in range(6) for b in range(6) if a != b]
         total += math.fsum(float(p[a, b]) * math.log(float(p[a, b] / q[a, b])) for a, b in pairs) / 10
     assert len(TEMPERATURES) == 10

@@ -20,11 +20,12 @@ AGREED = 1e-6  # of 1 - cosine: what is left is rounding, of which Adam would ma
 
 
 class TinTeMStudent(EmbeddingStudent):
-    """L = weight * mean over users and items of 1 - cos(s, h(t)), L_base added by `base_loss_weight`; h is fitted before.
+    """L = L_base + weight * mean over users and items of 1 - cos(s, h(t)), without L_base unless it is asked for.
 
-    h is linear, one for users and items, and minimises KL(P || Q) of the pairs' cosines at ten temperatures; the student has
-    no part in it. With `norm: mips` the teacher's vectors get a dimension in which cosines rank as inner products do. Where
-    the student is two tables, the minimum is h(t) / |h(t)| itself, which is written into them (`mode: copy`).
+    h is linear, one for users and items, and is fitted before training: it minimises KL(P || Q) of the pairs' cosines at ten
+    temperatures, and the student has no part in it. With `norm: mips` the teacher's vectors get a dimension in which cosines
+    rank as inner products do. Where the student is two tables, the minimum is h(t) / |h(t)| itself, which is written into
+    them (`mode: copy`); the loss then holds them there.
     """
 
     def learn_from(self, teachers: TeacherPool) -> None:
