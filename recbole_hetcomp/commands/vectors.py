@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from logging import getLogger
+from pathlib import Path
 
 import torch
 from recbole.model.abstract_recommender import AbstractRecommender
@@ -32,10 +33,12 @@ def write_vectors(checkpoint: str, output: str, *, rank: int = 64, arguments: Se
         arguments: `--key=value` settings that replace saved ones
 
     Raises:
-        UserError: the checkpoint cannot be loaded, or `output` has another ending.
+        UserError: the checkpoint cannot be loaded, or `output` has another ending or no folder.
     """
     if not output.endswith(".safetensors"):
         raise UserError(f"output: {shown(output)} does not end in .safetensors, by which a teacher's file is known")
+    if not Path(output).absolute().parent.is_dir():
+        raise UserError(f"output: there is no folder {shown(Path(output).parent)}; make it")
     config, model, split = load_with_split(checkpoint, arguments=arguments)
     users, items = _vectors_of(model, split, config, rank)
     trained = {"user": split.history.active_users, "item": split.history.items.unique()}

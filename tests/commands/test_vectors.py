@@ -67,6 +67,7 @@ def test_it_says_what_it_wrote_and_the_file_teaches(saved, settings, capsys, cap
         (["--checkpoint=a.pth"], "vectors: --checkpoint or --output is missing"),
         (["--checkpoint=a.pth", "--output=a.safetensors"], "checkpoint: there is no file 'a.pth'"),
         (["--checkpoint=a.pth", "--output=a.npy"], "output: 'a.npy' does not end in .safetensors"),
+        (["--checkpoint=a.pth", "--output=b/a.safetensors"], "output: there is no folder 'b'; make it"),
         (["--checkpoint=a.pth", "--output=a.safetensors", "--rank=0"], "rank: '0' is no whole number of at least 1"),
         (["--checkpoint=a.pth", "--output=a.safetensors", "--rank=many"], "rank: 'many' is no whole number"),
     ],
@@ -76,8 +77,3 @@ def test_whatever_is_wrong_is_one_sentence(capsys, flags, sentence) -> None:
     out, err = capsys.readouterr()
     assert sentence in err
     assert "Traceback" not in out + err
-
-
-def test_a_folder_that_is_not_there_is_one_sentence(saved, capsys) -> None:
-    assert main(["vectors", f"--checkpoint={saved('BPR')}", "--output=missing/a.safetensors"]) == 2
-    assert "missing" in capsys.readouterr().err

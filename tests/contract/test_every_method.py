@@ -31,6 +31,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "KDCEStudent": [{"guide": "student"}, {"guide": "teacher"}, {"guide": "catalogue"}],
     "CDStudent": [{"guide": "student"}, {"guide": "teacher"}],
     "MTDStudent": [{"list_weights": "uniform"}, {"list_weights": "global"}, {"list_weights": "user"}],
+    "TinTeMStudent": [{"mode": "gradient"}],  # directions that are written into tables leave no loss
     "RDStudent": [{"discrepancy_start": 5}, {"discrepancy_start": 0}],
     "RRDStudent": [{"sampled": True}, {"sampled": False}],
     "CompositeStudent": [{"methods": {"RRD": 0.5, "KDCE": 2.0}}, {"methods": {"RRD": 0.5, "DE": 2.0}}],

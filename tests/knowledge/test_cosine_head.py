@@ -37,7 +37,7 @@ def generator() -> torch.Generator:
 def test_the_joint_distribution_equals_a_loop() -> None:
     cosines = torch.rand(7, 7, generator=generator(), dtype=torch.float64)
     for temperature in (0.03, 0.1):
-        joint = log_joint(cosines, torch.tensor([0.05, temperature]).double())[1].exp()
+        joint = log_joint(cosines, torch.tensor([0.05, temperature], dtype=torch.float64))[1].exp()
         rows = [[math.exp(float(cosines[a, b]) / temperature) if a != b else 0.0 for b in range(7)] for a in range(7)]
         shares = [[value / math.fsum(row) for value in row] for row in rows]
         expected = [[(shares[a][b] + shares[b][a]) / 14 for b in range(7)] for a in range(7)]
@@ -49,7 +49,7 @@ def test_the_loss_equals_a_loop() -> None:
     points, mapped = cloud(6, 5, 5), cloud(6, 3, 3, seed=1)
     total = 0.0
     for temperature in TEMPERATURES:
-        alone = torch.tensor([temperature]).double()
+        alone = torch.tensor([temperature], dtype=torch.float64)
         p, q = (log_joint(normalize(rows) @ normalize(rows).T, alone)[0].exp() for rows in (points, mapped))
         pairs = [(a, b) for a in range(6) for b in range(6) if a != b]
         total += math.fsum(float(p[a, b]) * math.log(float(p[a, b] / q[a, b])) for a, b in pairs) / 10
@@ -76,12 +76,12 @@ def test_where_the_points_have_no_more_dimensions_every_cosine_is_kept(mips) -> 
     if mips:
         users, items = augmented(users, items)
     points = normalize(torch.cat([users, items]), dim=1)
-    for steps in (0, 40):
+    for steps, rounding in ((0, 1e-8), (40, 1e-6)):  # Adam makes steps of rounding errors too
         head = fit_head(users, items, size, generator(), steps=steps, **{**FIT, "learning_rate": 1e-3})
-        assert head_loss(points, points @ head).item() < 1e-8
+        assert head_loss(points, points @ head).item() < rounding
         span = principal_directions(points, size)
         gram = span.T @ head @ head.T @ span
-        assert torch.allclose(gram / gram[0, 0], torch.eye(size, dtype=torch.float64), atol=1e-4)
+        assert torch.allclose(gram / gram[0, 0], torch.eye(size, dtype=torch.float64), atol=10 * rounding**0.5)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -100,10 +100,11 @@ def test_a_student_that_computes_its_vectors_starts_by_steps(learnt, student) ->
 def test_numbers_beyond_the_teachers_stay_as_they_were(learnt, make_model) -> None:
     teacher, size = learnt("CUKDStudent").teacher["user"].size(1), 11
     model = learnt("CUKDStudent", embedding_size=size)
-    untouched = [30 * table for table in tables(make_model("MF", embedding_size=size))]  # as `learnt` scales them
-    for own, start in zip(tables(model), untouched):
-        assert torch.equal(own[:, teacher:], start[:, teacher:])
-        assert not torch.equal(own[1:, :teacher], start[1:, :teacher])
+    start = make_model("CUKDStudent", embedding_size=size)
+    untouched = [30 * table for table in tables(start)]  # as `learnt` scales them
+    for own, before in zip(tables(model), untouched):
+        assert torch.equal(own[:, teacher:], before[:, teacher:])
+        assert not torch.equal(own[1:, :teacher], before[1:, :teacher])
     assert missed(model) < 1e-8
 
 
