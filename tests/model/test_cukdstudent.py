@@ -57,7 +57,7 @@ def missed(model) -> float:
     own = dict(zip(("user", "item"), model.embeddings()))
     distances = [(own[side][ids] @ model.projection - model.teacher[side][ids]) for side, ids in known.items()]
     everything = torch.cat([model.teacher[side][ids] for side, ids in known.items()])
-    return float(torch.cat(distances).square().sum() / everything.square().sum())
+    return float(torch.cat(distances).detach().square().sum() / everything.square().sum())
 
 
 def test_the_loss_equals_a_loop_and_falls_to_nothing(learnt, batch) -> None:
