@@ -1,8 +1,8 @@
 """TinTeM's claim: a student that learns the teacher's directions keeps its geometry better than one that is lifted to it.
 
-`python benchmarks/kept_cosines.py [--seeds=3] [--epochs=40]` distils BPR of size 64 into MF of size 8 on MovieLens-100K. For each student:
-Spearman's correlation of its cosines with the teacher's, over 200,000 pairs of users and items of any kind, and how many of
-the teacher's best 50 unseen items of a user are among the student's.
+`python benchmarks/kept_cosines.py [--seeds=3] [--epochs=40]` distils BPR of size 64 into MF of size 8 on MovieLens-100K. For
+each student: Spearman's correlation of its cosines with the teacher's, over 200,000 pairs of users and items of any kind,
+and how many of the teacher's best 50 unseen items of a user are among the student's.
 """
 
 from __future__ import annotations
