@@ -76,11 +76,10 @@ def main() -> None:
             given = {**settings, **changes, "seed": 2020 + seed}
             result = run_hetcomp(method, "ml-100k", config_dict=given, arguments=(), compare=False)
             model = result["model"].eval()
-            with torch.no_grad():
-                own = model.embeddings()
+            of_users, of_items = (table.detach() for table in model.embeddings())
             ranked = top_unobserved(model, split.history, K)[users]
             shared = (ranked[:, :, None] == lists[users][:, None]).any(2).double().mean()
-            found.append((correlation(own, theirs, users), float(shared), result["test_result"]["ndcg@10"]))
+            found.append((correlation((of_users, of_items), theirs, users), float(shared), result["test_result"]["ndcg@10"]))
         print(f"| {name} | " + " | ".join(f"{mean(column):.4f}" for column in zip(*found)) + " |", flush=True)
 
 
