@@ -22,6 +22,7 @@ from recbole_hetcomp.trainer.checkpoint import CheckpointError
 
 USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config_files="a.yaml b.yaml"] [--key=value ...]
        hetcomp recommend --checkpoint=FILE --users=TOKEN,TOKEN [--k=10]
+       hetcomp vectors --checkpoint=FILE --output=FILE.safetensors [--rank=64]
        hetcomp benchmark --models=HetCompStudent,BPR [--seeds=3] [--dataset=ml-100k] [--key=value ...]
        hetcomp tune-teachers [--tune=12] [--dataset=ml-100k] [--key=value ...]
        hetcomp search-student [--max_parameters=9000] [--max_milliseconds=9] [--space=FILE] [--init=sketch] [--key=value ...]
@@ -163,6 +164,19 @@ def _recommend(arguments: Sequence[str]) -> None:
     print("\n".join(recommendation_lines(dataset, recommend(model, dataset, users, int(flags.k)))))
 
 
+def _vectors(arguments: Sequence[str]) -> None:
+    from recbole_hetcomp.commands.vectors import write_vectors
+
+    flags, settings = _parsed(arguments, checkpoint=None, output=None, rank="64")
+    if not flags.checkpoint or not flags.output:
+        raise UserError("vectors: --checkpoint or --output is missing; give --checkpoint=FILE.pth --output=FILE.safetensors")
+    if not flags.rank.isdigit() or int(flags.rank) < 1:
+        raise UserError(f"rank: {flags.rank!r} is no whole number of at least 1")
+    made = write_vectors(flags.checkpoint, flags.output, rank=int(flags.rank), arguments=settings)
+    n_users, (n_items, size) = len(made.users), made.items.shape
+    print(f"{flags.output}: vectors of {size} numbers for {n_users:,} users and {n_items:,} items")
+
+
 def _benchmark(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.benchmark import run_benchmark
 
@@ -217,6 +231,7 @@ def _number(flags: argparse.Namespace, flag: str, kind: type) -> Any:
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "run": _run,
     "recommend": _recommend,
+    "vectors": _vectors,
     "benchmark": _benchmark,
     "tune": _tune,
     "tune-teachers": _tune_teachers,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.knowledge.sampling import some_of
 from recbole_hetcomp.model.batch import Batch
@@ -44,6 +45,7 @@ class EmbeddingStudent(DistilledRecommender):
         teacher = SingleTeacher.from_config(teachers, self.history, self.config)
         users, items = teacher.embeddings(self.config["teacher_rank"])
         self.teacher = {"user": users.to(self.device), "item": items.to(self.device)}
+        self.covered = teacher.covered
         width = self.width
         with torch.random.fork_rng():  # the same modules in every process of a training
             torch.manual_seed(int(self.config["seed"]))
@@ -67,14 +69,43 @@ class EmbeddingStudent(DistilledRecommender):
         return {}
 
     def sides(self, batch: Batch, most: int | None = None) -> list[Side]:
-        """The batch's users and its items; where there are more than `most` of either, as many of them, drawn at random."""
+        """The batch's users and items of whom the teacher has vectors, at most `most` of either, drawn at random."""
         entities = {"user": batch.on_cpu.users, "item": self.items_of(batch)}
+        if self.covered is not None:
+            entities = {name: self._known(given, getattr(self.covered, name)) for name, given in entities.items()}
         if most is not None:
             entities = {name: some_of(given, most, self.generator) for name, given in entities.items()}
         ids = {name: to_device(chosen, self.device) for name, chosen in entities.items()}
         users, items = self.embeddings(ids["user"])
         own = {"user": users, "item": items[ids["item"]]}
         return [Side(name, ids[name], own[name], self.teacher[name][ids[name]]) for name in own]
+
+    def known_to_teacher(self, side: str) -> Tensor:
+        """[n] int64 on the student's device: users with training items, or all items, of whom the teacher has a vector."""
+        ids = self.history.active_users if side == "user" else torch.arange(1, self.n_items)
+        return (ids if self.covered is None else ids[getattr(self.covered, side)[ids]]).to(self.device)
+
+    def own_tables(self, setting: str, wanted: bool | None) -> dict[str, Tensor] | None:
+        """The student's vectors [U, d] and [I, d] where they are parameters, which can be written; else None.
+
+        Args:
+            setting: by which the user says whether they are to be written
+            wanted: what it says; None: where they can be
+
+        Raises:
+            UserError: they are to be written, and are computed from other parameters.
+        """
+        tables = dict(zip(("user", "item"), self.embeddings()))
+        writable = all(isinstance(table, nn.Parameter) for table in tables.values())
+        if wanted and not writable:
+            name, value = type(self.backbone).__name__, self.config[setting]
+            raise UserError(f"{setting}: {value} writes the student's tables, and {name} has no such; leave it at auto")
+        return tables if writable and wanted is not False else None
+
+    def _known(self, ids: Tensor, covered: Tensor) -> Tensor:
+        """[m] those of `ids` [n] that are `covered`, all on the CPU; where none of them is, one drawn from all that are."""
+        known = ids[covered[ids]]
+        return known if len(known) else some_of(covered.nonzero().squeeze(1), 1, self.generator)
 
     def items_of(self, batch: Batch) -> Tensor:
         """[N] the batch's items, on the CPU; a batch of users comes without, and as many are drawn."""

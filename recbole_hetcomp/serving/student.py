@@ -15,7 +15,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, close_matches
 from recbole_hetcomp.data.history import History
-from recbole_hetcomp.data.split import make_split
+from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.teachers.ranking import full_scores, top_of_block
 from recbole_hetcomp.trainer.building import build_model
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, load_into
@@ -39,6 +39,12 @@ def load_student(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Co
         UserError: no such file, or not the dataset that the model was trained on.
         CheckpointError: not a checkpoint, or one that would execute code.
     """
+    config, model, split = load_with_split(path, arguments=arguments)
+    return config, model, split.whole
+
+
+def load_with_split(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Config, AbstractRecommender, Split]:
+    """As `load_student`, with the split that the model was trained on in place of the whole dataset."""
     if not Path(path).is_file():
         raise UserError(f"checkpoint: there is no file {str(path)!r}; give the .pth file of a finished run")
     checkpoint = load_checkpoint(path)
@@ -66,7 +72,7 @@ def load_student(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Co
         load_into(model, checkpoint, path)
     except CheckpointError as error:
         raise UserError(f"checkpoint: {error}; restore the data it was trained on, or train it anew") from error
-    return config, model.eval(), split.whole
+    return config, model.eval(), split
 
 
 @torch.no_grad()

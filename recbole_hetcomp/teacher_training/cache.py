@@ -42,7 +42,7 @@ WITHOUT_EFFECT |= {"without_distillation_config", "worker"}
 # Whatever is trained: RecBole as it is repaired, which no other module need import, and the loaders.
 ALWAYS = ("recbole_hetcomp.compat", "recbole_hetcomp.data.split")
 COUNTED_BY_VERSION = {"recbole", "torch"}  # and Python's own library
-READING_LISTS = "recbole_hetcomp.teachers.lists"
+READING_FILES = ("recbole_hetcomp.teachers.lists", "recbole_hetcomp.teachers.vector_teacher")
 HOMES = ("trained", "benchmark", "tuned")  # the folders of `checkpoint_dir` that hold what is found again
 
 
@@ -173,6 +173,6 @@ def training_modules(config: Config) -> list[str]:
         methods = config["methods"] if isinstance(config["methods"], Mapping) else {}
         classes += [get_model(f"{name}Student", "methods") for name in methods]
         if any(is_list_file(str(teacher)) for teacher in config["teachers"]):
-            modules.append(READING_LISTS)
+            modules += READING_FILES
     names = dict.fromkeys([*modules, *(base.__module__ for kind in classes for base in kind.__mro__)])
     return [name for name in names if name.partition(".")[0] not in COUNTED_BY_VERSION and not is_standard(name)]

@@ -16,6 +16,8 @@ from recbole_hetcomp.teacher_training.side_by_side import side_by_side
 from recbole_hetcomp.teacher_training.training import cached_teacher, teacher_folder
 from recbole_hetcomp.teachers.lists import is_list_file, read_lists
 from recbole_hetcomp.teachers.pool import Needs, Teacher, TeacherPool
+from recbole_hetcomp.teachers.vector_teacher import vector_teacher
+from recbole_hetcomp.teachers.vectors import is_vector_file
 from recbole_hetcomp.trainer import parallel
 
 
@@ -33,7 +35,7 @@ def build_pool(config: Config, split: Split, and_student_alone: bool = False, ne
     """
     names = [str(name) for name in config["teachers"]]
     files, stems = [name for name in names if is_list_file(name)], Counter(Path(name).stem for name in names)
-    by_name = {name: _from_file(Path(name), split, stems) for name in files}  # a bad file ends the run at once
+    by_name = {name: _from_file(Path(name), split, stems, config) for name in files}  # a bad file ends the run at once
     if by_name and needs:
         TeacherPool(list(by_name.values())).refuse_unless(needs, config.model)
     trained, stages = [name for name in names if name not in by_name], len(config["trajectory_fractions"])
@@ -72,8 +74,11 @@ def _train_side_by_side(config: Config, split: Split, names: Sequence[str], and_
         raise failure
 
 
-def _from_file(path: Path, split: Split, stems: Mapping[str, int]) -> Teacher:
+def _from_file(path: Path, split: Split, stems: Mapping[str, int], config: Config) -> Teacher:
     name = path.stem if stems[path.stem] == 1 else path.name
     with console.about(f"teacher {name}"):
+        if is_vector_file(path):
+            console.say(f"vectors of {path}")
+            return vector_teacher(name, path, split, config)
         console.say(f"ranked lists of {path}")
         return Teacher(name, read_lists(path, split))

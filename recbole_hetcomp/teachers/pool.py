@@ -15,6 +15,19 @@ from recbole_hetcomp.teachers.ranking import full_scores, scores_of
 from recbole_hetcomp.teachers.trajectory import Trajectory
 
 
+@dataclass(frozen=True)
+class Covered:
+    """Of whom a teacher knows anything.
+
+    Attributes:
+        user: [U] bool on the CPU
+        item: [I] likewise
+    """
+
+    user: Tensor
+    item: Tensor
+
+
 @dataclass
 class Teacher:
     """One teacher.
@@ -23,11 +36,13 @@ class Teacher:
         name: as in the `teachers` setting
         trajectory: its lists
         load: builds the trained model, in evaluation mode; None for a teacher that is lists alone
+        covered: of whom it knows anything, where that is not everybody
     """
 
     name: str
     trajectory: Trajectory
     load: Callable[[], AbstractRecommender] | None = field(default=None, repr=False)
+    covered: Covered | None = field(default=None, repr=False)
 
     @cached_property
     def model(self) -> AbstractRecommender:

@@ -13,7 +13,7 @@ from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.data.history import History, users_per_block
 from recbole_hetcomp.knowledge.spectral import spectral_factors
 from recbole_hetcomp.teachers.ensemble import teacher_weights
-from recbole_hetcomp.teachers.pool import TeacherPool
+from recbole_hetcomp.teachers.pool import Covered, TeacherPool
 
 CONSTANT = 16  # roundings of the mean: less spread is none
 
@@ -120,6 +120,11 @@ class SingleTeacher:
     def without_list(self) -> Tensor:
         """[U] bool on the CPU: the users for whom no teacher has a list in the end, the padding user among them."""
         return (self.pool.topk(1)[..., 0] == 0).all(0)
+
+    @property
+    def covered(self) -> Covered | None:
+        """Of whom the `embeddings` are, where that is not everybody; factors of several teachers are of everybody."""
+        return self.pool.teachers[0].covered if len(self.pool) == 1 else None
 
     def embeddings(self, rank: int) -> tuple[Tensor, Tensor]:
         """(users [U, d], items [I, d]) float32: its own, or `rank` spectral factors of its scores; the log says which."""

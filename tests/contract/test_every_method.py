@@ -35,6 +35,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "MTDStudent": [{"list_weights": "uniform"}, {"list_weights": "global"}, {"list_weights": "user"}],
     "OKDStudent": [{"divergence": kind} for kind in ("forward", "reverse", "js")],
     "EGAStudent": [{"graph_nodes": kind} for kind in ("both", "user", "item")],
+    "TinTeMStudent": [{"mode": "gradient"}],  # directions that are written into tables leave no loss
     "RDStudent": [{"discrepancy_start": 5}, {"discrepancy_start": 0}],
     "RRDStudent": [{"sampled": True}, {"sampled": False}],
     "CompositeStudent": [{"methods": {"RRD": 0.5, "KDCE": 2.0}}, {"methods": {"RRD": 0.5, "DE": 2.0}}],

@@ -1,0 +1,120 @@
+"""A file of vectors of users and items by raw tokens, from this or another data set or system."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from recbole_hetcomp.config.errors import UserError, shown
+from recbole_hetcomp.teachers.trajectory import MAX_HEADER, checksum, save_tensors
+
+FORMAT = "recbole_hetcomp.vectors/1"
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+LARGEST = 1e9  # of a number in a vector: squares and products stay finite
+
+
+@dataclass(frozen=True, eq=False)
+class EntityVectors:
+    """Vectors whose inner products are scores, each with the raw token of its user or item.
+
+    Attributes:
+        users: [n, D] floating point, by `user_tokens`; [0, D] where items alone have vectors
+        items: [m, D] floating point, by `item_tokens`
+        user_tokens, item_tokens: n and m different strings
+        teacher: the name of what made them
+
+    Raises:
+        UserError: shapes, types or tokens are off, or a number is not finite or above `LARGEST`.
+    """
+
+    users: Tensor
+    items: Tensor
+    user_tokens: Sequence[str]
+    item_tokens: Sequence[str]
+    teacher: str = "vectors"
+
+    def __post_init__(self) -> None:
+        if self.items.dim() != 2 or self.users.dim() != 2 or self.users.size(1) != self.items.size(1):
+            shapes = f"{list(self.users.shape)} and {list(self.items.shape)}"
+            raise UserError(f"vectors of users and items are of shape {shapes}; both are [rows, numbers], of one width")
+        if not self.items.numel():
+            raise UserError("there is no vector of an item; give at least one")
+        for side, rows, tokens in (("user", self.users, self.user_tokens), ("item", self.items, self.item_tokens)):
+            if rows.dtype not in DTYPES:
+                raise UserError(f"vectors of {side}s are {rows.dtype}; give floating point numbers")
+            if not bool((rows.abs() <= LARGEST).all()):
+                raise UserError(f"a vector of a {side} has a number that is not finite, or above {LARGEST:g}; mend it")
+            if len(tokens) != len(rows):
+                raise UserError(f"{len(rows):,} vectors of {side}s have {len(tokens):,} tokens; each needs one")
+            _check_tokens(side, tokens)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file, all at once: float32 vectors, tokens as UTF-8 text of a line each.
+
+        Raises:
+            OSError: no permission, or the disk is full; nothing is left behind.
+        """
+        tensors = {"items": self.items.float().contiguous().cpu(), "item_tokens": _as_text(self.item_tokens)}
+        if len(self.users):
+            tensors.update(users=self.users.float().contiguous().cpu(), user_tokens=_as_text(self.user_tokens))
+        metadata = {"format": FORMAT, "teacher": self.teacher}
+        save_tensors(tensors, path, {**metadata, "sha256": checksum(tensors, metadata)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> EntityVectors:
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: the file is missing, damaged, or holds no such vectors.
+        """
+        try:
+            with safe_open(os.fspath(path), framework="pt") as file:
+                metadata = dict(file.metadata() or {})
+                tensors = {name: file.get_tensor(name) for name in set(file.keys())}
+            if metadata.pop("sha256", None) != checksum(tensors, metadata):
+                raise ValueError("it is damaged: its content does not have its checksum")
+            items = tensors["items"]
+            users = tensors.get("users", items[:0])
+            user_tokens = _as_tokens(tensors["user_tokens"]) if len(users) else []
+            return cls(users, items, user_tokens, _as_tokens(tensors["item_tokens"]), metadata["teacher"])
+        except (SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(f"teachers: {shown(path)} cannot be read as vectors ({reason}); make it anew") from error
+
+
+def _check_tokens(side: str, tokens: Sequence[str]) -> None:
+    if any(not token or "\n" in token for token in tokens):
+        raise UserError(f"a token of a {side} is empty or holds a line break; leave it out")
+    if len(set(tokens)) < len(tokens):
+        seen: set[str] = set()
+        twice = next(token for token in tokens if token in seen or seen.add(token))  # type: ignore[func-returns-value]
+        raise UserError(f"the token {shown(twice)} of a {side} is there twice; name each once")
+
+
+def _as_text(tokens: Sequence[str]) -> Tensor:
+    """[bytes] uint8."""
+    return torch.from_numpy(np.frombuffer(bytearray("\n".join(tokens), "utf-8"), dtype=np.uint8))
+
+
+def _as_tokens(text: Tensor) -> list[str]:
+    if text.dtype != torch.uint8 or text.dim() != 1:
+        raise ValueError(f"tokens are {text.dtype} of shape {list(text.shape)}, not bytes")
+    return bytes(text.numpy()).decode("utf-8").split("\n")
+
+
+def is_vector_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file says of itself that it holds vectors; False for whatever cannot be read."""
+    try:
+        with open(path, "rb") as opened:
+            if int.from_bytes(opened.read(8), "little") > MAX_HEADER:
+                return False
+        with safe_open(os.fspath(path), framework="pt") as file:
+            return bool((file.metadata() or {}).get("format") == FORMAT)
+    except (SafetensorError, OSError):
+        return False
