@@ -88,6 +88,8 @@ class Processes:
                     f"{key}: {config[key]!r} trains on batches of interactions, which several processes cannot share; "
                     f"use --nproc=1, or --{key}={wanted}"
                 )
+        if config["start_from"] is not None:
+            raise UserError(f"start_from: {config['start_from']} is trained by one process; use --nproc=1, or leave it out")
         not_shared = config.model_class.not_user_by_user(config)
         if not_shared:
             raise UserError(
