@@ -152,10 +152,6 @@ def _distil(
 ) -> dict[str, Any]:
     model.check_trainable()
     at_start = random_state()
-    started = ""
-    if config["start_from"] is not None:
-        started, state = first_student(config, split, lambda first, data: run_on_split(first, data, compare=False))
-        start(model, config["start_from"], started, state)
     parallel.align(model)
     alone = compare and bool(config["without_distillation"])
     pool = parallel.in_turn(lambda: build_pool(config, split, alone, model.needs))
@@ -163,6 +159,10 @@ def _distil(
     for doubt in doubts(trainings(config, split), config["valid_metric"], larger_is_better=config["valid_metric_bigger"]):
         getLogger().warning(doubt)
     _log_weights(pool, config["teacher_weighting"], config["valid_metric_bigger"])
+    started = ""
+    if config["start_from"] is not None:
+        started, state = first_student(config, split, pool, lambda first, data: run_on_split(first, data, compare=False))
+        start(model, config["start_from"], started, state)
     with computing_in(possible_threads(config["threads"], config["device"])[0]):
         model.learn_from(pool)
     trainer = _trainer(config, model)

@@ -19,11 +19,13 @@ from recbole_hetcomp.data.split import Split, fit_to_data
 from recbole_hetcomp.teacher_training.cache import cached
 from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.tuning import prepare
+from recbole_hetcomp.teachers.pool import TeacherPool
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, check_state, load_checkpoint, save_checkpoint
 
 # Of properties/distillation.yaml: what is the method's own, and not the student's or the teachers'.
 OWN = {"base_loss_weight", "curriculum", "distillation_weight", "start_config", "start_from", "user_batches"}
 
+PIPELINE = "recbole_hetcomp.commands.pipeline"  # has the order of the draws
 Run = Callable[[Config, Split], Mapping[str, Any]]
 
 
@@ -51,16 +53,17 @@ def first_config(config: Config) -> Config:
     name = str(config["start_from"])
     path = properties_of(str(config["student"]))
     of_student = (config.read_yaml(path) if path is not None else {}) or {}
-    of_run = {*config.read_yaml(properties_dir() / "distillation.yaml"), *of_student} - OWN
+    of_run = {*config.read_yaml(properties_dir() / "distillation.yaml"), *of_student, "threads"} - OWN
     training = set(config.parameters["Training"])
     same = {key: config[key] for key in of_run if key in config and key not in training}
     return derive(config, name, {**same, **config["start_config"]}, seed=config["seed"])
 
 
-def first_student(config: Config, split: Split, run: Run) -> tuple[str, dict[str, Tensor]]:
+def first_student(config: Config, split: Split, pool: TeacherPool, run: Run) -> tuple[str, dict[str, Tensor]]:
     """The folder of the model that `config` starts from, and its served state; trained now where it is not there.
 
     Args:
+        pool: the run's teachers, which are those of the first model too
         run: trains a distilled model on the split and gives its result, as `run_on_split`
 
     Raises:
@@ -76,7 +79,8 @@ def first_student(config: Config, split: Split, run: Run) -> tuple[str, dict[str
         return {"valid": float(result["best_valid_score"]), "epochs_trained": result["epochs"]}
 
     with console.about(f"{first.model}, to start from"):
-        shaped_by = {"pipeline": source_fingerprint([], alone=[__name__]), "teachers": config["teachers"]}
+        teachers = [(teacher.name, teacher.trajectory.config_fingerprint) for teacher in pool.teachers]
+        shaped_by = {"teachers": teachers, "pipeline": source_fingerprint([], alone=[PIPELINE])}
         folder = cached(first, split.fingerprint, shaped_by, train, home="started")
     try:
         return folder.name, load_checkpoint(folder / "model.pth", map_location=config["device"])["state_dict"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from recbole.data.interaction import Interaction
 
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.batch import Batch
@@ -143,8 +144,6 @@ def test_denoising_draws_odd_interactions_more_rarely(learnt) -> None:
         found += (rows["user"][user] * rows["item"][item]).split(model.sizes)
     expected = sum(1 - float(torch.cosine_similarity(a, b, dim=0)) for a, b in zip(given, back))
     assert float(odd[5]) == pytest.approx(expected, rel=1e-4)
-    from recbole.data.interaction import Interaction
-
     model.pair_weights = torch.zeros(len(odd)).index_fill(0, torch.tensor([4, 9]), 1.0)
     drawn = model.redrawn(Interaction({model.USER_ID: users, model.ITEM_ID: items, model.NEG_ITEM_ID: items}))
     assert len(drawn) == len(users)
@@ -159,5 +158,7 @@ def test_what_cannot_be_encoded_is_refused(learnt, batch, settings) -> None:
     composite = {**settings, "methods": {"Reverse": 1.0, "EmbedDistill": 1.0}}
     with pytest.raises(UserError, match="methods: two of them train the student's item_embedding"):
         run_hetcomp("CompositeStudent", "toy", config_dict=composite, arguments=(), compare=False)
+    with pytest.raises(UserError, match="restore_weight: 0 and base_loss_weight: 0 leave nothing"):
+        learnt(NAME, restore_weight=0.0, base_loss_weight=0.0).check_trainable()
     with pytest.raises(UserError, match="denoise: True redraws batches"):
         run_hetcomp("CompositeStudent", "toy", config_dict={**composite, "denoise": True}, arguments=(), compare=False)

@@ -54,6 +54,12 @@ class ReverseStudent(FunctionalTables, EmbeddingStudent):
         if config["denoise"] and "methods" in config:
             raise UserError("denoise: True redraws batches, which a composite shares; train Reverse alone, or leave it out")
 
+    def check_trainable(self) -> None:
+        """Raise a UserError also where restoration is off and the student has no loss of its own."""
+        super().check_trainable()
+        if not self.restore_weight and not self.base_loss_weight:
+            raise UserError("restore_weight: 0 and base_loss_weight: 0 leave nothing to learn; raise one of them")
+
     def learn_from(self, teachers: TeacherPool) -> None:
         """Takes every teacher's vectors, and puts encoders in the place of the student's tables."""
         if not self.distillation_weight:  # plain training, with tables of its own
