@@ -43,13 +43,13 @@ def auroc(ordinary: Tensor, odd: Tensor) -> float:
 def ablation(width: int, seed: int = 0, steps: int = 2000) -> float:
     """The AUROC of a linear code of `width` numbers, on 300 ordinary and 300 odd entities that were not trained on."""
     generator = torch.Generator().manual_seed(seed)
-    maps = [torch.randn(FACTORS, size, generator=generator) for size in SIZES]
+    maps = [torch.randn(FACTORS, size, generator=generator) / FACTORS**0.5 for size in SIZES]
     rows, ordinary = (synthetic(count, maps, generator) for count in (600, 300))
     odd = synthetic(300, maps, generator, odd=True)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encode, decode = encoder(SIZES, 64, width, linear=True), Decoders(SIZES, width, linear=True)
-    optimizer = torch.optim.Adam([*encode.parameters(), *decode.parameters()], lr=0.01)
+    optimizer = torch.optim.Adam([*encode.parameters(), *decode.parameters()], lr=0.02)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         optimizer.zero_grad()

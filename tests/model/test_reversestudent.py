@@ -59,7 +59,7 @@ def test_teachers_stay_as_they_are_while_codes_and_decoders_learn(make_model, tr
 def auroc_of_a_linear_code(width: int) -> float:
     """Of entities that were not trained on: each teacher's vector comes from another entity in the odd ones."""
     sizes, generator = [16, 16, 16], torch.Generator().manual_seed(2)
-    maps = [torch.randn(6, size, generator=generator) for size in sizes]
+    maps = [torch.randn(6, size, generator=generator) / 6**0.5 for size in sizes]
 
     def drawn(count: int, odd: bool = False) -> torch.Tensor:
         shared = torch.randn(count, 6, generator=generator)
@@ -70,8 +70,8 @@ def auroc_of_a_linear_code(width: int) -> float:
     torch.manual_seed(3)
     encode, decode = encoder(sizes, 64, width, linear=True), Decoders(sizes, width, linear=True)
     optimizer = torch.optim.Adam([*encode.parameters(), *decode.parameters()], lr=0.02)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 800)
-    for _ in range(800):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1500)
+    for _ in range(1500):
         optimizer.zero_grad()
         restoration_errors(rows, decode(encode(rows)), sizes).sum(1).mean().backward()
         optimizer.step()
