@@ -24,9 +24,13 @@ class FunctionalTables(DistilledRecommender):
         Raises:
             UserError: the table is a function already, of another method of a composite.
         """
+        self.require_plain(name)
+        parametrize.register_parametrization(self.backbone.get_submodule(name), "weight", function)
+
+    def require_plain(self, name: str) -> None:
+        """Raise a UserError where the backbone's table `name` is a function already."""
         if name in self.functional:
             raise UserError(f"methods: two of them train the student's {name} as functions of their own; leave one out")
-        parametrize.register_parametrization(self.backbone.get_submodule(name), "weight", function)
 
     @property
     def functional(self) -> dict[str, nn.Embedding]:

@@ -66,7 +66,9 @@ def test_hetcomp_begins_with_the_best_parameters_of_fitnet_and_finds_them_again(
 
 
 def test_the_teachers_and_the_students_size_are_the_runs(run) -> None:
-    student = run("RRDStudent", start_from="FitNetStudent", start_config={"epochs": 2, "eval_step": 1}, teachers=["BPR"])["model"]
+    student = run("RRDStudent", start_from="FitNetStudent", start_config={"epochs": 2, "eval_step": 1}, teachers=["BPR"])[
+        "model"
+    ]
     state = torch.load(next((Path("saved") / "started").rglob("model.pth")), weights_only=True)["state_dict"]
     assert {name: rows.shape for name, rows in state.items()} == {n: t.shape for n, t in student.state_dict().items()}
     assert {path.name.partition("-")[0] for path in (Path("saved") / "trained").iterdir()} == {"BPR"}

@@ -156,8 +156,10 @@ def test_what_cannot_be_encoded_is_refused(learnt, batch, settings) -> None:
     with pytest.raises(UserError, match="student: HistoryEncoder has no tables of users and items to encode"):
         learnt(NAME, student="HistoryEncoder")
     composite = {**settings, "methods": {"Reverse": 1.0, "EmbedDistill": 1.0}}
-    with pytest.raises(UserError, match="methods: two of them train the student's item_embedding"):
-        run_hetcomp("CompositeStudent", "toy", config_dict=composite, arguments=(), compare=False)
+    for first, second in (("Reverse", "EmbedDistill"), ("EmbedDistill", "Reverse")):
+        both = {**composite, "methods": {first: 1.0, second: 1.0}}
+        with pytest.raises(UserError, match="methods: two of them train the student's item_embedding"):
+            run_hetcomp("CompositeStudent", "toy", config_dict=both, arguments=(), compare=False)
     with pytest.raises(UserError, match="restore_weight: 0 and base_loss_weight: 0 leave nothing"):
         learnt(NAME, restore_weight=0.0, base_loss_weight=0.0).check_trainable()
     with pytest.raises(UserError, match="denoise: True redraws batches"):

@@ -152,6 +152,7 @@ class EmbedDistillStudent(FunctionalTables, EmbeddingStudent):
         return packed(perturbed(own, mixed_in, self.neighbours, self.generator, **chances))
 
     def _require_inner_products(self) -> None:
+        self.require_plain("item_embedding")
         users = self.history.active_users[:8].to(self.device)
         with torch.no_grad():
             of_users, of_items = self.embeddings(users)
