@@ -24,6 +24,7 @@ USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config
        hetcomp recommend --checkpoint=FILE --users=TOKEN,TOKEN [--k=10]
        hetcomp vectors --checkpoint=FILE --output=FILE.safetensors [--rank=64]
        hetcomp benchmark --models=HetCompStudent,BPR [--seeds=3] [--dataset=ml-100k] [--key=value ...]
+       hetcomp anomalies [--output=anomalies.csv] [--dataset=ml-100k] [--key=value ...]
        hetcomp tune-teachers [--tune=12] [--dataset=ml-100k] [--key=value ...]
        hetcomp search-student [--max_parameters=9000] [--max_milliseconds=9] [--space=FILE] [--init=sketch] [--key=value ...]
        hetcomp tune --params_file=FILE [--output_file=tuning.txt] [--algo=exhaustive] [--max_evals=10] [--key=value ...]
@@ -189,6 +190,13 @@ def _benchmark(arguments: Sequence[str]) -> None:
     run_benchmark(models, flags.dataset, flags.config_files, seeds=int(flags.seeds), arguments=settings)
 
 
+def _anomalies(arguments: Sequence[str]) -> None:
+    from recbole_hetcomp.commands.anomalies import find_anomalies
+
+    flags, settings = _parsed(arguments, output="anomalies.csv")
+    find_anomalies(flags.output, flags.model, flags.dataset, flags.config_files, arguments=settings)
+
+
 def _tune(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.tuning import Search, tune
 
@@ -233,6 +241,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "recommend": _recommend,
     "vectors": _vectors,
     "benchmark": _benchmark,
+    "anomalies": _anomalies,
     "tune": _tune,
     "tune-teachers": _tune_teachers,
     "search-student": _search_student,

@@ -1,7 +1,8 @@
-"""The ways in: train and compare, benchmark, tune, search for a student, load and recommend."""
+"""The ways in: train and compare, benchmark, tune, search for a student, load and recommend, find odd users and items."""
 
 from __future__ import annotations
 
+from recbole_hetcomp.commands.anomalies import find_anomalies
 from recbole_hetcomp.commands.benchmark import run_benchmark
 from recbole_hetcomp.commands.pipeline import run_hetcomp
 from recbole_hetcomp.commands.student_search import search_student
@@ -10,6 +11,7 @@ from recbole_hetcomp.commands.tuning import objective_function
 from recbole_hetcomp.serving.student import load_student, recommend
 
 __all__ = [
+    "find_anomalies",
     "load_student",
     "objective_function",
     "recommend",

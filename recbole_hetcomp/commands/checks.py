@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recbole_hetcomp.commands.starting import check_start
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import backbone_class, is_distilled, properties_of
@@ -32,6 +33,7 @@ def check(config: Config) -> None:
         check_teachers(config)
         backbone_class(str(config["student"]))
         _check_student_size(config)
+        check_start(config)
         if config["without_distillation"]:
             check_student_alone(config)
 

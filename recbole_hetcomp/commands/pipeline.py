@@ -22,6 +22,7 @@ from recbole_hetcomp import console
 from recbole_hetcomp.commands.checks import check, check_with_data
 from recbole_hetcomp.commands.compare import compare_with_teachers
 from recbole_hetcomp.commands.result import show_result
+from recbole_hetcomp.commands.starting import first_student, start
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import is_distilled
@@ -158,12 +159,16 @@ def _distil(
     for doubt in doubts(trainings(config, split), config["valid_metric"], larger_is_better=config["valid_metric_bigger"]):
         getLogger().warning(doubt)
     _log_weights(pool, config["teacher_weighting"], config["valid_metric_bigger"])
+    started = ""
+    if config["start_from"] is not None:
+        started, state = first_student(config, split, pool, lambda first, data: run_on_split(first, data, compare=False))
+        start(model, config["start_from"], started, state)
     with computing_in(possible_threads(config["threads"], config["device"])[0]):
         model.learn_from(pool)
     trainer = _trainer(config, model)
     restore_random_state(at_start)  # so that the student does not depend on whether teachers were trained or found
     getLogger().info(f"{config.model}: training the student, {config['student']}")
-    progress = _progress_file(config, split, pool)
+    progress = _progress_file(config, split, pool, started)
     resumes = saved and bool(config["resume"])
     lock = parallel.held(progress, progress.parent, "trained", break_lock=config["break_lock"])
     with lock if resumes else nullcontext():  # a twin of this run waits, and then trains its own
@@ -192,10 +197,11 @@ def _log_weights(pool: TeacherPool, exponent: float, larger_is_better: bool) -> 
         console.say(f"{counts}: ({share}) ^ {exponent:g}; one without a score counts as the best")
 
 
-def _progress_file(config: Config, split: Split, pool: TeacherPool) -> Path:
+def _progress_file(config: Config, split: Split, pool: TeacherPool, started: str) -> Path:
     """Where an interrupted run of the same settings, data and teachers has left its state."""
     teachers = [(teacher.name, teacher.trajectory.config_fingerprint) for teacher in pool.teachers]
     shaped_by = {"teachers": teachers, "pipeline": source_fingerprint([], alone=[__name__])}  # the order of the draws
+    shaped_by |= {"started": started} if started else {}
     name = f"{config.model}-{split.fingerprint[:8]}-{fingerprint(config, shaped_by)[:12]}.progress"
     return Path(config["checkpoint_dir"]) / name
 

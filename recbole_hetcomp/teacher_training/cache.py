@@ -43,7 +43,7 @@ WITHOUT_EFFECT |= {"without_distillation_config", "worker"}
 ALWAYS = ("recbole_hetcomp.compat", "recbole_hetcomp.data.split")
 COUNTED_BY_VERSION = {"recbole", "torch"}  # and Python's own library
 READING_FILES = ("recbole_hetcomp.teachers.lists", "recbole_hetcomp.teachers.vector_teacher")
-HOMES = ("trained", "benchmark", "tuned")  # the folders of `checkpoint_dir` that hold what is found again
+HOMES = ("trained", "benchmark", "tuned", "started")  # the folders of `checkpoint_dir` that hold what is found again
 
 
 def cached(

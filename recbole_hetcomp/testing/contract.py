@@ -11,6 +11,7 @@ import torch
 import yaml
 from recbole.data.dataloader import AbstractDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
+from torch.nn.utils import parametrize
 
 from recbole_hetcomp.commands.checks import check
 from recbole_hetcomp.commands.pipeline import run_hetcomp
@@ -220,9 +221,13 @@ class MethodContract(PartsOfABatch):
         learnt: list[bool] = []
 
         def watched(model: DistilledRecommender, batch: Batch) -> torch.Tensor:
-            loss: torch.Tensor = distillation_loss(model, batch)
-            tables = [table for table in model.backbone.parameters() if len(table) in (model.n_users, model.n_items)]
-            gradients = torch.autograd.grad(loss, tables, retain_graph=True, allow_unused=True)
+            with parametrize.cached():  # so that a table that is a function is one tensor here and in the loss
+                loss: torch.Tensor = distillation_loss(model, batch)
+                made = [
+                    module.weight for module in model.backbone.modules() if parametrize.is_parametrized(module, "weight")
+                ]
+                given = [table for table in model.backbone.parameters() if len(table) in (model.n_users, model.n_items)]
+                gradients = torch.autograd.grad(loss, [*given, *made], retain_graph=True, allow_unused=True)
             learnt.extend(bool(gradient[0].any()) for gradient in gradients if gradient is not None)
             return loss
 

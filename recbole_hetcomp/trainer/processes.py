@@ -94,6 +94,8 @@ class Processes:
                 f"nproc: {' and '.join(apart)} trains modules apart from the student, by an optimiser of their own that "
                 "several processes do not share; use --nproc=1"
             )
+        if config["start_from"] is not None:
+            raise UserError(f"start_from: {config['start_from']} is trained by one process; use --nproc=1, or leave it out")
         not_shared = config.model_class.not_user_by_user(config)
         if not_shared:
             raise UserError(

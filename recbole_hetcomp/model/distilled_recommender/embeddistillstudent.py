@@ -12,7 +12,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.history import users_per_block
@@ -23,15 +22,15 @@ from recbole_hetcomp.model.backbone import HasHistories
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.candidates import candidates
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent, squared_distance
+from recbole_hetcomp.model.functional_tables import Folded, FunctionalTables
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
 
-ITEM_TABLE = "backbone.item_embedding.weight"
 NEIGHBOURS_BLOCK = 1024  # items whose cosines with all items are held at once
 BLOCK_MB = 64  # of vectors of histories' items held at once
 
 
-class EmbedDistillStudent(EmbeddingStudent):
+class EmbedDistillStudent(FunctionalTables, EmbeddingStudent):
     """L = L_base + weight * (a L_score + b L_user + c L_item + g L_pseudo), each a mean over its entities.
 
     L_score = cross-entropy of the teacher's and the student's softmax over a training item, items of the teacher's list and
@@ -59,7 +58,7 @@ class EmbedDistillStudent(EmbeddingStudent):
                 self.to_own = self.fold_in_to_own()
         if self.asymmetric and self.distillation_weight:  # else it is plain training, with a table of its own
             self._require_inner_products()
-            parametrize.register_parametrization(self._item_embedding, "weight", Folded(self.teacher["item"]))
+            self.make_functional("item_embedding", Folded(self.teacher["item"]))
 
     def auxiliary_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
         """W and W', or one map for both; none if asymmetric, where W is in the item table."""
@@ -149,39 +148,12 @@ class EmbedDistillStudent(EmbeddingStudent):
         chances = {name: config[f"pseudo_{name}"] for name in ("drop", "replace", "mix")}
         return packed(perturbed(own, mixed_in, self.neighbours, self.generator, **chances))
 
-    # ---- what is served -----------------------------------------------------------------------------------------------
-
-    @property
-    def _item_embedding(self) -> nn.Embedding:
-        return self.backbone.item_embedding
-
-    @property
-    def _folded(self) -> bool:
-        return parametrize.is_parametrized(self._item_embedding)
-
-    def finish_training(self) -> None:
-        """The item table becomes an ordinary one."""
-        super().finish_training()
-        if self._folded:
-            parametrize.remove_parametrizations(self._item_embedding, "weight", leave_parametrized=True)
-
-    def unfolded(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`state` with the item table [I, d] in place of W."""
-        if not self._folded:
-            return state
-        plain = {name: tensor for name, tensor in state.items() if ".parametrizations." not in name}
-        return {**plain, ITEM_TABLE: self._item_embedding.weight.detach().clone()}
-
-    def load_served_state(self, state: Mapping[str, Tensor]) -> None:
-        """Reads a plain item table, so T W^T is made one first."""
-        self.finish_training()
-        super().load_served_state(state)
-
     def _require_inner_products(self) -> None:
+        self.require_plain("item_embedding")
         users = self.history.active_users[:8].to(self.device)
         with torch.no_grad():
             of_users, of_items = self.embeddings(users)
-            same = of_items is self._item_embedding.weight and torch.allclose(
+            same = of_items is self.backbone.item_embedding.weight and torch.allclose(
                 of_users @ of_items.T, self.scores(users), rtol=1e-3, atol=1e-5
             )
         if not same:
@@ -189,29 +161,6 @@ class EmbedDistillStudent(EmbeddingStudent):
             raise UserError(
                 f"side: asymmetric needs scores that are products of tables, unlike {name}'s; choose MF, or symmetric"
             )
-
-
-class Folded(nn.Module):
-    """A parametrisation of a student's item table [I, d] as T W^T, of which W [d, D] is what is trained.
-
-    Args:
-        table: [I, D], the teacher's items T; never changed
-    """
-
-    table: Tensor
-
-    def __init__(self, table: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("table", table, persistent=False)
-
-    def forward(self, projection: Tensor) -> Tensor:
-        """[d, D] -> [I, d]: T W^T."""
-        return self.table @ projection.T
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        """[d, D]: the W whose T W^T is nearest to the table that the student starts with."""
-        table = self.table.double()
-        return (torch.linalg.pinv(table.T @ table, hermitian=True) @ table.T @ weight.double()).T.to(weight).contiguous()
 
 
 def distances(x: Tensor, y: Tensor, kind: str) -> Tensor:

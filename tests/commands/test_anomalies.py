@@ -1,0 +1,94 @@
+"""`hetcomp anomalies`: a whole CSV file in the data's own tokens, and what it refuses before any training."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from recbole_hetcomp import console
+from recbole_hetcomp.cli import main
+from recbole_hetcomp.commands.anomalies import find_anomalies
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.files import atomic
+
+STRANGE = 'odd, "quoted" NA'
+
+
+@pytest.fixture
+def fast(settings) -> dict[str, object]:
+    """Settings of a training of an epoch."""
+    return {**settings, "epochs": 1, "embedding_size": 4, "teacher_rank": 8}
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_it_writes_all_users_and_items_of_the_training_set_in_their_own_tokens_the_oddest_first(fast, toy) -> None:
+    for name, end in (("toy.inter", "\t"), ("toy.user", "\n")):
+        file = Path(toy) / "toy" / name
+        file.write_text(file.read_text(encoding="utf-8").replace(f"u7{end}", f"{STRANGE}{end}"), encoding="utf-8")
+    found = find_anomalies("odd.csv", None, "toy", None, fast, ())
+    rows = rows_of(Path("odd.csv"))
+    assert list(rows[0]) == ["kind", "token", "anomaly", "interactions", "BPR", "LightGCN"]
+    assert [row["kind"] for row in rows] == sorted((row["kind"] for row in rows), reverse=True)
+    assert {row["token"] for row in rows if row["kind"] == "user"} == {*(f"u{n}" for n in range(60) if n != 7), STRANGE}
+    assert not {"cold", "unseen", "[PAD]"} & {row["token"] for row in rows}
+    for kind in ("user", "item"):
+        scores = [float(row["anomaly"]) for row in rows if row["kind"] == kind]
+        assert scores == sorted(scores, reverse=True)
+        assert len(set(scores)) > 10
+    for row, one in zip(rows, found):
+        assert (row["kind"], row["token"], int(row["interactions"])) == (one.kind, one.token, one.interactions)
+        assert float(row["anomaly"]) == pytest.approx(float(row["BPR"]) + float(row["LightGCN"]), abs=2e-6)
+    users = sum(int(row["interactions"]) for row in rows if row["kind"] == "user")
+    assert users == sum(int(row["interactions"]) for row in rows if row["kind"] == "item") > 0
+
+
+def test_a_file_that_is_there_is_replaced_and_said_to_be(fast, monkeypatch) -> None:
+    flags = [f"--{key}={value}" for key, value in fast.items()]
+    command = ["anomalies", "--dataset=toy", "--output=odd.csv", *flags]
+    for word in ("the oddest first, in odd.csv", "odd.csv, whose old content is replaced"):
+        said: list[str] = []
+        monkeypatch.setattr(console, "say", said.append)
+        assert main(command) == 0
+        assert word in said[-1]
+        assert ("replaced" in said[-1]) == ("replaced" in word)
+    assert not list(Path().glob(".odd.csv*"))
+
+
+def test_a_write_that_fails_leaves_the_old_file(fast, monkeypatch) -> None:
+    Path("odd.csv").write_text("old", encoding="utf-8")
+    replace = atomic.os.replace
+
+    def full(source, target):
+        if Path(target).name == "odd.csv":
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(atomic.os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        find_anomalies("odd.csv", None, "toy", None, fast, ())
+    assert Path("odd.csv").read_text(encoding="utf-8") == "old"
+
+
+REFUSED = {
+    "model": ({"model": "HetCompStudent"}, {}, "model: HetCompStudent restores no teacher's vectors"),
+    "weight": ({}, {"distillation_weight": 0.0}, "distillation_weight: 0.0 trains no decoder"),
+    "inner weight": ({}, {"restore_weight": 0.0}, "restore_weight: 0.0 trains no decoder"),
+    "folder": ({"output": "."}, {}, "output: '.' is a folder; name a file"),
+    "no such folder": ({"output": "no/odd.csv"}, {}, "output: 'no/odd.csv' cannot be written (No such file"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_gives_no_file_is_refused_before_any_training(fast, case) -> None:
+    given, settings, sentence = REFUSED[case]
+    with pytest.raises(UserError) as error:
+        find_anomalies(**{"dataset": "toy", "config_dict": {**fast, **settings}, "arguments": (), **given})
+    assert error.value.sentence.startswith(sentence)
+    assert len(error.value.sentence) <= 400
+    assert not (Path("saved") / "trained").exists()
