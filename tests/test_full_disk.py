@@ -15,7 +15,7 @@ import pytest
 import recbole_hetcomp
 from recbole_hetcomp.cli import main
 from recbole_hetcomp.files import atomic
-from recbole_hetcomp.trainer import distillation
+from recbole_hetcomp.trainer import progress_file
 
 FULL = os.strerror(errno.ENOSPC)
 
@@ -45,7 +45,7 @@ def refused_once(settings, monkeypatch) -> list[str]:
         real(source, target)
 
     monkeypatch.setattr(atomic.os, "replace", replace)
-    monkeypatch.setattr(distillation, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(progress_file, "pause_after", lambda seconds: 0.0)
     return refused
 
 

@@ -16,8 +16,9 @@ from recbole_hetcomp.knowledge import Curriculum
 from recbole_hetcomp.losses.catalogue import Dense
 from recbole_hetcomp.losses.streaming import Vectors
 from recbole_hetcomp.model.distilled_recommender.hetcompstudent import HetCompStudent
-from recbole_hetcomp.trainer import distillation
+from recbole_hetcomp.trainer import progress_file
 from recbole_hetcomp.trainer.distillation import DistillationTrainer, _gradient_scaler
+from recbole_hetcomp.trainer.progress_file import progress_of
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA GPU")
@@ -137,7 +138,7 @@ def test_bfloat16_gives_finite_losses_and_gradients(training, device) -> None:
 
 
 def test_a_resumed_training_ends_as_an_uninterrupted_one(training, device, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(distillation, "PROGRESS_SECONDS", 0)
+    monkeypatch.setattr(progress_file, "pause_after", lambda seconds: 0.0)
     whole, loaders = training(device, epochs=4)
     whole.fit(loaders.train, loaders.valid, verbose=False, saved=False)
     for epochs in (2, 4):  # the first process ends after writing what a third epoch would begin with
@@ -145,9 +146,23 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(training, device, tmp_p
         trainer.resume(tmp_path / "progress")
         trainer.fit(loaders.train, loaders.valid, verbose=False, saved=False)
         if epochs == 2:
-            trainer._save_progress(2, trainer.user_batches)
+            trainer.progress.write(lambda trainer=trainer: progress_of(trainer, 2, trainer.user_batches))
     assert trainer.start_epoch == 2
     assert_close(parameters(trainer), parameters(whole))
+
+
+def test_the_copy_of_the_best_student_takes_no_memory_of_the_device(training, device, tmp_path) -> None:
+    trainer, loaders = training(device, epochs=2)
+    trainer.resume(tmp_path / "progress")
+    trainer.fit(loaders.train, loaders.valid, verbose=False, saved=True)
+    again, _ = training(device, epochs=4)
+    trainer.progress.write(lambda: progress_of(trainer, 2, trainer.user_batches))
+    again.resume(tmp_path / "progress")
+    for best in (trainer.best, again.best):
+        assert {tensor.device.type for tensor in best["state_dict"].values()} == {"cpu"}
+        moments = [value for state in best["optimizer"]["state"].values() for value in state.values()]
+        assert moments
+        assert {value.device.type for value in moments} == {"cpu"}
 
 
 def test_the_benchmark_runs_on_the_cpu_and_skips_without_a_gpu(monkeypatch, capsys) -> None:

@@ -6,7 +6,7 @@ What a model predicts, a ranking or a click, is a subclass's; `student.py` has t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from recbole.data.dataset import Dataset
@@ -36,12 +36,14 @@ class Distilled(AbstractRecommender):
     Attributes:
         backbone: the student
         auxiliary: modules trained beside the student; the saved student does without them
+        apart: modules that `loss_apart` trains, by an optimiser of their own; the saved student does without them, too
         base_loss_weight, distillation_weight: of the two parts of the loss
         generator: of the method's own draws, on the CPU
     """
 
     input_type = InputType.PAIRWISE  # the Config puts the backbone's own in its place
     needs: Needs = Needs()
+    trains_apart: ClassVar[bool] = False  # whether `learn_from` puts something in `apart`
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         strict = StrictConfig(config)
@@ -51,7 +53,7 @@ class Distilled(AbstractRecommender):
         self.backbone = backbone_class(str(config["student"]))(strict.plain, dataset)
         self.base_loss_weight = float(config["base_loss_weight"])
         self.distillation_weight = float(config["distillation_weight"])
-        self.auxiliary = nn.ModuleDict()
+        self.auxiliary, self.apart = nn.ModuleDict(), nn.ModuleDict()
         self.generator = torch.Generator().manual_seed(int(config["seed"]))
 
     # ---- what a method adds -------------------------------------------------------------------------------------------
@@ -62,6 +64,10 @@ class Distilled(AbstractRecommender):
 
     def loss_of(self, interaction: Interaction) -> Tensor:
         """[]: the distillation loss of a RecBole batch, on any device."""
+        raise NotImplementedError
+
+    def loss_apart(self, interaction: Interaction) -> Tensor:
+        """[]: the loss of what is trained `apart`, after the student's step on the same batch; it reaches nothing else."""
         raise NotImplementedError
 
     def on_epoch_start(self, epoch: int) -> None:
@@ -79,7 +85,7 @@ class Distilled(AbstractRecommender):
 
     def finish_training(self) -> None:
         """Leave what is served, and nothing else: at the end of training."""
-        self.auxiliary = nn.ModuleDict()
+        self.auxiliary, self.apart = nn.ModuleDict(), nn.ModuleDict()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """torch's groups for the parameters that one of the optimiser's settings, such as `weight_decay`, does not suit."""
@@ -138,7 +144,8 @@ class Distilled(AbstractRecommender):
 
     def served_state(self) -> dict[str, Tensor]:
         """The parameters of the saved student: the backbone's, as plain tables."""
-        return self.unfolded({name: value for name, value in self.state_dict().items() if not name.startswith("auxiliary.")})
+        state, beside = self.state_dict(), ("auxiliary.", "apart.")
+        return self.unfolded({name: value for name, value in state.items() if not name.startswith(beside)})
 
     def unfolded(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """`state` with tables in place of what the method trains in their stead."""

@@ -78,6 +78,11 @@ class DistilledRecommender(Distilled, GeneralRecommender):
         """The methods of a run of `config` whose loss over a batch is more than its users' parts: these cannot be split."""
         return [] if cls.user_by_user else [cls.__name__]
 
+    @classmethod
+    def trained_apart(cls, config: Config) -> list[str]:
+        """The methods of a run of `config` that train something apart from the student."""
+        return [cls.__name__] if cls.trains_apart else []
+
     # ---- what every method has ----------------------------------------------------------------------------------------
 
     def loss_of(self, interaction: Interaction) -> Tensor:

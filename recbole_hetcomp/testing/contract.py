@@ -27,7 +27,7 @@ from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.testing.parts_of_a_batch import PartsOfABatch
 from recbole_hetcomp.testing.results import digests, same, saved_state, serves_alike, state_of
 from recbole_hetcomp.testing.wrong_values import longer_than_the_catalogue, wrong_values
-from recbole_hetcomp.trainer import distillation
+from recbole_hetcomp.trainer import progress_file
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
 TRAINING = {
@@ -149,7 +149,7 @@ class MethodContract(PartsOfABatch):
         self, run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Stopped after the third epoch and started again, it ends with the same bits."""
-        monkeypatch.setattr(distillation, "PROGRESS_SECONDS", 0)
+        monkeypatch.setattr(progress_file, "pause_after", lambda seconds: 0.0)
         whole = run(self.method, checkpoint_dir="whole")
         train_epoch = DistillationTrainer._train_epoch
 

@@ -31,6 +31,14 @@ class PartsOfABatch(ToyFixtures):
     method: ClassVar[str]
     variants: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
 
+    def test_what_it_trains_apart_is_said_by_its_class(
+        self, make_model: Callable[..., AbstractRecommender], make_config: Callable[..., Config], split: Split
+    ) -> None:
+        """Several processes are refused by it before any teacher is trained."""
+        model = make_model(self.method)
+        model.learn_from(build_pool(make_config("HetCompStudent", teachers=["BPR"]), split))
+        assert bool(list(model.apart.parameters())) == bool(model.trained_apart(model.config))
+
     def test_the_parts_of_a_batch_add_up_to_the_whole_where_its_class_says_so(
         self, make_config: Callable[..., Config], make_model: Callable[..., AbstractRecommender], split: Split
     ) -> None:

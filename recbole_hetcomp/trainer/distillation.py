@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import torch
@@ -20,34 +17,30 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from recbole_hetcomp import console
-from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.model.target_lists import RANKED
 from recbole_hetcomp.teachers.ranking import top_unobserved
 from recbole_hetcomp.trainer import parallel
-from recbole_hetcomp.trainer.archive import CheckpointError
 from recbole_hetcomp.trainer.checkpoint import check_state, load_checkpoint, plain_config, plain_state, save_checkpoint
 from recbole_hetcomp.trainer.entity_batches import EntityBatches
-from recbole_hetcomp.trainer.progress import check_progress
-from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
+from recbole_hetcomp.trainer.progress_file import ProgressFile, on_cpu, progress_of, restore_generators, resume_from
 from recbole_hetcomp.trainer.shared_batches import loss_of_all
 from recbole_hetcomp.trainer.threads import ThreadChoice, in_chosen_threads, possible_threads
-
-PROGRESS_SECONDS = 1.0  # between two writes of progress: what a killed training loses at most, beside its last epoch
 
 
 class DistillationTrainer(Trainer):
     """Trains a `DistilledRecommender` that has already learnt from its teachers.
 
-    Before an epoch everything that the rest of the training depends on is written to `progress_file`, where one is set and
-    was not written less than PROGRESS_SECONDS ago: an interrupted training goes on from there as if nothing had happened.
+    Before an epoch everything that the rest of the training depends on is written to its `progress`, where there is a file
+    for it and a write is due: an interrupted training goes on from there as if nothing had happened.
     """
 
     def __init__(self, config: Config, model: DistilledRecommender) -> None:
         super().__init__(config, model)
-        self.progress_file: Path | None = None
-        self.progress_written = -math.inf  # when, in seconds
-        self.best: dict[str, Any] | None = None  # the best student so far, as it is saved, where progress is
+        self.optimizer_apart = self._build_optimizer_apart()
+        self.progress: ProgressFile | None = None
+        self.resumed: dict[str, Any] = {}  # states of generators that the first epoch after a resume begins with
+        self.best: dict[str, Any] | None = None  # the best student so far, as it is saved, where progress is; on the CPU
         self.thread_choice = ThreadChoice(possible_threads(config["threads"], self.device))
         self.user_batches: EntityBatches | None = None
         if model.training_entities is not None:
@@ -56,11 +49,17 @@ class DistillationTrainer(Trainer):
 
     def _build_optimizer(self, **settings: object) -> torch.optim.Optimizer:
         groups = self.model.parameter_groups()
-        if not groups:
-            return super()._build_optimizer(**settings)
         deviating = {id(parameter) for group in groups for parameter in group["params"]}
-        others = [parameter for parameter in self.model.parameters() if id(parameter) not in deviating]
+        others = [parameter for parameter in _not_apart(self.model) if id(parameter) not in deviating]
         return super()._build_optimizer(params=[{"params": others}, *groups], **settings)
+
+    def _build_optimizer_apart(self) -> torch.optim.Optimizer | None:
+        """Of what is trained apart: the same `learner`, a learning rate of its own, no decay; None where nothing is."""
+        apart = list(self.model.apart.parameters())
+        if not apart or not self.model.distillation_weight:
+            return None
+        rate = float(self.config["apart_learning_rate"])
+        return super()._build_optimizer(params=apart, learning_rate=rate, weight_decay=0.0)
 
     def resume(self, path: Path) -> None:
         """Continue the training whose progress is in `path`, now or with the next epoch begun.
@@ -68,21 +67,10 @@ class DistillationTrainer(Trainer):
         Raises:
             UserError: the file cannot be read, or holds what this training cannot have come to.
         """
-        self.progress_file = path
-        self.progress: dict[str, Any] = {}
+        self.progress = ProgressFile(path)
         if not path.is_file():
             return
-        remedy = "delete the file, or set resume: False, to train from the start"
-        try:
-            self.progress = load_checkpoint(path, map_location=self.device)
-        except (CheckpointError, OSError) as error:
-            raise UserError(f"resume: {error}; {remedy}") from error
-        try:
-            check_progress(self.progress, self)
-            self._restore(self.progress)
-        except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise UserError(f"resume: {path} is no progress of this training ({reason}); {remedy}") from error
+        self.resumed = resume_from(path, self)
         if self.best is not None and parallel.is_first():  # into this run's own file; the interrupted one's stays
             save_checkpoint(self.saved_model_file, {**self.best, "config": plain_config(self.config)})
         self.logger.info(set_color("Resuming", "blue") + f": epoch {self.start_epoch}, from {path}")
@@ -97,14 +85,6 @@ class DistillationTrainer(Trainer):
         self.model.finish_training()
         return result
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(state["state_dict"])
-        self.model.load_distillation_state(state["distillation"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.start_epoch, self.cur_step = state["epoch"], state["cur_step"]
-        self.best_valid_score, self.best_valid_result = state["best_valid_score"], state["best_valid_result"]
-        self.best = state["best"]
-
     @in_chosen_threads
     def _train_epoch(
         self,
@@ -114,15 +94,11 @@ class DistillationTrainer(Trainer):
         show_progress: bool = False,
     ) -> float | tuple[float, ...]:
         batches = train_data if self.user_batches is None else self.user_batches
-        if self.progress_file is not None:
-            if self.progress:  # the first epoch after a resume: RecBole's fit has drawn nothing before it
-                batches.generator.set_state(self.progress["batches"].cpu())
-                restore_random_state(self.progress["random"])
-                self.model.generator.set_state(self.progress["method_random"].cpu())
-                self.progress = {}
-            if monotonic() - self.progress_written >= PROGRESS_SECONDS:
-                self._save_progress(epoch_idx, batches)
-                self.progress_written = monotonic()
+        if self.resumed:
+            restore_generators(self.resumed, self, batches)
+            self.resumed = {}
+        if self.progress is not None and parallel.is_first() and self.progress.is_due():
+            self.progress.write(lambda: progress_of(self, epoch_idx, batches))
         parallel.align_generator(self.model.generator)
         self.model.on_epoch_start(epoch_idx)
         parallel.own_randomness(self.config["seed"], epoch_idx)
@@ -141,10 +117,20 @@ class DistillationTrainer(Trainer):
         parts = found if isinstance(found, tuple) else (found,)
         scaler.scale(sum(parts)).backward()
         if self.clip_grad_norm:
-            clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+            clip_grad_norm_(_not_apart(self.model), **self.clip_grad_norm)
         scaler.step(self.optimizer)
+        if self.optimizer_apart is not None:
+            self._step_apart(self.optimizer_apart, batch, scaler)
         scaler.update()
         return tuple(part.detach().reshape(()) for part in parts)  # some of RecBole's models, as LightGCN, return [1]
+
+    def _step_apart(self, optimizer: torch.optim.Optimizer, batch: Interaction, scaler: Any) -> None:
+        """A step of what is trained apart: its loss gives gradients to nothing else; what the student's left is cleared."""
+        optimizer.zero_grad()
+        with torch.autocast(self.device.type, enabled=self.enable_amp):
+            loss = self.model.loss_apart(batch)
+        scaler.scale(loss).backward(inputs=[parameter for group in optimizer.param_groups for parameter in group["params"]])
+        scaler.step(optimizer)
 
     def _sums(self, losses: Sequence[tuple[Tensor, ...]]) -> float | tuple[float, ...]:
         """The epoch's sum of the loss, or of each of its parts; a ValueError where one is NaN, as RecBole has it."""
@@ -152,26 +138,6 @@ class DistillationTrainer(Trainer):
         self._check_nan(columns.sum())
         sums = tuple(columns.cumsum(1)[:, -1].tolist())  # one after the other, in double precision, as RecBole adds them
         return sums if len(sums) > 1 else sums[0]
-
-    def _save_progress(self, epoch: int, batches: AbstractDataLoader | EntityBatches) -> None:
-        if not parallel.is_first():
-            return
-        best = self.best_valid_result
-        state = {
-            "epoch": epoch,
-            "cur_step": self.cur_step,
-            "best_valid_score": float(self.best_valid_score),
-            "best_valid_result": None if best is None else {key: float(value) for key, value in best.items()},
-            "best": self.best,
-            "state_dict": self.model.state_dict(),
-            "distillation": self.model.distillation_state(),
-            "optimizer": self.optimizer.state_dict(),
-            "batches": batches.generator.get_state(),
-            "random": random_state(),
-            "method_random": self.model.generator.get_state(),
-        }
-        assert self.progress_file is not None
-        save_checkpoint(self.progress_file, state)
 
     @in_chosen_threads
     def _valid_epoch(self, valid_data: AbstractDataLoader, show_progress: bool = False) -> tuple[float, dict[str, float]]:
@@ -214,8 +180,8 @@ class DistillationTrainer(Trainer):
             "optimizer": self.optimizer.state_dict(),
         }
         save_checkpoint(path, {**state, "config": plain_config(self.config)})
-        if self.progress_file is not None:
-            self.best = copy.deepcopy(state)
+        if self.progress is not None:
+            self.best = on_cpu(state)
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 
@@ -239,6 +205,11 @@ class DistillationTrainer(Trainer):
         if not parallel.is_first():
             return parallel.from_first(None)
         return parallel.from_first(super().evaluate(eval_data, load_best_model=False, show_progress=show_progress))
+
+
+def _not_apart(model: DistilledRecommender) -> list[torch.nn.Parameter]:
+    """The parameters that are trained with the student: all but those of `apart`."""
+    return [parameter for name, parameter in model.named_parameters() if not name.startswith("apart.")]
 
 
 def _gradient_scaler(enabled: bool) -> torch.amp.GradScaler:

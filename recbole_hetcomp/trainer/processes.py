@@ -88,6 +88,12 @@ class Processes:
                     f"{key}: {config[key]!r} trains on batches of interactions, which several processes cannot share; "
                     f"use --nproc=1, or --{key}={wanted}"
                 )
+        apart = config.model_class.trained_apart(config)
+        if apart:
+            raise UserError(
+                f"nproc: {' and '.join(apart)} trains modules apart from the student, by an optimiser of their own that "
+                "several processes do not share; use --nproc=1"
+            )
         not_shared = config.model_class.not_user_by_user(config)
         if not_shared:
             raise UserError(

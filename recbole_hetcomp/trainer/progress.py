@@ -20,7 +20,7 @@ from recbole_hetcomp.trainer.random_state import check_random_state
 
 FIELDS = {
     *("epoch", "cur_step", "best_valid_score", "best_valid_result", "best", "state_dict", "distillation", "optimizer"),
-    *("batches", "random", "method_random"),
+    *("optimizer_apart", "batches", "random", "method_random"),
 }
 BEST = {"state_dict", "other_parameter", "epoch", "cur_step", "best_valid_score", "optimizer"}
 
@@ -41,6 +41,10 @@ def check_progress(state: Mapping[str, Any], trainer: Trainer) -> None:
     check_state(state["state_dict"], trainer.model.state_dict())
     _check_form(state["distillation"], trainer.model.distillation_state(), "distillation")
     _check_optimizer(state["optimizer"], trainer.optimizer)
+    if trainer.optimizer_apart is not None:
+        _check_optimizer(state["optimizer_apart"], trainer.optimizer_apart)
+    elif state["optimizer_apart"] is not None:
+        raise CheckpointError("it has an optimizer_apart, and nothing is trained apart from the student")
     if state["best"] is not None:
         _check_best(state["best"], state, trainer)
     for name in ("batches", "method_random"):

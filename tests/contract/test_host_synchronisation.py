@@ -84,6 +84,8 @@ def trainer_on_meta(model: DistilledRecommender) -> DistillationTrainer:
     moved(model.to(META))
     model.backbone.device = trainer.device = META
     trainer.optimizer = Adam(model.parameters())
+    if trainer.optimizer_apart is not None:
+        trainer.optimizer_apart = Adam(model.apart.parameters())
     return trainer
 
 

@@ -13,7 +13,7 @@ from recbole.utils import init_seed
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.distilled_recommender.hetcompstudent import HetCompStudent
 from recbole_hetcomp.teachers import Teacher, TeacherPool, Trajectory
-from recbole_hetcomp.trainer import distillation
+from recbole_hetcomp.trainer import progress_file
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
 STAGES, DEPTH, EPOCHS = 2, 20, 5
@@ -51,7 +51,7 @@ def pool_of(split) -> TeacherPool:
 
 @pytest.fixture(autouse=True)
 def progress_before_every_epoch(monkeypatch):
-    monkeypatch.setattr(distillation, "PROGRESS_SECONDS", 0)
+    monkeypatch.setattr(progress_file, "pause_after", lambda seconds: 0.0)
 
 
 class Run:
@@ -248,8 +248,8 @@ def test_progress_is_not_written_before_its_time_and_what_is_lost_is_trained_aga
     make_config, split, tmp_path, monkeypatch
 ):
     expected, clock = Run(make_config, split).fit().outcome(), iter(range(100))
-    monkeypatch.setattr(distillation, "PROGRESS_SECONDS", 4)
-    monkeypatch.setattr(distillation, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress_file, "pause_after", lambda seconds: 8)
+    monkeypatch.setattr(progress_file, "monotonic", lambda: next(clock))
     with pytest.raises(StoppedError):
         Run(make_config, split).fit(tmp_path / "a.progress", stop=("_train_epoch", 5))
     assert torch.load(tmp_path / "a.progress", weights_only=True)["epoch"] == 0

@@ -13,7 +13,7 @@ from recbole.utils import init_seed
 
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.distilled_recommender.hetcompstudent import HetCompStudent
-from recbole_hetcomp.trainer import distillation
+from recbole_hetcomp.trainer import progress_file
 from recbole_hetcomp.trainer.checkpoint import load_checkpoint, save_checkpoint
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
 from recbole_hetcomp.trainer.progress import FIELDS
@@ -37,7 +37,7 @@ class StoppedError(Exception):
 
 @pytest.fixture(autouse=True)
 def progress_before_every_epoch(monkeypatch):
-    monkeypatch.setattr(distillation, "PROGRESS_SECONDS", 0)
+    monkeypatch.setattr(progress_file, "pause_after", lambda seconds: 0.0)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_hetcomp.config import Config
@@ -64,11 +65,17 @@ class CompositeStudent(DistilledRecommender):
         for name, part in self.parts.items():
             part.learn_from(teachers)
             self.auxiliary[name] = part.auxiliary
+            if len(part.apart):
+                self.apart[name] = part.apart
 
     def distillation_loss(self, batch: Batch) -> Tensor:
         """[]: the sum over the methods of weight * loss, all of the same batch."""
         weights = self.config["methods"]
         return torch.stack([weights[name] * part.distillation_loss(batch) for name, part in self.parts.items()]).sum()
+
+    def loss_apart(self, interaction: Interaction) -> Tensor:
+        """[]: the sum over the methods that train something apart; each has modules of its own, so no weights are needed."""
+        return torch.stack([self.parts[name].loss_apart(interaction) for name in self.apart]).sum()
 
     def on_epoch_start(self, epoch: int) -> None:
         """Lets every method draw or rank anew."""
@@ -100,6 +107,12 @@ class CompositeStudent(DistilledRecommender):
         """Those of the composite's methods whose loss over a batch is more than its users' parts."""
         methods = map(_method, _checked(config["methods"]))
         return [name for method in methods for name in method.not_user_by_user(config)]
+
+    @classmethod
+    def trained_apart(cls, config: Config) -> list[str]:
+        """Those of the composite's methods that train something apart from the student."""
+        methods = map(_method, _checked(config["methods"]))
+        return [name for method in methods for name in method.trained_apart(config)]
 
     def finish_training(self) -> None:
         """Drops the modules of all methods; each also leaves plain tables where it trained something in their stead."""
