@@ -25,9 +25,9 @@ GROUPS_TRAINING = {
     "embedding_size": 8,
     "learning_rate": 0.01,
     "weight_decay": 0.0,
-    "train_batch_size": 128,
-    "epochs": 40,
-    "eval_step": 4,
+    "train_batch_size": 1024,  # all users in each batch, so that rewards are compared with those of many
+    "epochs": 300,
+    "eval_step": 25,
     "stopping_step": 100,
     "n_ranked": 20,
     "distillation_weight": 0.3,
