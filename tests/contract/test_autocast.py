@@ -14,17 +14,22 @@ METHODS = sorted(
     for path in properties_dir().glob("model/*.yaml")
     if issubclass(get_model(path.stem), DistilledRecommender)  # type: ignore[arg-type]
 )
-
-# A composite needs methods; directions that are written into the student's tables leave nothing to train.
-SETTINGS = {"CompositeStudent": {"methods": {"RRD": 0.1, "DE": 0.1}}, "TinTeMStudent": {"mode": "gradient"}}
+# A composite needs methods, a policy a choice from the first epoch; directions written into tables leave nothing to train.
+OWN = {
+    "CompositeStudent": {"methods": {"RRD": 0.1, "DE": 0.1}},
+    "RLKDStudent": {"warmup_epochs": 0},
+    "TinTeMStudent": {"mode": "gradient"},
+}
+TEACHERS = {"RLKDStudent": ["BPR", "EASE"]}
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_in_half_precision(make_model, trained_pool, split, method) -> None:
+    own = OWN.get(method, {})
     losses = []
     for enabled in (False, True):
-        model = make_model(method, embedding_size=4, teacher_rank=8, enable_amp=enabled, **SETTINGS.get(method, {}))
-        model.learn_from(trained_pool("BPR"))
+        model = make_model(method, embedding_size=4, teacher_rank=8, enable_amp=enabled, **own)
+        model.learn_from(trained_pool(*TEACHERS.get(method, ["BPR"])))
         model.on_epoch_start(0)
         trainer = DistillationTrainer(model.config, model)
         trainer.enable_amp = enabled  # RecBole switches it off without a GPU

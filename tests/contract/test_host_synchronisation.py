@@ -31,6 +31,9 @@ METHODS = {
     for path in properties_dir().glob("model/*.yaml")
     if issubclass(get_model(path.stem), DistilledRecommender)  # type: ignore[arg-type]
 }
+# Where a method has a choice of teachers, or of methods, from the first epoch.
+OWN = {"CompositeStudent": {"methods": {"RRD": 0.1, "DE": 0.1}}, "RLKDStudent": {"warmup_epochs": 0}}
+TEACHERS = {"RLKDStudent": ["BPR", "EASE"]}
 
 
 def asking_for_data() -> Any:
@@ -143,9 +146,8 @@ def test_hetcomp_asks_for_its_loss_at_the_end_of_an_epoch_alone(
 @pytest.mark.parametrize("size", [4, 8])  # below the teacher's, and as large
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_trains_without_waiting(make_model, trained_pool, split, method, size) -> None:
-    sums = {"methods": {"RRD": 0.1, "DE": 0.1}} if method == "CompositeStudent" else {}
-    model = make_model(method, embedding_size=size, teacher_rank=8, **sums)
-    model.learn_from(trained_pool("BPR"))
+    model = make_model(method, embedding_size=size, teacher_rank=8, **OWN.get(method, {}))
+    model.learn_from(trained_pool(*TEACHERS.get(method, ["BPR"])))
     model.on_epoch_start(0)
     first, second, *_ = split.loaders(model.config).train
     trainer = trainer_on_meta(model)

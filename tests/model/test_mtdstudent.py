@@ -10,7 +10,8 @@ import torch
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.losses import log_mass, plackett_luce_loss
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.distilled_recommender.mtdstudent import membership, tails, weighted_loss
+from recbole_hetcomp.model.distilled_recommender.mtdstudent import weighted_loss
+from recbole_hetcomp.model.lists_student import membership, tails
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
@@ -54,6 +55,19 @@ def test_the_loss_equals_a_loop(student, list_weights, list_pool) -> None:
         weights = [math.exp(x) / math.fsum(map(math.exp, logits)) for x in logits]
         total += math.fsum(a * loss + 0.7 * a * math.log(a) for a, loss in zip(weights, losses))
     assert model.distillation_loss(Batch(users, None)).item() == pytest.approx(total / len(users), rel=1e-4)
+
+
+def test_the_losses_of_the_lists_equal_a_loop_and_an_empty_list_has_none(student) -> None:
+    model = student()
+    users = model.history.active_users[:12]
+    model.learned_lists[users[0], 1] = 0
+    model.members = membership(model.learned_lists)
+    losses, has_list = model.list_losses(users)
+    assert (~has_list).nonzero().tolist() == [[0, 1]]
+    for row, (user, scores) in enumerate(zip(users.tolist(), model.scores(users).double().tolist())):
+        for m, ranked in enumerate(model.learned_lists[user].tolist()):
+            expected = plackett_luce(model, user, scores, ranked) if has_list[row, m] else 0.0
+            assert losses[row, m].item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_uniform_weights_are_the_mean_of_each_lists_plackett_luce(student) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -82,9 +82,10 @@ class CompositeStudent(DistilledRecommender):
         for part in self.parts.values():
             part.on_epoch_start(epoch)
 
-    def on_validation(self, student_topk: Tensor, epoch: int) -> str:
-        """Hands the student's ranking [U, RANKED] to every method; returns what each says, behind its name."""
-        lines = {name: part.on_validation(student_topk, epoch) for name, part in self.parts.items()}
+    def after_validation(self, score: float, epoch: int, ranking: Callable[[], Tensor]) -> str:
+        """Hands the score and the student's ranking [U, RANKED] to every method; returns what each says, behind its name."""
+        student_topk = ranking()
+        lines = {name: part.after_validation(score, epoch, lambda: student_topk) for name, part in self.parts.items()}
         return "; ".join(f"{name}: {line}" for name, line in lines.items() if line)
 
     @property

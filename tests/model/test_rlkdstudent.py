@@ -1,0 +1,276 @@
+"""RL-KD: its loss and rewards against loops, one teacher, and whom the policy selects where the right ones are known."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.distilled_recommender.rlkdstudent import RLKDStudent
+from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.testing.results import same, saved_state, state_of
+from recbole_hetcomp.trainer import progress_file
+from recbole_hetcomp.trainer.distillation import DistillationTrainer
+
+N_TEACHERS = 3
+
+
+@pytest.fixture
+def student(make_model, list_pool):
+    """`student(**settings)`: an RLKDStudent that has learnt from lists, beyond its warm-up."""
+
+    def make(n_teachers: int = N_TEACHERS, **settings) -> RLKDStudent:
+        model = make_model("RLKDStudent", **{"n_ranked": 6, "warmup_epochs": 1, **settings})
+        model.learn_from(list_pool(n_teachers))
+        model.on_epoch_start(1)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def batch(student) -> Batch:
+    """A dozen users."""
+    return Batch(student().history.active_users[:12], None)
+
+
+def moved(model: RLKDStudent) -> None:
+    """A step of the student, anywhere."""
+    generator = torch.Generator().manual_seed(8)
+    with torch.no_grad():
+        for parameter in model.backbone.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+
+
+def own_loss(model: RLKDStudent, user: int) -> float:
+    scores = model.scores(torch.tensor([user]))[0].double().tolist()
+    trained = model.history.padded(torch.tensor([user]))[0].tolist()
+    rest = [math.exp(scores[item]) for item in range(1, model.n_items) if item not in trained]
+    terms = [math.log(math.fsum([*rest, math.exp(scores[item])])) - scores[item] for item in trained]
+    return math.fsum(terms) / len(terms)
+
+
+def test_the_loss_is_the_mean_over_whom_the_policy_selects_and_over_all_where_it_selects_nobody(student, batch) -> None:
+    model = student()
+    with torch.no_grad():
+        model.apart["policy"].bias.fill_(-0.6)  # so that some users get nobody
+    found = model.distillation_loss(batch)
+    actions, selected = model.trial.actions, model.trial.selected
+    nobody = ~actions.any(1)
+    assert 0 < nobody.sum() < len(nobody)
+    assert torch.equal(selected[~nobody], actions[~nobody])
+    assert selected[nobody].all()
+    losses = model.list_losses(batch.users)[0].tolist()
+    means = [
+        math.fsum(loss for loss, heard in zip(row, chosen) if heard) / sum(chosen)
+        for row, chosen in zip(losses, selected.tolist())
+    ]
+    assert found.item() == pytest.approx(math.fsum(means) / len(means), rel=1e-5)
+
+
+def test_in_the_epochs_of_warm_up_all_are_heard_and_the_policy_learns_nothing(student, batch) -> None:
+    model = student(warmup_epochs=2)
+    losses = model.list_losses(batch.users)[0]
+    assert model.distillation_loss(batch).item() == pytest.approx(losses.mean().item(), rel=1e-5)
+    model.loss_apart(Interaction({})).backward()
+    assert not any(parameter.grad.any() for parameter in model.apart.parameters())
+
+
+@pytest.mark.parametrize("reward", ["improve", "r1", "r2"])
+def test_the_rewards_equal_loops(student, batch, reward) -> None:
+    model = student(reward=reward, distillation_weight=0.7)
+    before = [own_loss(model, user) for user in batch.users.tolist()]
+    model.distillation_loss(batch)
+    trial = model.trial
+    moved(model)
+    found = model._rewards(trial).tolist()
+    lists = model.list_losses(batch.users)[0].tolist()
+    for row, user in enumerate(batch.users.tolist()):
+        heard = [loss for loss, chosen in zip(lists[row], trial.selected[row].tolist()) if chosen]
+        after = own_loss(model, user)
+        expected = {
+            "improve": before[row] - after,
+            "r1": -after,
+            "r2": -after - 0.7 * math.fsum(heard) / len(heard),
+        }
+        assert found[row] == pytest.approx(expected[reward], rel=1e-4, abs=1e-5)
+
+
+def test_the_gradient_of_the_policy_is_that_of_the_standardised_rewards(student, batch) -> None:
+    model = student()
+    with torch.no_grad():
+        model.apart["policy"].weight.normal_(std=0.3, generator=torch.Generator().manual_seed(1))
+    model.distillation_loss(batch)
+    trial = model.trial
+    moved(model)
+    rewards = model._rewards(trial).tolist()
+    mean = math.fsum(rewards) / len(rewards)
+    deviation = math.sqrt(math.fsum((reward - mean) ** 2 for reward in rewards) / len(rewards))
+    expected = torch.zeros(())
+    for row, reward in enumerate(rewards):
+        for p, taken in zip(model.apart["policy"](trial.state)[row], trial.actions[row].tolist()):
+            expected = expected - (reward - mean) / deviation * (p if taken else 1 - p).log() / len(rewards)
+    parameters = list(model.apart.parameters())
+    found = torch.autograd.grad(model.loss_apart(Interaction({})), parameters)
+    for ours, theirs in zip(found, torch.autograd.grad(expected, parameters)):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+        assert ours.any()
+
+
+def test_a_step_that_changes_nothing_has_brought_nothing_also_where_the_tail_is_drawn(student, batch) -> None:
+    model = student(student="DL", tail_samples=9)
+    model.distillation_loss(batch)
+    state = model.generator.get_state()
+    assert not model._rewards(model.trial).any()
+    assert torch.equal(model.generator.get_state(), state)
+
+
+def test_where_a_single_teacher_has_a_list_there_is_no_choice(student, batch) -> None:
+    model = student()
+    model.learned_lists[batch.users[0], 1:] = 0
+    model.learned_lists[batch.users[1]] = 0
+    with torch.no_grad():
+        model.apart["policy"].bias.fill_(-30.0)
+    for _ in range(20):
+        model.distillation_loss(batch)
+        assert model.trial.selected[0].tolist() == [True, False, False]
+        assert not model.trial.selected[1].any()
+        assert not model.trial.free[:2].any()
+
+
+def test_the_state_knows_what_the_student_and_the_others_have_of_a_list(student, batch) -> None:
+    model = student()
+    ranked = model.ranking(50)
+    model.on_validation(ranked, 1)
+    losses, has_list = model.list_losses(batch.users)
+    state = model._state(batch.users, losses.detach(), has_list)
+    assert state.shape[2] == model.apart["policy"].weight.size(1)
+    expected = torch.zeros(len(batch.users), N_TEACHERS)
+    for row, user in enumerate(batch.users.tolist()):
+        for m, items in enumerate(model.learned_lists[user].tolist()):
+            expected[row, m] = len({*items} & {*ranked[user].tolist()}) / len(items)
+    expected = (expected - expected.mean(0)) / expected.std(0, correction=0)
+    torch.testing.assert_close(state[:, :, -3], expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(state[:, 0, :-3], state[:, 1, :-3])  # of the user alone
+    assert torch.allclose(state[:, :, -1].mean(0), torch.zeros(N_TEACHERS), atol=1e-3)
+
+
+def test_teachers_that_are_models_give_evidence_and_lists_give_none(make_model, trained_pool, student) -> None:
+    model = make_model("RLKDStudent")
+    model.learn_from(trained_pool("BPR", "EASE"))
+    assert model.evidence.shape == (model.n_users, 2, 2)
+    assert model.evidence[model.history.active_users].isfinite().all()
+    assert model.evidence[model.history.active_users, :, 0].min() > 0
+    assert (model.evidence[model.history.active_users, :, 1] < 0).all()
+    assert student().evidence.shape == (model.n_users, N_TEACHERS, 0)
+
+
+@pytest.mark.parametrize("more", [{}, {"student": "DL", "tail_samples": 20}])
+def test_with_one_teacher_it_is_the_uniform_mean_bit_for_bit(settings, more) -> None:
+    short = {"epochs": 4, "teachers": ["BPR"], "distillation_weight": 1.0, "n_ranked": 10, **more}
+    states = [
+        state_of(run_hetcomp(name, "toy", config_dict={**settings, **short, **own}, arguments=(), compare=False))
+        for name, own in (("RLKDStudent", {}), ("MTDStudent", {"list_weights": "uniform"}))
+    ]
+    assert same(*states)
+
+
+# ---- users of two groups, with a right teacher each -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def claim(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The benchmark's module, with a smaller world."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    return importlib.import_module("teacher_selection")
+
+
+@pytest.fixture
+def groups(claim, tmp_path):
+    """Settings of a run on it."""
+    return {**claim.write_groups(tmp_path / "world", 1), **claim.POLICY}
+
+
+def test_it_selects_the_right_teacher_and_comes_at_least_halfway_to_an_oracle(claim, groups, tmp_path) -> None:
+    oracle = {**groups, "teachers": [str(tmp_path / "world" / name) for name in claim.ALONE], "list_weights": "uniform"}
+    learned = claim.trained("RLKDStudent", "groups", groups)
+    right, wrong = claim.selected(learned["model"].selection)
+    assert right > 0.85
+    assert wrong < 0.3
+    uniform, best = (
+        claim.trained("MTDStudent", "groups", given)["test_result"]["recall@20"]
+        for given in ({**groups, "list_weights": "uniform"}, oracle)
+    )
+    assert best > uniform + 0.01
+    assert learned["test_result"]["recall@20"] >= (uniform + best) / 2
+
+
+def test_rewards_that_are_shuffled_teach_no_preference(claim, groups, monkeypatch) -> None:
+    generator, rewards = torch.Generator().manual_seed(3), RLKDStudent._rewards
+
+    def shuffled(model: RLKDStudent, trial) -> torch.Tensor:
+        found = rewards(model, trial)
+        return found[torch.randperm(len(found), generator=generator)]
+
+    monkeypatch.setattr(RLKDStudent, "_rewards", shuffled)
+    right, wrong = claim.selected(claim.trained("RLKDStudent", "groups", groups)["model"].selection)
+    assert abs(right - wrong) < 0.15
+
+
+def test_teachers_that_say_the_same_are_selected_alike_and_teach_as_one(claim, groups, tmp_path) -> None:
+    first = Path(groups["teachers"][0])
+    twin = first.with_name("twin.tsv")
+    twin.write_text(first.read_text(encoding="utf-8"), encoding="utf-8")
+    both = {**groups, "teachers": [str(first), str(twin)]}
+    learned = claim.trained("RLKDStudent", "groups", both)
+    rates = learned["model"].selection[1:].mean(0)
+    assert abs(float(rates[0] - rates[1])) < 0.1
+    uniform = claim.trained("MTDStudent", "groups", {**both, "list_weights": "uniform"})
+    for metric in ("recall@20", "ndcg@20"):
+        assert learned["test_result"][metric] == pytest.approx(uniform["test_result"][metric], abs=0.02)
+
+
+@pytest.mark.parametrize("reward", ["improve", "r3"])
+def test_a_resumed_run_has_the_policy_its_optimiser_and_its_rewards_and_serves_none_of_them(
+    settings, monkeypatch, reward
+) -> None:
+    monkeypatch.setattr(progress_file, "pause_after", lambda seconds: 0.0)
+    short = {"epochs": 5, "eval_step": 1, "warmup_epochs": 1, "distillation_weight": 1.0, "reward": reward}
+    given = {**settings, **short, "apart_learning_rate": 0.05, "train_batch_size": 64}
+
+    def run(**more):
+        return run_hetcomp("RLKDStudent", "toy", config_dict={**given, **more}, arguments=(), compare=False)
+
+    whole = run(checkpoint_dir="whole")
+    train_epoch = DistillationTrainer._train_epoch
+
+    def interrupted(trainer, data, epoch, **more):
+        loss = train_epoch(trainer, data, epoch, **more)
+        if epoch == 3:
+            raise KeyboardInterrupt
+        return loss
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DistillationTrainer, "_train_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    resumed = run()
+    assert torch.equal(resumed["model"].selection, whole["model"].selection)  # so the policy was the same
+    assert torch.equal(resumed["model"].delayed.direction, whole["model"].delayed.direction)
+    assert len({*whole["model"].selection[1:].flatten().tolist()}) > 20  # it has learnt something
+    assert bool(whole["model"].delayed.direction.any()) == (reward == "r3")
+    assert same(state_of(resumed), state_of(whole))
+    assert all(name.startswith("backbone.") for name in saved_state(resumed))
+
+
+def test_what_a_policy_cannot_have_seen_is_refused(student) -> None:
+    model, other = student(), student(n_teachers=2)
+    model.load_distillation_state(model.distillation_state())
+    with pytest.raises(ValueError, match="other users or teachers"):
+        model.load_distillation_state({**model.distillation_state(), "selection": other.selection})
