@@ -223,9 +223,7 @@ class MethodContract(PartsOfABatch):
         def watched(model: DistilledRecommender, batch: Batch) -> torch.Tensor:
             with parametrize.cached():  # so that a table that is a function is one tensor here and in the loss
                 loss: torch.Tensor = distillation_loss(model, batch)
-                made = [
-                    module.weight for module in model.backbone.modules() if parametrize.is_parametrized(module, "weight")
-                ]
+                made = [each.weight for each in model.backbone.modules() if parametrize.is_parametrized(each, "weight")]
                 given = [table for table in model.backbone.parameters() if len(table) in (model.n_users, model.n_items)]
                 gradients = torch.autograd.grad(loss, [*given, *made], retain_graph=True, allow_unused=True)
             learnt.extend(bool(gradient[0].any()) for gradient in gradients if gradient is not None)
