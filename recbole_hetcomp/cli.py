@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from recbole_hetcomp import __version__
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.reading import MOST_BYTES
 from recbole_hetcomp.console import warnings_in_log
@@ -41,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(arguments):
         print(USAGE)
+        return 0
+    if arguments == ["--version"]:
+        print(f"recbole_hetcomp {__version__}")
         return 0
     name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "run"
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import logging
 import os
 import shutil
@@ -241,6 +242,16 @@ def test_an_error_of_ours_keeps_its_traceback(flags, monkeypatch):
     monkeypatch.setitem(cli.COMMANDS, "run", broken)
     with pytest.raises(ZeroDivisionError):
         main(flags)
+
+
+def test_settings_of_the_student_alone_are_checked_though_it_is_not_trained(capsys, flags):
+    sentence = refused(capsys, [*flags, "--without_distillation_config={'epoch':1}"])  # `flags` leave that student out
+    assert "epoch" in sentence
+
+
+def test_the_version_is_the_packages(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"recbole_hetcomp {importlib.metadata.version('recbole_hetcomp')}\n"
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])

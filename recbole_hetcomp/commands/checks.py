@@ -34,7 +34,7 @@ def check(config: Config) -> None:
         backbone_class(str(config["student"]))
         _check_student_size(config)
         check_start(config)
-        if config["without_distillation"]:
+        if config["without_distillation"] or config["without_distillation_config"]:
             check_student_alone(config)
 
 

@@ -132,7 +132,8 @@ class Declaration:
             raise UserError(f"{where}{self.key}: {shown(value)} is none of {', '.join(kind.words)}")
         default = yaml.safe_load(self.value) if self.value else None
         if kind.many and kind.base == "str":
-            names = value.split(",") if isinstance(value, str) else (default or ["one", "another"])[:2]
+            half_a_list = isinstance(value, str) and set(value) & set("[]'\"")
+            names = value.split(",") if isinstance(value, str) and not half_a_list else (default or ["one", "another"])[:2]
             example = str(names[:3]).replace(" ", "")
             raise UserError(
                 f'{where}{self.key}: {shown(value)} is no list of names; write --{self.key}="{shorter(example)}"'

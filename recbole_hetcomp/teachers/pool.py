@@ -150,8 +150,8 @@ class TeacherPool:
         for teacher in self.teachers:
             if needs.scores and teacher.load is None:
                 raise UserError(
-                    f"{method} needs a teacher's scores, and {teacher.name!r} is lists alone; put a model in its place, or "
-                    "choose HetCompStudent or RRDStudent, which learn from lists"
+                    f"{method} needs a teacher's scores, and {teacher.name!r} is lists alone; put a model or a file of "
+                    "vectors in its place, or choose HetCompStudent or RRDStudent, which learn from lists"
                 )
             if needs.embeddings and teacher.embeddings() is None:
                 raise UserError(f"{method} needs embeddings, and teacher {teacher.name!r} has none; choose BPR or LightGCN")

@@ -75,6 +75,9 @@ def test_words_and_lists_of_names_are_refused_with_what_could_stand_there() -> N
     with pytest.raises(UserError) as caught:
         names.check("BPR")
     assert str(caught.value) == "teachers: 'BPR' is no list of names; write --teachers=\"['BPR']\""
+    with pytest.raises(UserError) as caught:
+        names.check("['BPR'")  # half a list cannot be mended by a list around it
+    assert str(caught.value) == "teachers: \"['BPR'\" is no list of names; write --teachers=\"['BPR','CML']\""
 
 
 @pytest.mark.parametrize(
