@@ -45,12 +45,12 @@ def batch(student) -> Batch:
     return Batch(student().history.active_users[:12], None)
 
 
-def moved(model: RLKDStudent) -> None:
+def moved(model: RLKDStudent, scale: float = 0.3) -> None:
     """A step of the student, anywhere."""
     generator = torch.Generator().manual_seed(8)
     with torch.no_grad():
         for parameter in model.backbone.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+            parameter += scale * torch.randn(parameter.shape, generator=generator)
 
 
 def own_loss(model: RLKDStudent, user: int) -> float:
@@ -385,6 +385,41 @@ def test_teachers_that_say_the_same_are_selected_alike_and_teach_as_one(claim, g
     uniform = claim.trained("MTDStudent", "groups", {**both, "list_weights": "uniform"})
     for metric in ("recall@20", "ndcg@20"):
         assert learned["test_result"][metric] == pytest.approx(uniform["test_result"][metric], abs=0.02)
+
+
+@pytest.mark.parametrize("gain", [0.01, -0.002])
+def test_what_validation_says_between_two_scores_is_of_the_order_of_what_the_rewards_say(student, batch, gain) -> None:
+    """Both as they move the policy: the gradients' sums over the steps after a gain of that size."""
+    model = student(reward="r3")
+    model.delayed.settle(0.3)
+    for steps in range(2):
+        sums = {share: torch.zeros(()) for share in (0.0, 1.0)}
+        for _ in range(30):
+            model.distillation_loss(batch)
+            trial = model.trial
+            moved(model, scale=0.01)
+            for share in sums:
+                model.trial, model.config["validation_share"] = trial, share
+                found = torch.autograd.grad(model.loss_apart(Interaction({})), list(model.apart.parameters()))
+                sums[share] = sums[share] + torch.cat([gradient.flatten() for gradient in found])
+        assert bool(sums[1.0].any()) == bool(steps)  # nothing before the first gain
+        if not steps:
+            model.delayed.settle(0.3 + gain)
+    assert 0.1 < float(sums[1.0].norm() / sums[0.0].norm()) < 10
+
+
+def test_the_share_of_validation_changes_the_policy_from_the_rewards_own_to_validations_own(settings) -> None:
+    short = {"epochs": 8, "eval_step": 1, "warmup_epochs": 1, "distillation_weight": 1.0, "reward": "r3", "seed": 3}
+    given = {**settings, **short, "valid_metric": "NDCG@10", "apart_learning_rate": 0.05, "train_batch_size": 64}
+    policies = []
+    for share in (0.0, 0.5, 1.0):
+        run = {**given, "validation_share": share, "checkpoint_dir": f"share {share}"}
+        model = run_hetcomp("RLKDStudent", "toy", config_dict=run, arguments=(), compare=False)["model"]
+        policies.append(model.selection[model.history.active_users])
+    ends, to_first, to_last = (float((policies[a] - policies[b]).abs().mean()) for a, b in ((0, 2), (0, 1), (1, 2)))
+    assert ends > 0.01
+    assert to_first > ends / 10
+    assert to_last > ends / 10
 
 
 @pytest.mark.parametrize("reward", ["improve", "r3"])
