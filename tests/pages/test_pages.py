@@ -117,7 +117,7 @@ def test_readme_is_short() -> None:
 
 
 def test_methods_whose_weights_are_not_chosen_on_ml_100k_are_named() -> None:
-    """A yaml file says "ml-100k" where its weight is the best of some that were tried there. A composite has no own weight."""
+    """A yaml file says "ml-100k" where its weight is the best of some that were tried there. A composite has none."""
     text = " ".join((ROOT / "docs" / "methods.md").read_text(encoding="utf-8").split())
     sentence = re.search(r"were chosen on the validation part of ml-100k, except for those of ([^.]+), which are", text)
     assert sentence is not None
