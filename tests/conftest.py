@@ -14,7 +14,7 @@ from recbole.utils import init_seed
 
 import recbole_hetcomp
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.config.registry import get_model, properties_dir
+from recbole_hetcomp.config.registry import get_model, is_distilled, properties_dir
 from recbole_hetcomp.config.strict import settings_of
 from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.teacher_training.scheduling import build_pool
@@ -29,12 +29,38 @@ hypothesis_settings.load_profile("busy machine")
 
 DEPTH, N_STAGES = 20, 2  # of the lists in a `list_pool`
 
+METHODS = sorted(path.stem for path in properties_dir().glob("model/*.yaml") if is_distilled(get_model(path.stem)))
+SELECTING: dict[str, Any] = {"warmup_epochs": 0, "teachers": ["BPR", "EASE"]}  # there is a choice from the first epoch
+OWN = {"CompositeStudent": {"methods": {"RRD": 0.1, "DE": 0.1}}, "RLKDStudent": SELECTING}
+# Settings under which the loss of a method takes ways of its own on a device.
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("OFAStudent", {"ofa_teachers": "per_teacher", "teachers": ["BPR", "EASE"]}),
+    ("OFAStudent", {"student": "LightGCN"}),
+    ("OKDStudent", {"divergence": "js"}),
+    ("ReverseStudent", {"denoise": True, "denoise_from": 0}),
+    ("CUKDStudent", {"solver": "sgd", "start_steps": 5}),
+    ("RLKDStudent", {**SELECTING, "reward": "r3"}),
+    ("RLKDStudent", {**SELECTING, "student": "LightGCN"}),
+]
+
+
+def _called(given: tuple[str, dict[str, Any]]) -> str:
+    plain = {"warmup_epochs", "teachers", "methods", "start_steps", "denoise_from"}
+    return "-".join([given[0], *(f"{key}={value}" for key, value in given[1].items() if key not in plain)])
+
 
 @pytest.fixture(autouse=True)
 def _folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """RecBole writes ./log and reads the command line, and no test is to see what another has left."""
     with apart(tmp_path, monkeypatch):
         yield
+
+
+@pytest.fixture(params=[*((name, OWN.get(name, {})) for name in METHODS), *VARIANTS], ids=_called)
+def any_method(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Every method, and some of their variants: its name, and settings of its own, `teachers` among them where it asks."""
+    name, own = request.param
+    return name, dict(own)
 
 
 @pytest.fixture

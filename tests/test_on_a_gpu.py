@@ -16,6 +16,9 @@ from recbole_hetcomp.knowledge import Curriculum
 from recbole_hetcomp.losses.catalogue import Dense
 from recbole_hetcomp.losses.streaming import Vectors
 from recbole_hetcomp.model.distilled_recommender.hetcompstudent import HetCompStudent
+from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.serving.student import load_student
+from recbole_hetcomp.testing.results import saved_state
 from recbole_hetcomp.trainer import progress_file
 from recbole_hetcomp.trainer.distillation import DistillationTrainer, _gradient_scaler
 from recbole_hetcomp.trainer.progress_file import progress_of
@@ -94,6 +97,27 @@ def test_a_step_waits_for_nothing(training, device, transfer) -> None:
     with waiting_forbidden(device):
         parts = trainer._step(trainer.model.calculate_loss, second, _gradient_scaler(False))
     assert torch.stack(parts).isfinite().all()
+
+
+@pytest.mark.parametrize("device", [pytest.param("cuda", marks=[pytest.mark.gpu, NO_GPU])], indirect=True)
+def test_every_method_trains_its_student_from_teachers_that_were_trained_there(settings, device, any_method) -> None:
+    """Two epochs: the student is the backbone alone, has learnt there, and serves the same from its file.
+
+    On the CPU alone this is tests/contract.
+    """
+    name, own = any_method
+    given = {**settings, "use_gpu": True, "gpu_id": "0", "without_distillation": False, "teacher_rank": 8, **own}
+    result = run_hetcomp(name, "toy", config_dict=given, arguments=(), compare=False)
+    model = result["model"]
+    trained = dict(model.named_parameters())
+    assert {value.device.type for value in trained.values()} == {device.type}
+    assert all(value.isfinite().all() for value in trained.values())
+    assert 0 < result["test_result"]["recall@10"] <= 1
+    assert trained.keys() == saved_state(result).keys()
+    _, served, _ = load_student(result["checkpoint"])
+    users = model.history.active_users
+    with torch.no_grad():
+        torch.testing.assert_close(served.scores(users).cpu(), model.scores(users).cpu(), **CLOSE)
 
 
 @pytest.mark.parametrize("stored_bytes", [0, 2**26])

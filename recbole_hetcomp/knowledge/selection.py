@@ -92,16 +92,19 @@ def evidence(listed: Tensor, present: Tensor, positives: Tensor, known: Tensor, 
 class DelayedReward:
     """The gain in a score, credited to all actions since the score before: it rewards the same way until the next one.
 
+    A gain counts as its share of the largest so far, up or down, so that it is of the order of `standardised` rewards.
+
     Attributes:
         credit: [P] the sum over steps of the gradient of log P(actions), P parameters
-        direction: [P] the last gain, times the mean of what was credited then
+        direction: [P] that share, times the mean of what was credited then
         score: [1] the last score; [0] before the first
+        largest: the largest |gain| so far
         steps: since the last score
     """
 
     def __init__(self, n_parameters: int = 0, device: torch.device | str = "cpu") -> None:
         self.credit, self.direction = (torch.zeros(n_parameters, device=device) for _ in range(2))
-        self.score, self.steps = torch.zeros(0, dtype=torch.float64), 0
+        self.score, self.largest, self.steps = torch.zeros(0, dtype=torch.float64), 0.0, 0
 
     def note(self, log_probability: Tensor, policy: nn.Module) -> None:
         """A step was taken with actions of this log-probability []."""
@@ -111,7 +114,9 @@ class DelayedReward:
     def settle(self, score: float) -> None:
         """A new score, larger is better."""
         gain = score - float(self.score) if len(self.score) else 0.0
-        self.direction = self.credit * (gain / max(self.steps, 1))
+        self.largest = max(self.largest, abs(gain))
+        share = gain / self.largest if self.largest else 0.0
+        self.direction = self.credit * (share / max(self.steps, 1))
         self.credit, self.steps = torch.zeros_like(self.credit), 0
         self.score = torch.tensor([score], dtype=torch.float64)
 
@@ -135,4 +140,4 @@ class DelayedReward:
         ):
             raise ValueError("the delayed reward is of another policy")
         self.credit, self.direction = (state[name].to(self.credit.device) for name in ("credit", "direction"))
-        self.score, self.steps = state["score"].cpu(), state["steps"]
+        self.score, self.largest, self.steps = state["score"].cpu(), state["largest"], state["steps"]

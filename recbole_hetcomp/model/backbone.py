@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
 import torch
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import GeneralRecommender
 from torch import Tensor, nn
 
@@ -38,6 +41,22 @@ def forget_evaluation_of(backbone: GeneralRecommender) -> None:
             setattr(backbone, name, None)
 
 
+@contextmanager
+def evaluating(backbone: GeneralRecommender) -> Iterator[None]:
+    """Inside, a model computes as it is evaluated, without dropout; afterwards every module is in its own mode again, and
+    nothing that was computed is kept.
+    """
+    modes = [(module, module.training) for module in backbone.modules()]
+    forget_evaluation_of(backbone)
+    backbone.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        forget_evaluation_of(backbone)
+
+
 def embeddings_of(backbone: GeneralRecommender, users: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """(`users` [B], or all, as [B, d]; all items [I, d]) with gradients; of a graph model those its scores come from.
 
@@ -50,7 +69,9 @@ def embeddings_of(backbone: GeneralRecommender, users: Tensor | None = None) -> 
         made = backbone.vectors(torch.arange(n_users, device=device) if users is None else users)
         return made.users, made.items
     if set(EVALUATION_CACHES) <= set(vars(backbone)):  # RecBole's graph models
-        tables = list(backbone.forward()[:2])
+        backbone.full_sort_predict(Interaction({backbone.USER_ID: torch.ones(1, dtype=torch.int64, device=device)}))
+        tables = [getattr(backbone, name) for name in EVALUATION_CACHES]
+        forget_evaluation_of(backbone)  # what was kept hangs on this graph
     else:
         found = [getattr(backbone, name, None) for name in ("user_embedding", "item_embedding")]
         tables = [table.weight for table in found if isinstance(table, nn.Embedding)]

@@ -143,3 +143,25 @@ def test_a_delayed_reward_makes_the_actions_before_a_gain_more_likely_and_before
     assert (probabilities(policy(x)).item() > before) == (gain > 0)
     with pytest.raises(ValueError, match="another policy"):
         DelayedReward(3).load(delayed.state())
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 40.0])
+def test_a_gain_counts_as_its_share_of_the_largest_so_far_whatever_the_metric(unit) -> None:
+    """So that it stands beside rewards of deviation 1. A score that has never moved says nothing."""
+    policy = nn.Linear(2, 1, bias=False).double()
+    delayed, x = DelayedReward(2), random(3, 2, seed=1)
+    gains = [None, 0.0, 0.01, 0.0, -0.04, 0.02, 0.004]  # the first score has none before it
+    shares = [0.0, 0.0, 1.0, 0.0, -1.0, 0.5, 0.1]
+    score = 0.3
+    for gain, share in zip(gains, shares):
+        gradients = torch.zeros(2, dtype=torch.float64)
+        for row in x:
+            log_p = probabilities(policy(row)).log().sum()
+            gradients += torch.autograd.grad(log_p, policy.weight, retain_graph=True)[0][0]
+            delayed.note(log_p, policy)
+        score += gain or 0.0
+        delayed.settle(unit * score)
+        torch.testing.assert_close(delayed.direction, share * gradients / len(x), rtol=1e-6, atol=1e-9)
+        resumed = DelayedReward(2)
+        resumed.load(delayed.state())
+        delayed = resumed

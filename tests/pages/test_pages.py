@@ -114,3 +114,15 @@ def test_links_between_pages_lead_to_files() -> None:
 
 def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_methods_whose_weights_are_not_chosen_on_ml_100k_are_named() -> None:
+    """A yaml file says "ml-100k" where its weight is the best of some that were tried there. A composite has none."""
+    text = " ".join((ROOT / "docs" / "methods.md").read_text(encoding="utf-8").split())
+    sentence = re.search(r"were chosen on the validation part of ml-100k, except for those of ([^.]+), which are", text)
+    assert sentence is not None
+    named = {name.replace("-", "") for name in re.split(", | and ", sentence[1])}
+    files = [file for file in ROOT.glob("properties/model/*Student.yaml") if file.stem != "CompositeStudent"]
+    assert named == {
+        file.stem.removesuffix("Student") for file in files if "ml-100k" not in file.read_text(encoding="utf-8")
+    }

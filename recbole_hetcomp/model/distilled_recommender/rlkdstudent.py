@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from recbole_hetcomp.config.config import Config
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.history import users_per_block
 from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.knowledge.selection import (
@@ -28,11 +29,14 @@ from recbole_hetcomp.knowledge.selection import (
     starting_logit,
 )
 from recbole_hetcomp.knowledge.sorted_rows import in_same_row
+from recbole_hetcomp.model.backbone import evaluating
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.lists_student import ListsStudent, mean_of
 from recbole_hetcomp.model.target_lists import RANKED
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
+
+HISTORY_AT_ONCE = 512  # items of the histories whose scores are asked for at once, each with a vector a user
 
 
 class Trial(NamedTuple):
@@ -88,9 +92,8 @@ class RLKDStudent(ListsStudent):
         """Makes the policy, and what it is told of the teachers."""
         self.selection = (self.learned_lists > 0).any(2).float()
         self.evidence = self._evidence(teachers).to(self.device)
-        with torch.no_grad(), torch.random.fork_rng():
-            vectors = self.vectors(self.history.active_users[:1].to(self.device))
-        n_features = (0 if vectors is None else vectors.users.size(1)) + 5 + self.evidence.size(2)
+        size = self._user_vectors(self.history.active_users[:1].to(self.device)).size(1)
+        n_features = size + 5 + self.evidence.size(2)
         policy = self.apart["policy"] = Policy(len(teachers), n_features).to(self.device)
         self.delayed = DelayedReward(sum(parameter.numel() for parameter in policy.parameters()), self.device)
 
@@ -146,16 +149,35 @@ class RLKDStudent(ListsStudent):
             return trial.before - after
         if self.config["reward"] == "r1":
             return -after
-        return -after - self.distillation_weight * mean_of(self.list_losses(trial.users)[0], trial.selected)
+        with evaluating(self.backbone):
+            losses, _ = self.list_losses(trial.users)
+        return -after - self.distillation_weight * mean_of(losses, trial.selected)
 
+    @torch.no_grad()
     def _own_losses(self, users: Tensor) -> Tensor:
-        """[B]: the mean over a user's training items of -log softmax, each among itself and what is not in training."""
-        history = self.history.padded(users)
-        with torch.autocast(self.device.type, enabled=False):  # a step changes less than half precision tells apart
+        """[B]: the mean over a user's training items of -log softmax, each among itself and what is not in training.
+
+        As in evaluation: what dropout does to two passes differs by more than a step.
+        """
+        history, total = self.history.padded(users), self.activity.new_zeros(len(users))
+        # a step changes less than half precision tells apart
+        with evaluating(self.backbone), torch.autocast(self.device.type, enabled=False):
             catalogue = self.catalogue(users)
-            scores, present = catalogue.listed(history)
-            losses = softplus(catalogue.log_mass(history)[:, None] - scores)
-        return (losses * present).sum(1) / present.sum(1).clamp(min=1)
+            mass = catalogue.log_mass(history)[:, None]
+            for part in history.split(HISTORY_AT_ONCE, 1):
+                scores, present = catalogue.listed(part)
+                total = total + (softplus(mass - scores) * present).sum(1)
+        return total / (history > 0).sum(1).clamp(min=1)
+
+    @torch.no_grad()
+    def _user_vectors(self, users: Tensor) -> Tensor:
+        """[B, d]: the student's vectors of `users` [B], as in evaluation; [B, 0] where it has none."""
+        with evaluating(self.backbone):
+            try:
+                vectors = self.vectors(users)
+                return self.embeddings(users)[0] if vectors is None else vectors.users
+            except UserError:
+                return self.activity.new_zeros(len(users), 0)
 
     def _state(self, users: Tensor, losses: Tensor, has_list: Tensor) -> Tensor:
         """[B, M, F]: of the user the vector and the number of items, the part of the training that is over, and of each
@@ -167,9 +189,7 @@ class RLKDStudent(ListsStudent):
         overlap = shared / (items > 0).sum(2).clamp(min=1)
         own = torch.stack([overlap, consensus(self.members[users], n_teachers), losses], 2)
         own = standardised(torch.cat([own, self.evidence[users]], 2), has_list[:, :, None])
-        of_users, vectors = self.activity[users][:, None], self.vectors(users)
-        if vectors is not None:
-            of_users = torch.cat([of_users, vectors.users], 1)
+        of_users = torch.cat([self.activity[users][:, None], self._user_vectors(users)], 1)
         of_users = standardised(of_users, torch.ones_like(of_users, dtype=torch.bool))
         over = torch.full_like(of_users[:, :1], self.epoch / self.config["epochs"])
         return torch.cat([torch.cat([of_users, over], 1)[:, None].expand(-1, n_teachers, -1), own], 2)
