@@ -22,6 +22,7 @@ from recbole_hetcomp.data.split import Split, set_ratios
 from recbole_hetcomp.knowledge.relations import gram_distance, relation_gram, semantic_gram
 from recbole_hetcomp.knowledge.sampling import some_of
 from recbole_hetcomp.model.item_sample import ItemSample, features_and_scores
+from recbole_hetcomp.teachers.pool import Covered
 
 INITS = ("sketch", "random")
 SEEDS = 3  # initialisations over which a shape's distances are averaged
@@ -49,13 +50,23 @@ class StudentScorer:
         teacher: the teacher's vectors of users [U, D] and items [I, D]
         init: sketch: tables hold random projections of the training matrix, which is all that is known of users and items
             before training; random: the models' own random tables, which know nothing of the data
+        covered: of whom the teacher's vectors are, and so who is compared; None = everybody
     """
 
-    def __init__(self, config: Config, split: Split, teacher: tuple[Tensor, Tensor], init: str = "sketch") -> None:
+    def __init__(
+        self,
+        config: Config,
+        split: Split,
+        teacher: tuple[Tensor, Tensor],
+        init: str = "sketch",
+        covered: Covered | None = None,
+    ) -> None:
         self.config, self.split, self.init = config, split, init
         generator = torch.Generator().manual_seed(int(config["seed"]))
-        sample = ItemSample.drawn(split.history, config["n_classes"], generator)
+        sample = ItemSample.drawn(split.history, config["n_classes"], generator, None if covered is None else covered.item)
         having_one = sample.history.active_users
+        if covered is not None:
+            having_one = having_one[covered.user[having_one]]
         self.users, self.items = some_of(having_one, config["relation_users"], generator), sample.items
         self.positives = sample.positives(self.users, generator)
         of_users, of_items = (table.cpu() for table in teacher)
@@ -134,15 +145,16 @@ def sketch_tables(model: GeneralRecommender, history: History, seed: int) -> Non
     """Put random projections of the training matrix into every table of users or of items; layers stay as they are.
 
     Users get R W / sqrt(d), items R^T V / sqrt(d), for the training matrix R, divided by the roots of its row's and column's
-    counts, and Gaussian W and V. The first numbers are the same for any size d.
+    counts, and Gaussian W and V. The first numbers are the same for any size d. Where there are as many users as items, a
+    table is of users if its name says so.
     """
-    tables: list[Any] = [module for module in model.modules() if isinstance(module, nn.Embedding)]
-    by_count = {history.n_users: False, history.n_items: True}
-    for table in tables:
-        if table.num_embeddings in by_count:
-            rows = projections(history, table.embedding_dim, seed, of_items=by_count[table.num_embeddings])
+    tables: list[tuple[str, Any]] = [named for named in model.named_modules() if isinstance(named[1], nn.Embedding)]
+    for name, table in tables:
+        count = table.num_embeddings
+        if count in (history.n_users, history.n_items):
+            of_items = count != history.n_users or (count == history.n_items and "user" not in name)
             with torch.no_grad():
-                table.weight.copy_(rows)
+                table.weight.copy_(projections(history, table.embedding_dim, seed, of_items=of_items))
 
 
 def projections(history: History, size: int, seed: int, *, of_items: bool) -> Tensor:

@@ -132,8 +132,8 @@ def scorer_of(config: Config, split: Split, init: str) -> StudentScorer:
     """A scorer by the teachers of `config`, which are trained where they are not found."""
     pool = build_pool(config, split, needs=config.model_class.needs)
     pool.refuse_unless(config.model_class.needs, "search-student")
-    teacher = SingleTeacher.from_config(pool, split.history, config).embeddings(config["teacher_rank"])
-    return StudentScorer(config, split, teacher, init)
+    teacher = SingleTeacher.from_config(pool, split.history, config)
+    return StudentScorer(config, split, teacher.embeddings(config["teacher_rank"]), init, teacher.covered)
 
 
 def rank(space: Space, scorer: StudentScorer, budget: Budget, split: Split, seed: int) -> list[Candidate]:

@@ -27,7 +27,9 @@ def ofa_weights(p: Tensor, gamma: float, variant: str = "code") -> Tensor:
     return torch.cat([observed - 1, others.pow(gamma)], -1)
 
 
-def ofa_loss(scores: Tensor, soft: Tensor, present: Tensor, gamma: float, variant: str = "code") -> Tensor:
+def ofa_loss(
+    scores: Tensor, soft: Tensor, present: Tensor, gamma: float, variant: str = "code", heard: Tensor | None = None
+) -> Tensor:
     """-sum over c of w_c log q_c, with the `ofa_weights` w of p = softmax(soft), and q = softmax(scores).
 
     Args:
@@ -35,6 +37,7 @@ def ofa_loss(scores: Tensor, soft: Tensor, present: Tensor, gamma: float, varian
         soft: [B, n] float, the teacher's, divided by the temperature; or [M, B, n] of M teachers, whose losses are averaged
         present: [B, n] bool, True = there is an item; the others are in neither softmax
         gamma, variant: as `ofa_weights` has them
+        heard: [M, B] bool, which of the M teachers count in a row's average; None = all
 
     Returns:
         [B], natural log; 0 for rows without items
@@ -42,5 +45,8 @@ def ofa_loss(scores: Tensor, soft: Tensor, present: Tensor, gamma: float, varian
     floor = log_floor(scores)
     p = soft.clamp(min=floor).masked_fill(~present, floor).softmax(-1).masked_fill(~present, 0.0)
     weights = ofa_weights(p, gamma, variant).masked_fill(~present, 0.0)
-    weights = weights.mean(0) if weights.dim() > scores.dim() else weights
+    if heard is not None:
+        weights = (weights * heard[..., None]).sum(0) / heard.sum(0).clamp(min=1)[:, None]
+    elif weights.dim() > scores.dim():
+        weights = weights.mean(0)
     return -(weights * scores.masked_fill(~present, floor).log_softmax(1)).sum(1)

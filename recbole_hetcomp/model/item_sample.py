@@ -8,6 +8,7 @@ import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from torch import Tensor
 
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.history import History
 from recbole_hetcomp.knowledge.sampling import some_of
 from recbole_hetcomp.model.backbone import HasVectors, embeddings_of
@@ -26,13 +27,26 @@ class ItemSample:
     history: History
 
     @classmethod
-    def drawn(cls, history: History, n: int, generator: torch.Generator) -> ItemSample:
-        """`n` items, or all where there are fewer, drawn uniformly without replacement from those that somebody has."""
-        items = some_of(history.items.unique(), n, generator).sort().values
+    def drawn(cls, history: History, n: int, generator: torch.Generator, among: Tensor | None = None) -> ItemSample:
+        """`n` items, or all where there are fewer, drawn uniformly without replacement from those that somebody has.
+
+        Args:
+            history: the training items
+            n: how many
+            generator: on the CPU
+            among: [I] bool on the CPU, the items that may be drawn; None = all
+
+        Raises:
+            UserError: none may be.
+        """
+        items = history.items.unique()
+        items = some_of(items if among is None else items[among[items]], n, generator).sort().values
+        if not len(items):
+            raise UserError("teachers: no item with a vector is in the training set, so none can be compared; add vectors")
         column = torch.searchsorted(items, history.items).clamp(max=len(items) - 1)
-        among = items[column] == history.items
+        sampled = items[column] == history.items
         users = history.pairs // history.n_items
-        return cls(items, History(users[among], column[among] + 1, history.n_users, len(items) + 1))
+        return cls(items, History(users[sampled], column[sampled] + 1, history.n_users, len(items) + 1))
 
     def positives(self, users: Tensor, generator: torch.Generator) -> Tensor:
         """[B] int64: the column of one training item of each of `users` [B], on the CPU; -1 where none is in the sample."""

@@ -16,9 +16,11 @@ from recbole_hetcomp.commands.student_score import Distances, Scale, StudentScor
 from recbole_hetcomp.commands.student_search import MODEL, Budget, rank, search_student
 from recbole_hetcomp.commands.student_space import Shape, Space
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.split import fit_to_data
 from recbole_hetcomp.evaluation.efficiency import n_parameters
 from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.teachers.pool import Covered
 
 SIZES = [2, 4, 6, 8]
 
@@ -111,6 +113,29 @@ def test_a_sketch_is_the_projected_training_matrix(make_scorer, split) -> None:
     sketch_tables(model, history, 5)
     torch.testing.assert_close(model.input_embedding.weight.detach(), projections(history, 6, 5, of_items=True))
     assert all(torch.equal(old, new) for old, new in zip(layers, model.layers.parameters()))
+
+
+@pytest.mark.parametrize("name", ["MF", "ML", "LightGCN", "HistoryEncoder"])
+def test_as_many_users_as_items_do_not_confuse_their_tables(make_scorer, split, name) -> None:
+    model = make_scorer("random")[0].model(shape(name, embedding_size=6), 5)
+    pairs, n = split.history.pairs, max(split.history.n_users, split.history.n_items)
+    square = History(pairs // split.history.n_items, split.history.items, n, n)
+    for table in (module for module in model.modules() if isinstance(module, torch.nn.Embedding)):
+        table.num_embeddings, table.weight = n, torch.nn.Parameter(torch.zeros(n, 6))
+    sketch_tables(model, square, 5)
+    for table, part in model.named_modules():
+        if isinstance(part, torch.nn.Embedding):
+            assert torch.equal(part.weight.detach(), projections(square, 6, 5, of_items="user" not in table))
+
+
+def test_who_has_no_vector_is_not_compared(make_config, split, trained_pool) -> None:
+    config = make_config(MODEL, n_classes=30)
+    fit_to_data(config, split)
+    covered = Covered(*(torch.arange(n) % 2 > 0 for n in (split.history.n_users, split.history.n_items)))
+    scorer = StudentScorer(config, split, trained_pool("BPR").teachers[0].embeddings(), covered=covered)
+    assert len(scorer.users) > 10
+    assert covered.user[scorer.users].all()
+    assert covered.item[scorer.items].all()
 
 
 def test_lightgcns_graph_is_built_once_and_is_the_same(make_scorer, monkeypatch, split) -> None:

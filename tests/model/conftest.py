@@ -20,7 +20,7 @@ class ScoreTable:
     device, USER_ID = torch.device("cpu"), "user_id"
 
     def __init__(self, scores: Tensor) -> None:
-        self.scores = scores
+        self.scores, self.n_users = scores, len(scores)
 
     def full_sort_predict(self, users: Any) -> Tensor:
         return self.scores[users["user_id"]]

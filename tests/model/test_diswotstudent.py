@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.item_sample import ItemSample
 
 NAME = "DisWOTStudent"
@@ -86,6 +87,21 @@ def test_no_more_users_than_asked_are_looked_at(learnt, batch, monkeypatch) -> N
     learnt(NAME, relation_users=5).distillation_loss(batch)
     learnt(NAME, relation_users=500).distillation_loss(batch)
     assert asked == [5, len(batch.users)]
+
+
+def test_neither_part_and_no_loss_of_its_own_leave_nothing_to_learn(learnt) -> None:
+    off = {"relation_weight": 0.0, "semantic_weight": 0.0}
+    with pytest.raises(UserError, match="leave nothing to learn"):
+        learnt(NAME, **off, base_loss_weight=0.0).check_trainable()
+    learnt(NAME, **off, base_loss_weight=1.0).check_trainable()
+
+
+def test_a_sample_is_of_the_items_that_it_may_have(split) -> None:
+    history, generator = split.history, torch.Generator().manual_seed(1)
+    allowed = torch.arange(history.n_items) % 2 > 0
+    assert (ItemSample.drawn(history, 15, generator, allowed).items % 2 == 1).all()
+    with pytest.raises(UserError, match="no item with a vector"):
+        ItemSample.drawn(history, 15, generator, torch.zeros(history.n_items, dtype=torch.bool))
 
 
 def test_training_by_it_brings_the_student_nearer(learnt, train_alone) -> None:

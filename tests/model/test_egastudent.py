@@ -9,7 +9,9 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
 
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.losses.graph_alignment import correlations, edge_loss, node_floor, node_loss
+from recbole_hetcomp.teachers.pool import Covered
 from recbole_hetcomp.trainer.distillation import DistillationTrainer, _gradient_scaler
 
 NAME = "EGAStudent"
@@ -77,6 +79,33 @@ def test_the_adapters_task_is_bpr_over_the_batchs_positives(learnt, columns, neg
         gap = float(rows["user"][user] @ (rows["item"][good] - rows["item"][bad]))
         total += math.log1p(math.exp(-gap)) / 3
     assert model.loss_apart(interaction).item() == pytest.approx(total, rel=1e-5)
+
+
+def test_neither_part_and_no_loss_of_its_own_leave_nothing_to_learn(learnt) -> None:
+    with pytest.raises(UserError, match="leave nothing to learn"):
+        learnt(NAME, **SMALL, node_weight=0.0, edge_weight=0.0, base_loss_weight=0.0).check_trainable()
+    learnt(NAME, **SMALL, node_weight=0.0, edge_weight=0.0, base_loss_weight=1.0).check_trainable()
+
+
+@pytest.mark.parametrize("columns", [("user_id",), ("user_id", "item_id"), ("user_id", "item_id", "neg_item_id")])
+def test_pairs_are_of_those_whom_the_teacher_knows_and_histories_are_not_laid_out(learnt, monkeypatch, columns) -> None:
+    model = learnt(NAME, **SMALL)
+    model.covered = Covered(*(torch.arange(n) % 3 > 0 for n in (model.n_users, model.n_items)))
+    pairs = model.history.pairs[:200]
+    given = {"user_id": pairs // model.n_items, "item_id": pairs % model.n_items}
+    given["neg_item_id"] = torch.arange(200) % (model.n_items - 1) + 1
+    monkeypatch.setattr(type(model.history), "padded", lambda *_: pytest.fail("a row for every user"))
+    users, better, worse = model.pairs(Interaction({name: given[name] for name in columns}))
+    assert len(users) > 40
+    assert model.covered.user[users].all()
+    assert model.covered.item[better].all()
+    assert model.covered.item[worse].all()
+    assert model.history.contains(users, better).all()
+    if "neg_item_id" not in columns:
+        assert not model.history.contains(users, worse).any()
+    loss = model.loss_apart(Interaction({name: given[name][:1] * 0 + 3 for name in columns}))  # nobody is left
+    loss.backward()
+    assert loss.item() == 0
 
 
 def trained(model, split, epochs: int = 1):

@@ -13,6 +13,9 @@ from hypothesis import settings as examples
 from safetensors.torch import load_file, save_file
 
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.registry import get_model, properties_dir
+from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.embedding_student import EmbeddingStudent
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teachers import Needs
@@ -283,8 +286,6 @@ def test_a_method_learns_from_a_file_that_knows_a_half(method, teachers, vectors
 
 def test_no_loss_is_taken_of_who_has_no_vector(vectors, make_model, teacher_of, make_config, split) -> None:
     """The targets of FitNet are of covered users and items alone; where a batch has none of them, one stands in."""
-    from recbole_hetcomp.model.batch import Batch
-
     teacher_of(some(vectors, list(range(0, 60, 2)), list(range(0, 80, 2))))
     model = make_model("FitNetStudent", teachers=[str(FILE)])
     model.learn_from(build_pool(make_config("FitNetStudent", teachers=[str(FILE)]), split))
@@ -294,3 +295,30 @@ def test_no_loss_is_taken_of_who_has_no_vector(vectors, make_model, teacher_of, 
     users, items = model.sides(Batch(torch.tensor([2, 4]), torch.tensor([6])))
     assert [len(side.ids) for side in (users, items)] == [1, 1]
     assert users.teacher.any()
+
+
+EMBEDDING_METHODS = [
+    path.stem for path in sorted(properties_dir().glob("model/*.yaml")) if issubclass(get_model(path.stem), EmbeddingStudent)
+]
+# Reverse's tables are functions of the vectors. The rows of FreqD's filters, and the places of PCKD's items, are those of
+# the whole batch: neither learns from such a file yet.
+ELSEWHERE = {"ReverseStudent", "FreqDStudent", "PCKDStudent"}
+OF_LISTS = {"OKDStudent", "OFAStudent", "EmbedDistillStudent"}  # an item without a vector has the mean score
+
+
+@pytest.mark.parametrize("method", [name for name in EMBEDDING_METHODS if name not in ELSEWHERE])
+def test_no_method_of_vectors_teaches_who_has_no_vector(method, vectors, make_model, teacher_of, make_config, split) -> None:
+    """Neither the users, whatever the batch, nor the items of methods that learn vectors alone."""
+    teacher_of(some(vectors, list(range(0, 60, 2)), list(range(0, 80, 2))))
+    settings = {"teachers": [str(FILE)], "list_depth": 20, "n_top": 5, "n_random": 7, "n_classes": 30, "side": "symmetric"}
+    model = make_model(method, **settings, mode="gradient")
+    model.learn_from(build_pool(make_config(method, teachers=[str(FILE)]), split))
+    model.on_epoch_start(0)
+    covered = model.covered
+    for users in (torch.arange(2, 14, 2), torch.arange(1, 13)):
+        model.zero_grad()
+        model.distillation_loss(Batch(users, torch.arange(5, 25))).backward()
+        of_users, of_items = (table.grad for table in model.embeddings())
+        assert of_users is None or not of_users[~covered.user].any()
+        assert method in OF_LISTS or of_items is None or not of_items[~covered.item].any()
+    assert of_users[covered.user].any()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.knowledge.relations import gram_distance, relation_gram, semantic_gram
 from recbole_hetcomp.knowledge.sampling import some_of
@@ -23,19 +24,28 @@ class DisWOTStudent(EmbeddingStudent):
 
     G(X) are the products of all pairs of rows of X, each row of products of length 1. P and T are the vectors of up to
     `relation_users` of the batch's users, centred. C is the gradient of these users' cross-entropy over a fixed sample of n
-    items by the items' vectors, each user having one training item of the sample as the class.
+    items by the items' vectors, each user having one training item of the sample as the class. Users and items of whom the
+    teacher has no vector are in none of this.
     """
+
+    def check_trainable(self) -> None:
+        """Raise a UserError also where both parts are off and the student has no loss of its own."""
+        super().check_trainable()
+        if not (self.config["relation_weight"] or self.config["semantic_weight"] or self.base_loss_weight):
+            raise UserError("relation_weight, semantic_weight and base_loss_weight: 0 leave nothing to learn; raise one")
 
     def learn_from(self, teachers: TeacherPool) -> None:
         """Takes the teacher's vectors, and draws the items that are classes."""
         super().learn_from(teachers)
-        self.sample = ItemSample.drawn(self.history, self.config["n_classes"], self.generator)
+        among = None if self.covered is None else self.covered.item
+        self.sample = ItemSample.drawn(self.history, self.config["n_classes"], self.generator, among)
         self.classes = self.sample.items.to(self.device)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
         """[]: the weighted distances of the student's grams from the teacher's, of users and of items."""
         config = self.config
-        chosen = some_of(batch.on_cpu.users, config["relation_users"], self.generator)
+        known = batch.on_cpu.users if self.covered is None else self._known(batch.on_cpu.users, self.covered.user)
+        chosen = some_of(known, config["relation_users"], self.generator)
         positives = to_device(self.sample.positives(chosen, self.generator), self.device)
         users = to_device(chosen, self.device)
         features, scores = features_and_scores(self.backbone, users, self.classes)

@@ -7,6 +7,7 @@ https://arxiv.org/abs/2211.13264. Interactions stand for labels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from recbole.data.dataset import Dataset
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from recbole_hetcomp.config.config import Config
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.knowledge.sampling import draw_outside
 from recbole_hetcomp.losses.graph_alignment import edge_loss, node_floor, node_loss
@@ -35,6 +37,12 @@ class EGAStudent(EmbeddingStudent):
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.last: tuple[Tensor, Tensor, float] | None = None  # node loss, edge loss and floor of the last batch
+
+    def check_trainable(self) -> None:
+        """Raise a UserError also where both parts are off and the student has no loss of its own."""
+        super().check_trainable()
+        if not (self.config["node_weight"] or self.config["edge_weight"] or self.base_loss_weight):
+            raise UserError("node_weight, edge_weight and base_loss_weight: 0 leave nothing to learn; raise one of them")
 
     def auxiliary_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
         """The projector of the student's users and items."""
@@ -64,7 +72,7 @@ class EGAStudent(EmbeddingStudent):
         users, better, worse = (
             self.adapted(name, ids) for name, ids in zip(("user", "item", "item"), self.pairs(interaction))
         )
-        return -logsigmoid((users * (better - worse)).sum(1)).mean()
+        return -logsigmoid((users * (better - worse)).sum(1)).sum() / max(len(users), 1)
 
     def adapted(self, name: str, ids: Tensor) -> Tensor:
         """[n, graph_size]: the teacher's vectors of `ids` [n] through the adapter."""
@@ -72,18 +80,36 @@ class EGAStudent(EmbeddingStudent):
         return adapted
 
     def pairs(self, interaction: Interaction) -> tuple[Tensor, Tensor, Tensor]:
-        """(users, positives, negatives), each [n]: the batch's own, and drawn for what it has none of."""
+        """(users, positives, negatives), each [n] on the CPU: the batch's own, and drawn for what it has none of.
+
+        Without those of whom the teacher has no vector, and those for whom no negative was found.
+        """
         users = interaction[self.USER_ID].cpu()
         if self.ITEM_ID not in interaction.columns:
             positives = self.history.drawn(users, self.generator)
         elif self.NEG_ITEM_ID in interaction.columns:
-            return users, interaction[self.ITEM_ID].cpu(), interaction[self.NEG_ITEM_ID].cpu()
+            return self._kept(users, interaction[self.ITEM_ID].cpu(), interaction[self.NEG_ITEM_ID].cpu())
         else:
             positives, label = interaction[self.ITEM_ID].cpu(), self.config["LABEL_FIELD"]
             if label in interaction.columns:
                 wanted = interaction[label].cpu() > 0
                 users, positives = users[wanted], positives[wanted]
-        return users, positives, draw_outside(self.history.padded(users), 1, self.n_items, self.generator)[:, 0]
+        users, positives, _ = self._kept(users, positives, positives)
+        nothing, n_items = torch.zeros(len(users), 0, dtype=torch.int64), self.n_items
+        refused = partial(self._refused, users)
+        return self._kept(users, positives, draw_outside(nothing, 1, n_items, self.generator, refused=refused)[:, 0])
+
+    def _refused(self, users: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+        """[m] bool: `items` [m] that are no negatives of `users[rows]` [m]."""
+        trained = self.history.contains(users[rows], items)
+        return trained if self.covered is None else trained | ~self.covered.item[items]
+
+    def _kept(self, users: Tensor, positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is left of each [n] where all three are there, and known to the teacher."""
+        kept = (positives > 0) & (negatives > 0)
+        if self.covered is not None:
+            kept &= self.covered.user[users] & self.covered.item[positives] & self.covered.item[negatives]
+        return users[kept], positives[kept], negatives[kept]
 
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
         """For the log: the losses of the epoch's last batch, and the floor of the first."""

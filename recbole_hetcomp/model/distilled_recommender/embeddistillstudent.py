@@ -50,7 +50,7 @@ class EmbedDistillStudent(FunctionalTables, EmbeddingStudent):
         self.lists = self.target_lists(teachers, self.config["list_depth"])
         if self.config["score_weight"]:
             teacher = SingleTeacher.from_config(teachers, self.history, self.config)
-            self.deviations = teacher.deviations.to(self.device)
+            self.deviations, self.without_list = teacher.deviations.to(self.device), teacher.without_list
         if self.config["pseudo_weight"]:
             found = nearest_neighbours(self.teacher["item"], self.config["pseudo_neighbours"], NEIGHBOURS_BLOCK)
             self.neighbours = found.cpu()
@@ -104,11 +104,12 @@ class EmbedDistillStudent(FunctionalTables, EmbeddingStudent):
     def candidates(self, users: Tensor) -> Tensor:
         """[B, 1 + n_top + n_random] int64, 0 = none left: a training item, items of the teacher's list, and others.
 
-        Of `users` [B], both on the CPU.
+        Of `users` [B], both on the CPU; of those of whom the teachers say nothing there are none.
         """
         config, lists = self.config, self.current_lists.on_cpu
         sizes = {"n_top": config["n_top"], "n_random": config["n_random"], "temperature": config["sampling_temperature"]}
-        return candidates(self.history, lists, users, self.generator, **sizes)
+        drawn = candidates(self.history, lists, users, self.generator, **sizes)
+        return drawn.masked_fill(self.without_list[users, None], 0)  # equal soft labels would level the student's order
 
     def pseudo_loss(self, users: Tensor) -> Tensor:
         """[]: the mean distance of made-up users, a share of `users` [B], which are on the CPU."""

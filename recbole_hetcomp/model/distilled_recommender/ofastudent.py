@@ -32,7 +32,8 @@ class OFAStudent(EmbeddingStudent):
 
     O(x) = -sum over candidates c of w_c log softmax(x)_c, w_c = p_c^gamma, and (1 + p_c)^gamma - 1 for the candidate that is
     a training item: at gamma = 1 the soft labels' cross-entropy, beyond it that item weighs more. p is the softmax of the
-    teacher's scores; of several teachers by `ofa_teachers` that of the mean scores, or each teacher's, O being averaged.
+    teacher's scores; of several teachers by `ofa_teachers` that of the mean scores, or each teacher's, O being averaged
+    over those that say anything of the user.
 
     A branch maps a stage of the student into the space of the teacher's item vectors, and the products with those of the
     candidates are its scores; a stage of pairs it maps to the score. Branches and temperature are learned, and not served.
@@ -45,18 +46,21 @@ class OFAStudent(EmbeddingStudent):
         self.of_each: list[SingleTeacher] = []  # the teachers one by one, where `ofa_teachers` asks for that
         self.drawn = torch.zeros(0, dtype=torch.int64)  # [U, n] on the CPU: the candidates of the epoch, for these
         self.drawn_soft = torch.zeros(0)  # [M, U, n] their scores of them
+        self.heard = torch.zeros(0, dtype=torch.bool)  # [M, U] whether each of them says anything of a user
 
     def learn_from(self, teachers: TeacherPool) -> None:
         """Takes vectors, and lists to draw candidates from, and makes a branch for each stage that the student has."""
         super().learn_from(teachers)
         config = self.config
         self.lists = self.target_lists(teachers, config["list_depth"])
+        together = SingleTeacher.from_config(teachers, self.history, config)
+        self.without_list = together.without_list
         if config["ofa_teachers"] == "per_teacher":
             pools = (TeacherPool([teacher]) for teacher in teachers.teachers)
             self.of_each = [SingleTeacher.from_config(pool, self.history, config) for pool in pools]
+            self.heard = torch.stack([~teacher.without_list for teacher in self.of_each]).to(self.device)
         else:
-            deviations = SingleTeacher.from_config(teachers, self.history, config).deviations
-            self.deviations = deviations.to(self.device)
+            self.deviations = together.deviations.to(self.device)
 
     @property
     def width(self) -> int:
@@ -96,11 +100,15 @@ class OFAStudent(EmbeddingStudent):
             self.drawn_soft = soft.to(self.device)
 
     def candidates(self, users: Tensor) -> Tensor:
-        """[B, 1 + n_top + n_random] int64, 0 = none left: a training item, items of the list, others; users on the CPU."""
+        """[B, 1 + n_top + n_random] int64, 0 = none left: a training item, items of the list, others; users on the CPU.
+
+        Of users of whom the teachers say nothing there are none.
+        """
         config, lists = self.config, self.current_lists.on_cpu
         counts = {name: config[name] for name in ("n_top", "n_random")}
         temperature = config["sampling_temperature"]
-        return candidates(self.history, lists, users, self.generator, **counts, temperature=temperature)
+        drawn = candidates(self.history, lists, users, self.generator, **counts, temperature=temperature)
+        return drawn.masked_fill(self.without_list[users, None], 0)  # equal soft labels would level the student's order
 
     def labelled(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Candidates [B, n] of the batch's users, and the teacher's scores of them: [B, n], or [M, B, n] of several."""
@@ -115,7 +123,8 @@ class OFAStudent(EmbeddingStudent):
         """[]: the mean over the batch's users of O of the student and, with their weight, of its branches."""
         config, users = self.config, batch.users
         items, soft = self.labelled(batch)
-        settings = soft, items > 0, config["ofa_gamma"], config["ofa_variant"]
+        heard = self.heard[:, users] if self.of_each else None
+        settings = soft, items > 0, config["ofa_gamma"], config["ofa_variant"], heard
         total = ofa_loss(self.auxiliary["temperature"](self.pair_scores(users, items)), *settings)
         if config["branch_weight"]:
             for stage, to_scores in zip(self.stages(users, items), self.branches):

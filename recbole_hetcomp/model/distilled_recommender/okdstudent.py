@@ -56,7 +56,8 @@ class OKDStudent(EmbeddingStudent):
         """Takes vectors and lists of `list_depth` items."""
         super().learn_from(teachers)
         self.lists = self.target_lists(teachers, self.config["list_depth"])
-        self.deviations = SingleTeacher.from_config(teachers, self.history, self.config).deviations.to(self.device)
+        teacher = SingleTeacher.from_config(teachers, self.history, self.config)
+        self.deviations, self.without_list = teacher.deviations.to(self.device), teacher.without_list
 
     def apart_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
         """An adapter for the users and one for the items; none of rank 0, with which the teacher stays as it is."""
@@ -84,14 +85,16 @@ class OKDStudent(EmbeddingStudent):
     def candidates(self, users: Tensor) -> Tensor:
         """[B, 1 + n_top + n_random] int64, 0 = none left: a training item, items of a list, and others.
 
-        Of `users` [B], both on the CPU. The list is the teachers', or what the student itself would recommend now.
+        Of `users` [B], both on the CPU; none of those of whom the teachers say nothing. The list is the teachers', or what
+        the student itself would recommend now.
         """
         config, lists = self.config, self.current_lists.on_cpu
         if self.on_policy:
             depth, block = config["list_depth"], config["max_block_mb"]
             lists = top_unobserved(self, self.history, depth, users=users, max_block_mb=block)
         sizes = {"n_top": config["n_top"], "n_random": config["n_random"], "temperature": config["sampling_temperature"]}
-        return candidates(self.history, lists, users, self.generator, **sizes)
+        drawn = candidates(self.history, lists, users, self.generator, **sizes)
+        return drawn.masked_fill(self.without_list[users, None], 0)  # equal soft labels would level the student's order
 
     def of_student(self, users: Tensor, items: Tensor) -> Tensor:
         """[B, n] the student's log-probabilities of `items` [B, n], 0 = no item, with gradients."""
