@@ -80,6 +80,19 @@ class EmbeddingStudent(DistilledRecommender):
         own = {"user": users, "item": items[ids["item"]]}
         return [Side(name, ids[name], own[name], self.teacher[name][ids[name]]) for name in own]
 
+    def require_all_vectors(self) -> None:
+        """Raise a UserError where the teacher has no vector of a user or item of the training set."""
+        if self.covered is None:
+            return
+        known = {"user": self.covered.user[self.history.active_users], "item": self.covered.item[self.history.items]}
+        for side, of_side in known.items():
+            if not of_side.all():
+                raise UserError(
+                    f"teachers: {self.config['model']} needs a vector of each {side}, and the teacher has none of some; give "
+                    "a file with all of them, or choose FitNetStudent"
+                )
+        self.covered = None
+
     def known_to_teacher(self, side: str) -> Tensor:
         """[n] int64 on the student's device: users with training items, or all items, of whom the teacher has a vector."""
         ids = self.history.active_users if side == "user" else torch.arange(1, self.n_items)

@@ -300,10 +300,27 @@ def test_no_loss_is_taken_of_who_has_no_vector(vectors, make_model, teacher_of, 
 EMBEDDING_METHODS = [
     path.stem for path in sorted(properties_dir().glob("model/*.yaml")) if issubclass(get_model(path.stem), EmbeddingStudent)
 ]
-# Reverse's tables are functions of the vectors. The rows of FreqD's filters, and the places of PCKD's items, are those of
-# the whole batch: neither learns from such a file yet.
+# Reverse's tables are functions of the vectors; the other two need a vector of everybody.
 ELSEWHERE = {"ReverseStudent", "FreqDStudent", "PCKDStudent"}
 OF_LISTS = {"OKDStudent", "OFAStudent", "EmbedDistillStudent"}  # an item without a vector has the mean score
+
+
+@pytest.mark.parametrize("method", ["FreqDStudent", "PCKDStudent"])
+def test_methods_that_need_everybodys_vector_say_so_and_learn_where_they_have_it(
+    method, vectors, make_model, teacher_of, make_config, split
+) -> None:
+    """FreqD's filters mix neighbours' vectors, and PCKD's places are those of all items of a batch."""
+    for known, refused in ((list(range(0, 60, 2)), True), (list(range(len(vectors.users))), False)):
+        teacher_of(some(vectors, known, list(range(len(vectors.items)))))
+        model = make_model(method, teachers=[str(FILE)], list_depth=20)
+        pool = build_pool(make_config(method, teachers=[str(FILE)]), split)
+        if refused:
+            with pytest.raises(UserError, match="needs a vector of each user"):
+                model.learn_from(pool)
+            continue
+        model.learn_from(pool)
+        model.on_epoch_start(0)
+        assert model.distillation_loss(Batch(model.history.active_users[:12], torch.arange(1, 20))).isfinite()
 
 
 @pytest.mark.parametrize("method", [name for name in EMBEDDING_METHODS if name not in ELSEWHERE])

@@ -33,6 +33,7 @@ class FreqDStudent(EmbeddingStudent):
     def learn_from(self, teachers: TeacherPool) -> None:
         """Takes the teacher's vectors, and makes graphs of users and of items, `n_neighbours` nearest for each."""
         super().learn_from(teachers)
+        self.require_all_vectors()  # filters mix the vectors of neighbours
         history, k = self.history, self.config["n_neighbours"]
         users, shape = history.pairs // history.n_items, (history.n_users, history.n_items)
         self.graphs = {

@@ -34,6 +34,7 @@ class PCKDStudent(ExpertStudent):
     def learn_from(self, teachers: TeacherPool) -> None:
         """Takes the teacher's vectors, and lists of `list_depth` items."""
         super().learn_from(teachers)
+        self.require_all_vectors()
         self.lists = self.target_lists(teachers, self.config["list_depth"])
 
     def distillation_loss(self, batch: Batch) -> Tensor:
