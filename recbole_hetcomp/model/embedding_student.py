@@ -88,7 +88,7 @@ class EmbeddingStudent(DistilledRecommender):
         for side, of_side in known.items():
             if not of_side.all():
                 raise UserError(
-                    f"teachers: {self.config['model']} needs a vector of each {side}, and the teacher has none of some; give "
+                    f"teachers: {self.config['model']} needs a vector of each {side}, and the teacher lacks some; give "
                     "a file with all of them, or choose FitNetStudent"
                 )
         self.covered = None
