@@ -253,7 +253,7 @@ def test_another_format_is_not_believed(changes, make_config, split) -> None:
     given = parts(user_tokens=text("a", "b"), item_tokens=text("a", "b", "c"))
     metadata = {name: value for name, value in {"teacher": "mine", **changes}.items() if value}
     save_file(given, FILE, {**metadata, "sha256": checksum(given, metadata)})
-    with pytest.raises(UserError, match="it has format .*, this version reads 'recbole_hetcomp.vectors/1'"):
+    with pytest.raises(UserError, match=r"it has format .*, this version reads 'recbole_hetcomp.vectors/1'"):
         EntityVectors.load(FILE)
     assert is_vector_file(FILE) == ("vectors/2" in str(changes))
 
@@ -284,7 +284,7 @@ def test_the_fingerprint_is_that_of_the_content_that_was_read(vectors, teacher_o
 def test_scores_too_small_to_be_told_apart_are_refused(vectors, teacher_of) -> None:
     for scale in (1e-12, 1e-15, 1e-18):
         small = replace(vectors, users=vectors.users * scale, items=vectors.items * scale)
-        with pytest.raises(UserError, match="too small or too large to be told apart; scale its vectors|teaches nothing"):
+        with pytest.raises(UserError, match=r"too small or too large to be told apart; scale its vectors|teaches nothing"):
             teacher_of(small)
     with pytest.raises(UserError, match="too small or too large"):
         teacher_of(replace(vectors, users=vectors.users * 1e-15, items=vectors.items * 1e-15))
