@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from logging import getLogger
@@ -22,6 +21,7 @@ from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teachers.pool import Covered, Teacher
 from recbole_hetcomp.teachers.ranking import blocks, full_scores, opinions, ranked_history, top_of_block
+from recbole_hetcomp.teachers.single import moments
 from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH, Trajectory
 from recbole_hetcomp.teachers.vectors import EntityVectors
 
@@ -63,7 +63,7 @@ def vector_teacher(name: str, path: Path, split: Split, config: Config) -> Teach
     mean of the training items', or each item's of the users'.
 
     Raises:
-        UserError: the file cannot be read, or has vectors of no user and no item of this dataset.
+        UserError: the file cannot be read, has vectors of no user and no item of this dataset, or scores that say nothing.
     """
     vectors, history, whole = EntityVectors.load(path), split.history, split.whole
     users = _by_id(vectors.users, vectors.user_tokens, whole.field2token_id[whole.uid_field], history.n_users)
@@ -82,13 +82,17 @@ def vector_teacher(name: str, path: Path, split: Split, config: Config) -> Teach
     lists = _lists(model, covered, history, config)
     if not lists.any():
         raise UserError(f"teachers: {shown(path)} scores all items alike for every user: it teaches nothing; leave it out")
+    if not _told_apart(model, lists, history, config):
+        raise UserError(
+            f"teachers: {shown(path)}: its scores are too small or too large to be told apart; scale its vectors"
+        )
     observed = ranked_history(model, history, OBSERVED_DEPTH, max_block_mb=config["max_block_mb"])
     trajectory = Trajectory.from_lists(
         lists,
         observed=observed.masked_fill(~covered.user[:, None], 0),
         teacher=vectors.teacher,
         dataset_fingerprint=split.fingerprint,
-        config_fingerprint=hashlib.sha256(path.read_bytes()).hexdigest(),  # another file is another teacher
+        config_fingerprint=vectors.fingerprint,  # another file is another teacher
     )
     return Teacher(name, trajectory, load=load, covered=covered)
 
@@ -141,3 +145,13 @@ def _lists(model: VectorRecommender, covered: Covered, history: History, config:
         excluded = torch.cat([history.padded(users), unknown.expand(len(users), -1)], 1).to(scores.device)
         lists[users] = opinions(scores, excluded, top_of_block(scores, excluded, lists.size(1))).int().cpu()
     return lists
+
+
+@torch.no_grad()
+def _told_apart(model: VectorRecommender, lists: Tensor, history: History, config: Config) -> bool:
+    """Whether the scores of anybody with a list [U, L] have a deviation that is finite; the first block mostly says so."""
+    for users in blocks(lists.any(1).nonzero().squeeze(1), history.n_items, config["max_block_mb"]):
+        scores = full_scores(model, users)
+        if bool(moments(scores, history.padded(users).to(scores.device))[1].isfinite().any()):
+            return True
+    return False

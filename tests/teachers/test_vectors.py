@@ -19,6 +19,7 @@ from recbole_hetcomp.model.embedding_student import EmbeddingStudent
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teachers import Needs
+from recbole_hetcomp.teachers.pool import TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
 from recbole_hetcomp.teachers.trajectory import checksum
 from recbole_hetcomp.teachers.vectors import FORMAT, EntityVectors, is_vector_file
@@ -171,13 +172,21 @@ WRONG = {
     "NaN": ({"items": torch.full((3, 2), torch.nan)}, "not finite"),
     "infinite": ({"users": torch.full((2, 2), torch.inf)}, "not finite"),
     "huge": ({"users": torch.full((2, 2), -1e30)}, "above"),
+    "above a million": ({"users": torch.full((2, 2), 2e6)}, "above 1e"),
+    "too wide": (
+        {"items": torch.zeros(3, 2**14 + 1), "users": torch.zeros(0, 2**14 + 1), "user_tokens": []},
+        "vectors of 16,385 numbers are wider than any model's, 16,384",
+    ),
+    "no tensor": ({"items": [[1.0, 2.0]] * 3}, "vectors of items are a list; give a torch.Tensor"),
+    "numpy's array": ({"users": torch.ones(2, 2).numpy()}, "vectors of users are a ndarray"),
+    "tokens that are numbers": ({"item_tokens": ["a", 7, "c"]}, "the token 7 of an item is a int; give strings"),
     "other widths": ({"users": torch.zeros(2, 3)}, "one width"),
     "one dimension": ({"items": torch.zeros(3)}, "one width"),
     "whole numbers": ({"items": torch.zeros(3, 2, dtype=torch.int64)}, "floating point"),
     "no item": ({"items": torch.zeros(0, 2), "item_tokens": []}, "no vector of an item"),
     "no numbers": ({"items": torch.zeros(3, 0), "users": torch.zeros(2, 0)}, "no vector of an item"),
     "too few tokens": ({"item_tokens": ["a", "b"]}, "3 vectors of items have 2 tokens"),
-    "a token twice": ({"item_tokens": ["a", "b", "a"]}, "'a' of a item is there twice"),
+    "a token twice": ({"item_tokens": ["a", "b", "a"]}, "'a' of an item is there twice"),
     "an empty token": ({"user_tokens": ["a", ""]}, "is empty"),
     "a line break": ({"user_tokens": ["a", "b\nc"]}, "line break"),
 }
@@ -208,7 +217,7 @@ IN_A_FILE = {
     "half is fine": ({"items": torch.ones(3, 2).half(), "users": torch.ones(2, 2).half()}, None),
     "without tokens": ({"item_tokens": None}, "item_tokens"),
     "without tokens of users": ({"user_tokens": None}, "user_tokens"),
-    "without items": ({"items": None}, "items"),
+    "without items": ({"items": None}, "it has no items"),
 }
 
 
@@ -240,6 +249,54 @@ def test_a_damaged_file_is_one_sentence(place, value, cut) -> None:
         FILE.write_bytes(whole)
     with pytest.raises(UserError, match="cannot be read as vectors"):
         EntityVectors.load(FILE)
+
+
+@pytest.mark.parametrize("changes", [{"format": "recbole_hetcomp.vectors/2"}, {"format": None}])
+def test_another_format_is_not_believed(changes, make_config, split) -> None:
+    given = parts(user_tokens=text("a", "b"), item_tokens=text("a", "b", "c"))
+    metadata = {name: value for name, value in {"teacher": "mine", **changes}.items() if value}
+    save_file(given, FILE, {**metadata, "sha256": checksum(given, metadata)})
+    with pytest.raises(UserError, match=r"it has format .*, this version reads 'recbole_hetcomp.vectors/1'"):
+        EntityVectors.load(FILE)
+    assert is_vector_file(FILE) == ("vectors/2" in str(changes))
+
+
+def test_a_file_without_a_teacher_is_refused_by_that_word() -> None:
+    given = parts(user_tokens=text("a", "b"), item_tokens=text("a", "b", "c"))
+    save_file(given, FILE, {"format": FORMAT, "sha256": checksum(given, {"format": FORMAT})})
+    with pytest.raises(UserError, match="it has no teacher"):
+        EntityVectors.load(FILE)
+
+
+def test_one_table_for_both_sides_and_a_parameter_are_saved() -> None:
+    table = torch.nn.Parameter(torch.arange(6.0).view(3, 2))
+    EntityVectors(table, table, list("abc"), list("xyz")).save(FILE)
+    read = EntityVectors.load(FILE)
+    assert torch.equal(read.users, table.detach())
+    assert torch.equal(read.items, table.detach())
+
+
+def test_the_fingerprint_is_that_of_the_content_that_was_read(vectors, teacher_of, monkeypatch) -> None:
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} is read once more"))
+    first = teacher_of(vectors).trajectory.config_fingerprint
+    assert first == teacher_of(vectors).trajectory.config_fingerprint == EntityVectors.load(FILE).fingerprint != ""
+    assert teacher_of(replace(vectors, items=vectors.items + 1)).trajectory.config_fingerprint != first
+    assert vectors.fingerprint == ""
+
+
+def test_scores_too_small_to_be_told_apart_are_refused(vectors, teacher_of) -> None:
+    for scale in (1e-12, 1e-15, 1e-18):
+        small = replace(vectors, users=vectors.users * scale, items=vectors.items * scale)
+        with pytest.raises(UserError, match=r"too small or too large to be told apart; scale its vectors|teaches nothing"):
+            teacher_of(small)
+    with pytest.raises(UserError, match="too small or too large"):
+        teacher_of(replace(vectors, users=vectors.users * 1e-15, items=vectors.items * 1e-15))
+
+
+def test_the_largest_numbers_have_a_finite_deviation(vectors, teacher_of, split) -> None:
+    teacher = teacher_of(replace(vectors, users=vectors.users.sign() * 1e6, items=vectors.items.sign() * 1e6))
+    single = SingleTeacher(TeacherPool([teacher]), split.history, weighting=0, max_block_mb=1, seed=0)
+    assert single.deviations[split.history.active_users].isfinite().all()
 
 
 def test_a_file_without_its_checksum_is_refused(vectors) -> None:
