@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from recbole_hetcomp import __version__
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.numbers import number, whole_number
 from recbole_hetcomp.config.reading import MOST_BYTES
 from recbole_hetcomp.console import warnings_in_log
 from recbole_hetcomp.files.disk import heard_of_threads, refusal
@@ -107,6 +107,11 @@ def _parsed(arguments: Sequence[str], **options: str | None) -> tuple[argparse.N
         parser.add_argument(f"--{flag}", default=default)
     parsed, settings = parser.parse_known_args(list(arguments))
     _check_flags(settings, list(vars(parsed)))
+    decided = [flag for flag in ("model", "dataset", "config_files") if "checkpoint" in options and vars(parsed)[flag]]
+    if decided:
+        raise UserError(
+            f"{decided[0]}: the checkpoint decides it; leave --{decided[0]} out, and give settings as --key=value"
+        )
     parsed.config_files = parsed.config_files.split() if parsed.config_files else None
     parsed.dataset = parsed.dataset or (None if _names_dataset(parsed.config_files) else "ml-100k")
     return parsed, settings
@@ -162,11 +167,10 @@ def _recommend(arguments: Sequence[str]) -> None:
     flags, settings = _parsed(arguments, checkpoint=None, users=None, k="10")
     if not flags.checkpoint or not flags.users:
         raise UserError("recommend: --checkpoint or --users is missing; give --checkpoint=FILE --users=TOKEN,TOKEN")
-    if not flags.k.isdigit() or int(flags.k) < 1:
-        raise UserError(f"k: {flags.k!r} is no whole number of at least 1")
+    k = whole_number("k", flags.k, 1)
     users = tokens_in(flags.users)
     _, model, dataset = load_student(flags.checkpoint, arguments=settings)
-    print("\n".join(recommendation_lines(dataset, recommend(model, dataset, users, int(flags.k)))))
+    print("\n".join(recommendation_lines(dataset, recommend(model, dataset, users, k))))
 
 
 def _vectors(arguments: Sequence[str]) -> None:
@@ -175,9 +179,8 @@ def _vectors(arguments: Sequence[str]) -> None:
     flags, settings = _parsed(arguments, checkpoint=None, output=None, rank="64")
     if not flags.checkpoint or not flags.output:
         raise UserError("vectors: --checkpoint or --output is missing; give --checkpoint=FILE.pth --output=FILE.safetensors")
-    if not flags.rank.isdigit() or int(flags.rank) < 1:
-        raise UserError(f"rank: {flags.rank!r} is no whole number of at least 1")
-    made = write_vectors(flags.checkpoint, flags.output, rank=int(flags.rank), arguments=settings)
+    rank = whole_number("rank", flags.rank, 1)
+    made = write_vectors(flags.checkpoint, flags.output, rank=rank, arguments=settings)
     n_users, (n_items, size) = len(made.users), made.items.shape
     print(f"{flags.output}: vectors of {size} numbers for {n_users:,} users and {n_items:,} items")
 
@@ -188,10 +191,9 @@ def _benchmark(arguments: Sequence[str]) -> None:
     flags, settings = _parsed(arguments, models=None, seeds="3")
     if not flags.models:
         raise UserError("benchmark: give --models=HetCompStudent,BPR")
-    if not flags.seeds.isdigit() or int(flags.seeds) < 1:
-        raise UserError(f"seeds: {flags.seeds!r} is no whole number of at least 1")
+    seeds = whole_number("seeds", flags.seeds, 1)
     models = [name.strip() for name in flags.models.strip("[]").replace("'", "").replace('"', "").split(",")]
-    run_benchmark(models, flags.dataset, flags.config_files, seeds=int(flags.seeds), arguments=settings)
+    run_benchmark(models, flags.dataset, flags.config_files, seeds=seeds, arguments=settings)
 
 
 def _anomalies(arguments: Sequence[str]) -> None:
@@ -225,19 +227,10 @@ def _search_student(arguments: Sequence[str]) -> None:
     flags, settings = _parsed(arguments, **options)
     if flags.model not in (None, MODEL):
         raise UserError("model: search-student finds a student for any method; leave --model out")
-    limits = [_number(flags, flag, kind) for flag, kind in (("max_parameters", int), ("max_milliseconds", float))]
+    limits = [number(flags, flag, kind) for flag, kind in (("max_parameters", int), ("max_milliseconds", float))]
     budget = None if limits == [None, None] else Budget(*limits)
     common = {"arguments": settings, "budget": budget, "space": flags.space, "init": flags.init}
     search_student(flags.dataset, flags.config_files, **common)
-
-
-def _number(flags: argparse.Namespace, flag: str, kind: type) -> Any:
-    """The flag's value as an int or a float, None where it is not given."""
-    text = vars(flags)[flag]
-    try:
-        return None if text is None else kind(text)
-    except ValueError as error:
-        raise UserError(f"{flag}: {text!r} is no {'whole ' if kind is int else ''}number") from error
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {

@@ -272,6 +272,10 @@ def test_help_shows_every_command(capsys, flag):
         (["recommend", "--checkpoint=no.pth", "--users=u1", "--k=0"], "k: '0' is no whole number of at least 1"),
         (["benchmark"], "give --models="),
         (["benchmark", "--models=BPR", "--seeds=x"], "seeds: 'x' is no whole number"),
+        *(
+            (["recommend", "--checkpoint=no.pth", "--users=u1", f"--{flag}=toy"], f"{flag}: the checkpoint decides it")
+            for flag in ("model", "dataset", "config_files")
+        ),
         (["tune"], "give --params_file=FILE"),
         (["tune", "--params_file=no.txt"], "there is no file 'no.txt'"),
     ],
@@ -302,6 +306,22 @@ def test_a_misspelt_flag_is_refused_with_the_nearest_one(capsys, monkeypatch, ar
     for module in (benchmark, pipeline):
         monkeypatch.setattr(module, "make_split", lambda *_: pytest.fail("work has begun"))
     assert sentence in refused(capsys, arguments)
+
+
+@pytest.mark.parametrize("text", ["\u00b2", "\u0663", "9" * 10, "9" * 5000, "", "-1", "+1", "1.0", "1_0"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["recommend", "--checkpoint=no.pth", "--users=u1", "--k"],
+        ["vectors", "--checkpoint=no.pth", "--output=a.safetensors", "--rank"],
+        ["benchmark", "--models=BPR", "--seeds"],
+        ["run", "--nproc"],
+        ["tune", f"--params_file={__file__}", "--output_file=a.txt", "--max_evals"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_what_is_no_whole_number_in_plain_digits_is_one_sentence(capsys, arguments, text):
+    assert "is no whole number of at least 1" in refused(capsys, [*arguments[:-1], f"{arguments[-1]}={text}"])
 
 
 @pytest.mark.parametrize("setting", ["mode=1", "seed=3", "topk=[5]", "n_layers=2", "state=INFO"])

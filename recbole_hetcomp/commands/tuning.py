@@ -17,6 +17,7 @@ from recbole_hetcomp import console
 from recbole_hetcomp.commands.pipeline import run_of
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.numbers import whole_number
 from recbole_hetcomp.files.atomic import replacing
 from recbole_hetcomp.files.leftovers import remove_abandoned
 from recbole_hetcomp.trainer import parallel
@@ -72,8 +73,7 @@ class Search:
             raise UserError(f"output_file: {self.output_file!r} lies in no folder that there is; make it, or choose another")
         if self.algo not in ALGORITHMS:
             raise UserError(f"algo: {self.algo!r} is none of {', '.join(ALGORITHMS)}")
-        if not self.max_evals.isdigit() or int(self.max_evals) < 1:
-            raise UserError(f"max_evals: {self.max_evals!r} is no whole number of at least 1")
+        whole_number("max_evals", self.max_evals, 1)
         try:
             import hyperopt  # noqa: F401
         except ImportError as error:

@@ -25,6 +25,7 @@ import torch.multiprocessing as mp
 from recbole.config import Config
 
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.numbers import whole_number
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.trainer.parallel import DesertedError, SilenceError, join
 from recbole_hetcomp.trainer.search_path import shared_search_path
@@ -67,8 +68,8 @@ class Processes:
         Raises:
             UserError: a number is none, or the numbers do not go together.
         """
-        count, offset = _whole("nproc", nproc, 1), _whole("group_offset", group_offset, 0)
-        total = count if world_size == "-1" else _whole("world_size", world_size, 1)
+        count, offset = whole_number("nproc", nproc, 1), whole_number("group_offset", group_offset, 0)
+        total = count if world_size == "-1" else whole_number("world_size", world_size, 1)
         if offset + count > total:
             raise UserError(
                 f"world_size: {total} is less than group_offset + nproc ({offset} + {count}); give the number of "
@@ -76,7 +77,7 @@ class Processes:
             )
         if port is None:  # found by this machine alone, so of use to this machine alone
             return cls(count, total, offset, ip, _free_port() if count == total else RECBOLES_PORT)
-        return cls(count, total, offset, ip, _whole("port", port, 1))
+        return cls(count, total, offset, ip, whole_number("port", port, 1))
 
     def check(self, config: Config) -> None:
         """Raise a UserError where the run of `config` cannot be shared among these processes."""
@@ -107,12 +108,6 @@ class Processes:
                 f"gpu_id: {config['gpu_id']!r} gives {torch.cuda.device_count()} GPU(s) to {self.nproc} processes; name "
                 "one for each, such as --gpu_id=0,1, or none for the CPU, --gpu_id="
             )
-
-
-def _whole(flag: str, text: str, least: int) -> int:
-    if not text.isdigit() or int(text) < least:
-        raise UserError(f"{flag}: {text!r} is no whole number of at least {least}")
-    return int(text)
 
 
 def _free_port() -> int:
