@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from recbole_hetcomp import __version__
+import recbole_hetcomp
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.numbers import number, whole_number
 from recbole_hetcomp.config.reading import MOST_BYTES
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(USAGE)
         return 0
     if arguments == ["--version"]:
-        print(f"recbole_hetcomp {__version__}")
+        print(f"recbole_hetcomp {recbole_hetcomp.__version__}")
         return 0
     name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "run"
     try:

@@ -266,7 +266,7 @@ def test_help_shows_every_command(capsys, flag):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["fly"], "there is no command 'fly'; choose one of run, recommend, benchmark, tune"),
+        (["fly"], "there is no command 'fly'; choose one of run, recommend, vectors, benchmark, anomalies, tune"),
         (["recommend"], "give --checkpoint=FILE --users=TOKEN,TOKEN"),
         (["recommend", "--checkpoint=no.pth", "--users=u1"], "there is no file 'no.pth'"),
         (["recommend", "--checkpoint=no.pth", "--users=u1", "--k=0"], "k: '0' is no whole number of at least 1"),

@@ -15,7 +15,8 @@ from recbole_hetcomp import console
 from recbole_hetcomp.commands.pipeline import run_of
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.files.atomic import working_folder, write
+from recbole_hetcomp.files.atomic import write
+from recbole_hetcomp.files.output import check_output
 from recbole_hetcomp.model.distilled_recommender.reversestudent import SIDES, ReverseStudent
 from recbole_hetcomp.trainer import parallel
 
@@ -95,12 +96,7 @@ def _check(config: Config, path: Path) -> None:
     for key in ("distillation_weight", "restore_weight"):
         if not config[key]:
             raise UserError(f"{key}: {config[key]!r} trains no decoder, so nothing can be said to be odd; raise it")
-    if path.is_dir():
-        raise UserError(f"output: {str(path)!r} is a folder; name a file, such as {str(path / 'anomalies.csv')!r}")
-    try:
-        working_folder(path).rmdir()
-    except OSError as error:
-        raise UserError(f"output: {str(path)!r} cannot be written ({error.strerror}); choose another file") from error
+    check_output(path, "anomalies.csv")
 
 
 def _write(path: Path, teachers: Sequence[str], found: Sequence[Anomaly]) -> None:

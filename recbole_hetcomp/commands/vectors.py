@@ -13,6 +13,7 @@ from torch import Tensor
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, shown
 from recbole_hetcomp.data.split import Split
+from recbole_hetcomp.files.output import check_output
 from recbole_hetcomp.model.backbone import HasVectors
 from recbole_hetcomp.serving.student import load_with_split
 from recbole_hetcomp.teachers.pool import Teacher, TeacherPool
@@ -33,12 +34,11 @@ def write_vectors(checkpoint: str, output: str, *, rank: int = 64, arguments: Se
         arguments: `--key=value` settings that replace saved ones
 
     Raises:
-        UserError: the checkpoint cannot be loaded, or `output` has another ending or no folder.
+        UserError: the checkpoint cannot be loaded, or `output` has another ending or cannot be written.
     """
     if not output.endswith(".safetensors"):
         raise UserError(f"output: {shown(output)} does not end in .safetensors, by which a teacher's file is known")
-    if not Path(output).absolute().parent.is_dir():
-        raise UserError(f"output: there is no folder {shown(Path(output).parent)}; make it")
+    check_output(Path(output), "vectors.safetensors")
     config, model, split = load_with_split(checkpoint, arguments=arguments)
     users, items = _vectors_of(model, split, config, rank)
     trained = {"user": split.history.active_users, "item": split.history.items.unique()}

@@ -67,12 +67,15 @@ def test_it_says_what_it_wrote_and_the_file_teaches(saved, settings, capsys, cap
         (["--checkpoint=a.pth"], "vectors: --checkpoint or --output is missing"),
         (["--checkpoint=a.pth", "--output=a.safetensors"], "checkpoint: there is no file 'a.pth'"),
         (["--checkpoint=a.pth", "--output=a.npy"], "output: 'a.npy' does not end in .safetensors"),
-        (["--checkpoint=a.pth", "--output=b/a.safetensors"], "output: there is no folder 'b'; make it"),
+        (["--checkpoint=a.pth", "--output=b/a.safetensors"], "output: 'b/a.safetensors' cannot be written (No such file"),
+        (["--checkpoint=a.pth", "--output=/proc/a.safetensors"], "output: '/proc/a.safetensors' cannot be written ("),
+        (["--checkpoint=a.pth", "--output=folder.safetensors"], "output: 'folder.safetensors' is a folder; name a file"),
         (["--checkpoint=a.pth", "--output=a.safetensors", "--rank=0"], "rank: '0' is no whole number of at least 1"),
         (["--checkpoint=a.pth", "--output=a.safetensors", "--rank=many"], "rank: 'many' is no whole number"),
     ],
 )
 def test_whatever_is_wrong_is_one_sentence(capsys, flags, sentence) -> None:
+    Path("folder.safetensors").mkdir()
     assert main(["vectors", *flags]) == 2
     out, err = capsys.readouterr()
     assert sentence in err
