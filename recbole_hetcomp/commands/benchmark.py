@@ -6,7 +6,6 @@ import io
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from recbole_hetcomp import console
 from recbole_hetcomp.commands.benchmark_configs import check_models, configs_of, warn_of_unknown_keys
 from recbole_hetcomp.commands.checks import check, check_with_data
 from recbole_hetcomp.commands.pipeline import run_on_split, say_data
+from recbole_hetcomp.commands.starting import started, teachers_of
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.records import Kind, each, is_count, is_duration, is_number, read_record
@@ -28,9 +28,7 @@ from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.files.locks import held
 from recbole_hetcomp.teacher_training.cache import cached
 from recbole_hetcomp.teacher_training.source import source_fingerprint
-from recbole_hetcomp.teacher_training.training import teacher_folder
 from recbole_hetcomp.teacher_training.tuning import prepare
-from recbole_hetcomp.teachers.lists import is_list_file
 from recbole_hetcomp.trainer.archive import read_archive
 
 # What measures, beside what trains. Pipeline and this module put all parts together, so they count without their imports.
@@ -130,7 +128,7 @@ def _measured(config: Config, split: Split) -> tuple[dict[str, Any], dict[str, n
     shaped_by = {
         "measuring": source_fingerprint(MEASURING, alone=[PIPELINE, __name__]),
         "device": str(config["device"]),  # times are results
-        "teachers": _teachers(config, split) if is_distilled(config.model_class) else [],
+        **(_learnt_from(config, split) if is_distilled(config.model_class) else {"teachers": []}),
         **{key: config[key] for key in ("split_seed", "metrics", "topk")},
     }
     folder = cached(config, split.fingerprint, shaped_by, lambda work: _measure(config, split, work), home="benchmark")
@@ -138,13 +136,9 @@ def _measured(config: Config, split: Split) -> tuple[dict[str, Any], dict[str, n
     return read_record(folder / "record.json", RECORD, remedy), _users_in(folder, remedy)
 
 
-def _teachers(config: Config, split: Split) -> list[str]:
-    """What tells each teacher of a run from any other: the content of a file, or what a trained one is kept under."""
-    names = map(str, config["teachers"])
-    return [
-        sha256(Path(name).read_bytes()).hexdigest() if is_list_file(name) else teacher_folder(config, split, name).name
-        for name in names
-    ]
+def _learnt_from(config: Config, split: Split) -> dict[str, object]:
+    """What a distilled model begins with, and learns from."""
+    return {"teachers": teachers_of(config, split), "started": started(config, split)}
 
 
 def _measure(config: Config, split: Split, folder: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recbole_hetcomp.commands.starting import check_start
+from recbole_hetcomp.commands.starting import check_first, check_start, first_config
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import backbone_class, is_distilled, properties_of
@@ -34,12 +34,17 @@ def check(config: Config) -> None:
         backbone_class(str(config["student"]))
         _check_student_size(config)
         check_start(config)
+        if config["start_from"] is not None:
+            check(first_config(config))
         if config["without_distillation"] or config["without_distillation_config"]:
             check_student_alone(config)
 
 
 def check_with_data(config: Config, split: Split) -> None:
-    """Raise a UserError where the model, a teacher or the student alone would read columns that the data do not have."""
+    """Raise a UserError where the model, a teacher or the student alone would read columns that the data do not have.
+
+    So does a model that `start_from` names and that cannot be made, or learns nothing.
+    """
     check_training_columns(config, split.whole)
     if not is_distilled(config.model_class):
         return
@@ -48,6 +53,7 @@ def check_with_data(config: Config, split: Split) -> None:
             check_training_columns(teacher_config(config, name), split.whole, f"teacher_config of {name}: ")
     if config["without_distillation"]:
         check_training_columns(alone_config(config), split.whole, "without_distillation_config: ")
+    check_first(config, split)
 
 
 def _check_student_size(config: Config) -> None:

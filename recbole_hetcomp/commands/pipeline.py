@@ -161,7 +161,7 @@ def _distil(
     _log_weights(pool, config["teacher_weighting"], config["valid_metric_bigger"])
     started = ""
     if config["start_from"] is not None:
-        started, state = first_student(config, split, pool, lambda first, data: run_on_split(first, data, compare=False))
+        started, state = first_student(config, split, lambda first, data: run_on_split(first, data, compare=False))
         start(model, config["start_from"], started, state)
     with computing_in(possible_threads(config["threads"], config["device"])[0]):
         model.learn_from(pool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,19 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import get_model, is_distilled, properties_dir, properties_of
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.data.split import Split, fit_to_data
-from recbole_hetcomp.teacher_training.cache import cached
+from recbole_hetcomp.teacher_training.cache import cached, folder_of
 from recbole_hetcomp.teacher_training.source import source_fingerprint
+from recbole_hetcomp.teacher_training.training import SHAPING_SETTINGS, teacher_folder
 from recbole_hetcomp.teacher_training.tuning import prepare
-from recbole_hetcomp.teachers.pool import TeacherPool
+from recbole_hetcomp.teachers.lists import is_list_file
+from recbole_hetcomp.trainer.building import build_model
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, check_state, load_checkpoint, save_checkpoint
 
 # Of properties/distillation.yaml: what is the method's own, and not the student's or the teachers'.
 OWN = {"base_loss_weight", "curriculum", "distillation_weight", "start_config", "start_from", "user_batches"}
+# What the first model has of the run, whatever start_config says, beside the student's shape, the data and the protocol.
+OF_RUN = {"embedding_size", "resume", "seed", "student", "teacher_backend", "teacher_config", "teacher_workers", "teachers"}
+OF_RUN |= {"split_seed", *SHAPING_SETTINGS}
 
 PIPELINE = "recbole_hetcomp.commands.pipeline"  # has the order of the draws
 Run = Callable[[Config, Split], Mapping[str, Any]]
@@ -41,6 +47,7 @@ def check_start(config: Config) -> None:
         raise UserError(f"start_from: {name!r} is no distilled model; name one, such as FitNetStudent, or leave it out")
     if name == config.model:
         raise UserError(f"start_from: {name} would begin with its own result; name another distilled model")
+    _refuse_what_is_of_the_run(config, name)
     first = first_config(config)
     if first["start_from"] is not None:
         raise UserError(f"start_config: {name} would itself begin with {first['start_from']}; leave its start_from out")
@@ -51,27 +58,43 @@ def check_start(config: Config) -> None:
 def first_config(config: Config) -> Config:
     """The Config of the model that is trained first: the same student, teachers and split, and its own method's settings."""
     name = str(config["start_from"])
-    path = properties_of(str(config["student"]))
-    of_student = (config.read_yaml(path) if path is not None else {}) or {}
+    of_student = _of_student(config)
     of_run = {*config.read_yaml(properties_dir() / "distillation.yaml"), *of_student, "threads"} - OWN
-    training = set(config.parameters["Training"])
-    same = {key: config[key] for key in of_run if key in config and key not in training}
+    of_run -= {"embedding_size"} - {*of_student} if of_student else set()  # it would not be heeded
+    same = {key: config[key] for key in of_run - {*config.parameters["Training"]} if key in config}
     return derive(config, name, {**same, **config["start_config"]}, seed=config["seed"])
 
 
-def first_student(config: Config, split: Split, pool: TeacherPool, run: Run) -> tuple[str, dict[str, Tensor]]:
+def check_first(config: Config, split: Split) -> None:
+    """Raise a UserError where the model that is trained first cannot be made, or learns nothing, before any training."""
+    if config["start_from"] is None:
+        return
+    first = first_config(config)
+    fit_to_data(first, split)
+    try:
+        build_model(first, split.train).check_trainable()
+    except UserError as error:
+        raise UserError(f"start_config: {error.sentence}") from error
+
+
+def started(config: Config, split: Split) -> str:
+    """The name of the folder of the model that `config` starts from, be it there or not; "" where it starts from none."""
+    if config["start_from"] is None:
+        return ""
+    first = _prepared(config, split)
+    return folder_of(first, split.fingerprint, _shaped_by(config, split), "started").name
+
+
+def first_student(config: Config, split: Split, run: Run) -> tuple[str, dict[str, Tensor]]:
     """The folder of the model that `config` starts from, and its served state; trained now where it is not there.
 
     Args:
-        pool: the run's teachers, which are those of the first model too
         run: trains a distilled model on the split and gives its result, as `run_on_split`
 
     Raises:
         UserError: what is kept of it cannot be read.
     """
-    first = first_config(config)
-    prepare(first, split)
-    fit_to_data(first, split)
+    first = _prepared(config, split)
 
     def train(folder: Path) -> Mapping[str, object]:
         result = run(first, split)
@@ -79,13 +102,20 @@ def first_student(config: Config, split: Split, pool: TeacherPool, run: Run) -> 
         return {"valid": float(result["best_valid_score"]), "epochs_trained": result["epochs"]}
 
     with console.about(f"{first.model}, to start from"):
-        teachers = [(teacher.name, teacher.trajectory.config_fingerprint) for teacher in pool.teachers]
-        shaped_by = {"teachers": teachers, "pipeline": source_fingerprint([], alone=[PIPELINE])}
-        folder = cached(first, split.fingerprint, shaped_by, train, home="started")
+        folder = cached(first, split.fingerprint, _shaped_by(config, split), train, home="started")
     try:
         return folder.name, load_checkpoint(folder / "model.pth", map_location=config["device"])["state_dict"]
     except (OSError, LookupError, CheckpointError) as error:
         raise UserError(f"{error}; delete the folder {str(folder)!r} to have {first.model} trained again") from error
+
+
+def teachers_of(config: Config, split: Split) -> list[str]:
+    """What tells each teacher of a run from any other: the content of a file, or what a trained one is kept under."""
+    names = map(str, config["teachers"])
+    return [
+        sha256(Path(name).read_bytes()).hexdigest() if is_list_file(name) else teacher_folder(config, split, name).name
+        for name in names
+    ]
 
 
 def start(model: Any, name: str, folder: str, state: dict[str, Tensor]) -> None:
@@ -95,3 +125,30 @@ def start(model: Any, name: str, folder: str, state: dict[str, Tensor]) -> None:
     except CheckpointError as error:
         raise UserError(f"start_from: {name} in {folder} has another student ({error}); delete the folder") from error
     model.load_served_state(state)
+
+
+def _refuse_what_is_of_the_run(config: Config, name: str) -> None:
+    own = OF_RUN | {*_of_student(config)} - {*config.parameters["Training"]}
+    own |= {key for group in ("General", "Evaluation", "Dataset") for key in config.parameters[group]}
+    for key in config["start_config"]:
+        if key in own:
+            same = f"as {name} has the same student, teachers and split"
+            raise UserError(f"start_config: {key} is the run's own, {same}; leave it out")
+
+
+def _of_student(config: Config) -> Mapping[str, Any]:
+    """The settings of the student's own yaml file."""
+    path = properties_of(str(config["student"]))
+    return (config.read_yaml(path) if path is not None else {}) or {}
+
+
+def _prepared(config: Config, split: Split) -> Config:
+    """The Config of the first model, as it is trained on the split."""
+    first = first_config(config)
+    prepare(first, split)
+    fit_to_data(first, split)
+    return first
+
+
+def _shaped_by(config: Config, split: Split) -> dict[str, object]:
+    return {"teachers": teachers_of(config, split), "pipeline": source_fingerprint([], alone=[PIPELINE])}

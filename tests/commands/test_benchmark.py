@@ -169,6 +169,21 @@ def test_another_source_of_a_trained_teacher_is_measured_anew(settings, watched,
     assert trained(settings) == ["ItemVAE", "ItemVAE"]
 
 
+def test_what_a_student_starts_from_is_part_of_what_is_measured(settings, watched, monkeypatch):
+    """An edit of the first method is measured anew; without one, what was measured is found."""
+    ours = {**settings, "teachers": ["BPR"], "without_distillation": False}
+    first = {"start_from": "FitNetStudent", "start_config": {"epochs": 1, "eval_step": 1}}
+    run = lambda: run_benchmark(["RRDStudent"], "toy", config_dict={**ours, **first}, seeds=1)  # noqa: E731
+    run()
+    run()
+    assert len(watched) == 1
+    edit(monkeypatch, "recbole_hetcomp.model.distilled_recommender.fitnetstudent", "added = 1")
+    run()
+    run()
+    assert len(watched) == 2
+    assert len(list((Path(settings["checkpoint_dir"]) / "started").iterdir())) == 2
+
+
 def test_table_marks_the_best_mean_and_shows_no_spread_of_one_seed():
     costs = {
         "params": 1234567,

@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from recbole_hetcomp.commands import pipeline
+from recbole_hetcomp.commands.checks import check
+from recbole_hetcomp.commands.starting import first_config
+from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.distilled import Distilled
 from recbole_hetcomp.model.distilled_recommender.hetcompstudent import HetCompStudent
@@ -90,6 +93,32 @@ REFUSED = {
         {"start_from": "FitNetStudent", "start_config": {"start_from": "HetCompStudent"}},
         "start_config: FitNetStudent would itself begin with HetCompStudent",
     ),
+    "nothing to learn": (
+        {"start_from": "FitNetStudent", "start_config": {"distillation_weight": 0, "base_loss_weight": 0}},
+        "start_config: distillation_weight: 0 and base_loss_weight: 0 leave nothing to learn",
+    ),
+    "a bad composite": (
+        {"start_from": "CompositeStudent", "start_config": {"methods": {"FitNt": 1.0}}},
+        "start_config: methods: ",
+    ),
+    "a flag": ({"start_from": "FitNetStudent", "start_config": {"nproc": 2}}, "nproc: 2 is no setting but a flag"),
+    **{
+        f"the run's own {key}": (
+            {"start_from": "FitNetStudent", "start_config": {key: value}},
+            f"start_config: {key} is the run's own, as FitNetStudent has the same student, teachers and split; leave it out",
+        )
+        for key, value in {
+            "seed": 5,
+            "embedding_size": 16,
+            "student": "ML",
+            "teachers": ["BPR"],
+            "teacher_config": {"BPR": {"epochs": 1}},
+            "trajectory_depth": 20,
+            "split_seed": 3,
+            "eval_args": {},
+            "checkpoint_dir": "elsewhere",
+        }.items()
+    },
     "settings of nothing": ({"start_config": {"epochs": 2}}, "start_config: nothing is trained with it"),
 }
 
@@ -101,3 +130,12 @@ def test_what_cannot_be_started_from_is_refused_before_any_training(run, case) -
         run("HetCompStudent", **given)
     assert sentence in error.value.sentence
     assert not (Path("saved") / "trained").exists()
+
+
+def test_a_size_that_the_student_lacks_is_no_reason_to_refuse_the_first_model(settings) -> None:
+    """The run has it from a yaml file, and NeuMF does not heed it."""
+    given = {key: value for key, value in settings.items() if key != "embedding_size"}
+    given = {**given, "student": "NeuMF", "start_from": "FitNetStudent", "without_distillation": False}
+    config = Config("HetCompStudent", "toy", config_dict=given, arguments=())
+    check(config)
+    assert not first_config(config).given("embedding_size")
