@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.files.output import check_output
 from recbole_hetcomp.model.distilled_recommender.reversestudent import SIDES, ReverseStudent
+from recbole_hetcomp.model.one_class import over_known
 from recbole_hetcomp.trainer import parallel
 
 
@@ -27,16 +29,17 @@ class Anomaly(NamedTuple):
     Attributes:
         kind: user or item
         token: of the data
-        anomaly: sum over the teachers of 1 - cos, from 0 (restored) to 2 a teacher
+        anomaly: sum over the teachers of 1 - cos, from 0 (restored) to 2 a teacher; where some do not know it, the number of
+            teachers times the mean over those that do; None where none does
         interactions: in the training set
-        of_teachers: 1 - cos for each teacher
+        of_teachers: 1 - cos for each teacher; None where it does not know the user or item
     """
 
     kind: str
     token: str
-    anomaly: float
+    anomaly: float | None
     interactions: int
-    of_teachers: tuple[float, ...]
+    of_teachers: tuple[float | None, ...]
 
 
 def find_anomalies(
@@ -55,7 +58,7 @@ def find_anomalies(
         dataset, config_file_list, config_dict, arguments: as of `run_hetcomp`
 
     Returns:
-        what the file holds, row by row: users by falling anomaly, then items
+        what the file holds, row by row: users by falling anomaly, last whom no teacher knows, then items
 
     Raises:
         UserError: bad input, or a file that cannot be written, before any training.
@@ -74,19 +77,31 @@ def find_anomalies(
 
 
 def anomalies(model: ReverseStudent) -> list[Anomaly]:
-    """Whoever has training items and whatever is one, by falling anomaly: users, then items."""
+    """Whoever has training items and whatever is one, by falling anomaly, last what no teacher knows: users, then items."""
     history = model.history
     counts = {"user": history.counts, "item": torch.bincount(history.items, minlength=history.n_items)}
     return [row for side in SIDES for row in _of_side(side, model.anomalies[side], counts[side], model.tokens[side])]
 
 
 def _of_side(side: str, errors: Tensor, counts: Tensor, tokens: Sequence[Any]) -> list[Anomaly]:
-    totals = errors.double().sum(1)
+    totals = over_known(errors.double(), ~errors.isnan())
     present = counts.nonzero().squeeze(1)
-    order = present[totals[present].argsort(descending=True, stable=True)].tolist()
+    order = present[totals[present].nan_to_num(-1.0).argsort(descending=True, stable=True)].tolist()
     return [
-        Anomaly(side, str(tokens[one]), float(totals[one]), int(counts[one]), tuple(errors[one].tolist())) for one in order
+        Anomaly(
+            side,
+            str(tokens[one]),
+            _number(float(totals[one])),
+            int(counts[one]),
+            tuple(map(_number, errors[one].tolist())),
+        )
+        for one in order
     ]
+
+
+def _number(value: float) -> float | None:
+    """None for nan."""
+    return None if math.isnan(value) else value
 
 
 def _check(config: Config, path: Path) -> None:
@@ -104,6 +119,9 @@ def _write(path: Path, teachers: Sequence[str], found: Sequence[Anomaly]) -> Non
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["kind", "token", "anomaly", "interactions", *teachers])
     for one in found:
-        errors = (f"{error:.6f}" for error in one.of_teachers)
-        rows.writerow([one.kind, one.token, f"{one.anomaly:.6f}", one.interactions, *errors])
+        rows.writerow([one.kind, one.token, _cell(one.anomaly), one.interactions, *map(_cell, one.of_teachers)])
     write(path, text.getvalue())
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"

@@ -48,13 +48,23 @@ def head_loss(points: Tensor, mapped: Tensor, weights: Tensor | None = None) -> 
     Args:
         points: [N, D] the teacher's
         mapped: [N, d], with gradients
-        weights: [N, N] of the pairs in the sum; None: 1 each
+        weights: [N, N] factors of the pairs' probabilities, in P and in Q, whose sums are 1 again; None: 1 each
     """
     theirs, ours = (rows @ rows.T for rows in (normalize(points, dim=1), normalize(mapped, dim=1)))
     temperatures = torch.tensor(TEMPERATURES, dtype=points.dtype, device=points.device)
-    log_p = log_joint(theirs, temperatures)
-    terms = log_p.exp() * (log_p - log_joint(ours, temperatures))
-    return (terms if weights is None else terms * weights).sum() / len(TEMPERATURES)
+    log_p, log_q = (_weighted(log_joint(cosines, temperatures), weights) for cosines in (theirs, ours))
+    return (log_p.exp() * (log_p - log_q)).sum() / len(TEMPERATURES)
+
+
+def _weighted(log_joints: Tensor, weights: Tensor | None) -> Tensor:
+    """[T, N, N]: the logarithms of distributions, each probability times its weight [N, N], of sum 1 again.
+
+    Weighted terms of the divergence would be none: their sum may be below 0, and is not least where Q is P.
+    """
+    if weights is None:
+        return log_joints
+    found = log_joints + weights.clamp(min=torch.finfo(weights.dtype).tiny).log()
+    return found - found.logsumexp((1, 2), keepdim=True)
 
 
 def fit_head(
@@ -68,9 +78,10 @@ def fit_head(
     learning_rate: float,
     cross_weight: float,
 ) -> Tensor:
-    """[D, d'] the map x -> x A of the smallest `head_loss` that was found; d' = min(d, D).
+    """[D, d'] the map x -> x A after the last of the steps, which lower `head_loss` from draw to draw; d' = min(d, D).
 
     It begins with the principal directions of the unit vectors, which keep all cosines where the points lie in d dimensions.
+    Whether some map between was better is not measured.
 
     Args:
         users, items: [n, D], [m, D] the points, mapped alike

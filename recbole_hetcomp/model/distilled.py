@@ -121,11 +121,15 @@ class Distilled(AbstractRecommender):
         """
         losses = []
         if self.base_loss_weight:
-            base = self.backbone.calculate_loss(_on(self.device, interaction))
-            losses.append(self.base_loss_weight * (torch.stack(base).sum() if isinstance(base, tuple) else base))
+            losses.append(self.base_loss_weight * self.base_loss(interaction))
         if self.distillation_weight:
             losses.append(self.distillation_weight * self.loss_of(interaction))
         return losses[0] if len(losses) == 1 else (losses[0], losses[1])
+
+    def base_loss(self, interaction: Interaction) -> Tensor:
+        """The student's own loss of a batch on any device, as RecBole's class of it has it."""
+        loss = self.backbone.calculate_loss(_on(self.device, interaction))
+        return torch.stack(loss).sum() if isinstance(loss, tuple) else loss
 
     def predict(self, interaction: Interaction) -> Tensor:
         """[B]: the student's scores of a batch of pairs."""

@@ -64,11 +64,23 @@ def decoder(code: int, size: int, *, linear: bool) -> nn.Module:
     return nn.Sequential(nn.Linear(code, 2 * code), nn.GELU(), nn.Linear(2 * code, size))
 
 
-def of_size_one(table: Tensor) -> Tensor:
-    """`table` [n, D] divided by one number, so that the mean square of its rows' lengths is 1; row 0 becomes 0."""
-    rows = table.clone()
+def of_size_one(table: Tensor, known: Tensor) -> Tensor:
+    """`table` [n, D] divided by one number, so that the mean square of its `known` [n] rows' lengths is 1; others are 0.
+
+    Row 0, the padding, becomes 0 in any case.
+    """
+    rows = table.masked_fill(~known[:, None], 0.0)
     rows[0] = 0.0
-    return rows / rows[1:].square().sum(1).mean().sqrt().clamp(min=torch.finfo(rows.dtype).tiny)
+    mean = rows[1:][known[1:]].square().sum(1).mean().nan_to_num()  # nan where nobody is known
+    return rows / mean.sqrt().clamp(min=torch.finfo(rows.dtype).tiny)
+
+
+def over_known(errors: Tensor, known: Tensor) -> Tensor:
+    """[n]: K times the mean of each row of `errors` [n, K] over what is `known` [n, K]; nan where nothing is.
+
+    So a sum over all teachers and one over a few of them have the same scale.
+    """
+    return errors.where(known, torch.zeros_like(errors)).sum(1) * (errors.size(1) / known.sum(1))
 
 
 def restoration_errors(given: Tensor, restored: Tensor, sizes: Sequence[int]) -> Tensor:

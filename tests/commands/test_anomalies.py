@@ -6,12 +6,14 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 
 from recbole_hetcomp import console
 from recbole_hetcomp.cli import main
 from recbole_hetcomp.commands.anomalies import find_anomalies
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.files import atomic
+from recbole_hetcomp.teachers.vectors import EntityVectors
 
 STRANGE = 'odd, "quoted" NA'
 
@@ -46,6 +48,31 @@ def test_it_writes_all_users_and_items_of_the_training_set_in_their_own_tokens_t
         assert float(row["anomaly"]) == pytest.approx(float(row["BPR"]) + float(row["LightGCN"]), abs=2e-6)
     users = sum(int(row["interactions"]) for row in rows if row["kind"] == "user")
     assert users == sum(int(row["interactions"]) for row in rows if row["kind"] == "item") > 0
+
+
+def test_what_a_teacher_does_not_know_is_an_empty_cell_and_what_nobody_knows_comes_last(fast) -> None:
+    known = {"one": range(1, 30), "two": range(20, 50)}
+    for name, ids in known.items():
+        tokens = [f"u{n}" for n in ids], [f"i{n}" for n in ids]
+        EntityVectors(*torch.randn(2, len(ids), 6).unbind(), *tokens).save(f"{name}.safetensors")
+    found = find_anomalies("odd.csv", None, "toy", None, {**fast, "teachers": [f"{name}.safetensors" for name in known]}, ())
+    rows = rows_of(Path("odd.csv"))
+    columns = list(rows[0])[4:]
+    assert [column.rpartition("/")[2].removesuffix(".safetensors") for column in columns] == sorted(known)
+    for row, one in zip(rows, found):
+        cells = [row[column] for column in columns]
+        assert [bool(cell) for cell in cells] == [int(row["token"][1:]) in ids for ids in known.values()]
+        errors = [float(cell) for cell in cells if cell]
+        assert (one.anomaly is None) == (not errors)
+        assert (
+            row["anomaly"] == ""
+            if not errors
+            else float(row["anomaly"]) == pytest.approx(2 * sum(errors) / len(errors), abs=4e-6)
+        )
+    for kind in ("user", "item"):
+        scores = [float(row["anomaly"] or "-inf") for row in rows if row["kind"] == kind]
+        assert scores == sorted(scores, reverse=True)
+        assert scores[-1] == float("-inf") < scores[0]
 
 
 def test_a_file_that_is_there_is_replaced_and_said_to_be(fast, monkeypatch) -> None:

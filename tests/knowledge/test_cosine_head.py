@@ -45,18 +45,51 @@ def test_the_joint_distribution_equals_a_loop() -> None:
         assert joint.sum().item() == pytest.approx(1)
 
 
-def test_the_loss_equals_a_loop() -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_loss_equals_a_loop(weighted) -> None:
+    """Weights are factors of the probabilities of both sides, which sum to 1 again."""
     points, mapped = cloud(6, 5, 5), cloud(6, 3, 3, seed=1)
+    weights = torch.rand(6, 6, generator=generator(), dtype=torch.float64) if weighted else torch.ones(6, 6)
     total = 0.0
     for temperature in TEMPERATURES:
         alone = torch.tensor([temperature], dtype=torch.float64)
-        p, q = (log_joint(normalize(rows) @ normalize(rows).T, alone)[0].exp() for rows in (points, mapped))
+        p, q = (log_joint(normalize(rows) @ normalize(rows).T, alone)[0].exp() * weights for rows in (points, mapped))
+        p, q = p / p.sum(), q / q.sum()
         pairs = [(a, b) for a in range(6) for b in range(6) if a != b]
         total += math.fsum(float(p[a, b]) * math.log(float(p[a, b] / q[a, b])) for a, b in pairs) / 10
     assert len(TEMPERATURES) == 10
-    assert head_loss(points, mapped).item() == pytest.approx(total, rel=1e-9)
-    weights = torch.full((6, 6), 2.0, dtype=torch.float64)
-    assert head_loss(points, mapped, weights).item() == pytest.approx(2 * total, rel=1e-9)
+    assert head_loss(points, mapped, weights if weighted else None).item() == pytest.approx(total, rel=1e-9)
+    assert head_loss(points, mapped, 7 * weights).item() == pytest.approx(total, rel=1e-9)
+
+
+def crossed(n_users: int, n: int, weight: float, own: float = 1.0) -> Tensor:
+    """[n, n]: `weight` for pairs of a user and an item, `own` for pairs of a kind."""
+    kind = torch.arange(n) < n_users
+    return torch.where(kind[:, None] != kind, weight, own).double()
+
+
+WEIGHTS = [0.0, 0.1, 0.5, 1.0, 2.0, 20.0]
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_pairs_weigh_the_loss_is_a_divergence(weight, seed) -> None:
+    """At least 0 for any map, and 0 where nothing has changed."""
+    points, weights = cloud(30, 6, 6, seed), crossed(12, 30, weight)
+    for other in range(20):
+        assert head_loss(points, cloud(30, 3, 3, seed=100 + other), weights).item() > 1e-3
+        own = cloud(30, 6, 6, seed) + 0.05 * cloud(30, 6, 6, seed=200 + other)
+        assert head_loss(points, own, weights).item() > -1e-12
+    assert abs(head_loss(points, points, weights).item()) < 1e-12
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_whatever_pairs_weigh_a_fit_leaves_cosines_that_are_kept_already(weight) -> None:
+    users, items = cloud(70, 14, 5).split((30, 40))
+    points = normalize(torch.cat([users, items]), dim=1)
+    head = fit_head(users, items, 5, generator(), steps=100, **{**FIT, "learning_rate": 0.005, "cross_weight": weight})
+    mapped = normalize(points @ head, dim=1)
+    assert torch.allclose(mapped @ mapped.T, points @ points.T, atol=1e-4)
 
 
 def test_principal_directions_are_those_of_the_singular_vectors() -> None:
@@ -127,9 +160,13 @@ def test_after_the_map_augmented_items_keep_more_of_the_best_fifty(seed) -> None
 
 
 def test_pairs_of_both_kinds_may_weigh_more() -> None:
+    """Heavier in the fit, their own divergence is smaller; that of the pairs of a kind is not."""
     users, items = cloud(90, 12, 8).split((40, 50))
-    points, kind = torch.cat([users, items]), torch.arange(90) < 40
-    crossed = (kind[:, None] != kind).double()
+    points = torch.cat([users, items])
     fitted = [fit_head(users, items, 3, generator(), steps=150, **{**FIT, "cross_weight": w}) for w in (1.0, 20.0)]
-    of_crossed = [head_loss(points, points @ head, crossed).item() for head in fitted]
-    assert of_crossed[1] < of_crossed[0]
+    of_crossed, of_a_kind = (
+        [head_loss(points, points @ head, crossed(40, 90, *weights)).item() for head in fitted]
+        for weights in ((1.0, 0.0), (0.0, 1.0))
+    )
+    assert of_crossed[1] < 0.97 * of_crossed[0]
+    assert of_a_kind[1] > of_a_kind[0]

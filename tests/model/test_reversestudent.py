@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from recbole.data.interaction import Interaction
@@ -11,6 +13,8 @@ from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.distilled_recommender.reversestudent import SIDES
 from recbole_hetcomp.model.one_class import Decoders, encoder, restoration_errors
 from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.teacher_training.scheduling import build_pool
+from recbole_hetcomp.teachers.vectors import EntityVectors
 from recbole_hetcomp.testing.results import same
 
 NAME, TEACHERS = "ReverseStudent", ("LightGCN", "BPR", "EASE")
@@ -128,6 +132,143 @@ def test_without_restoration_the_encoders_learn_by_the_students_own_loss_alone(s
     assert same(results[0].state_dict(), results[1].state_dict())  # nothing hangs on the weight of what is 0
     plain = run_hetcomp("MF", "toy", config_dict=config, arguments=(), compare=False)["model"]
     assert not torch.allclose(results[0].codes("user"), plain.user_embedding.weight, atol=0.01)
+
+
+# ---- teachers that do not know everybody -------------------------------------------------------------------------------
+
+EARLY, LATE = "early.safetensors", "late.safetensors"  # of users and items 1 to 30, and of 21 to 40
+
+
+@pytest.fixture
+def partial(make_model, make_config, split):
+    """`partial(*teachers, **settings)`: a student of these teachers, of which EARLY and LATE know a part of the entities."""
+    generator = torch.Generator().manual_seed(5)
+    for name, ids in ((EARLY, range(1, 31)), (LATE, range(21, 41))):
+        tokens = [[str(token) for token in split.whole.field2id_token[field][list(ids)]] for field in ("user_id", "item_id")]
+        EntityVectors(*torch.randn(2, len(ids), 6, generator=generator).unbind(), *tokens).save(name)
+
+    def make(*teachers, **settings):
+        model = make_model(NAME, embedding_size=4, teacher_rank=8, **settings)
+        model.learn_from(build_pool(make_config(NAME, teachers=list(teachers)), split))
+        model.on_epoch_start(0)
+        return model
+
+    return make
+
+
+def knows(teacher: str, one: int) -> bool:
+    known = {"early": range(1, 31), "late": range(21, 41)}
+    return teacher not in known or one in known[teacher]
+
+
+def error_of(model, given, restored) -> list[float]:
+    """1 - cos for each teacher, of two rows of all teachers' numbers."""
+    parts = zip(given.split(model.sizes), restored.split(model.sizes))
+    return [1 - float(torch.cosine_similarity(own.double(), back.double(), dim=0)) for own, back in parts]
+
+
+@pytest.mark.parametrize("teachers", [("BPR", EARLY, LATE), (EARLY, LATE)])
+def test_whom_a_teacher_does_not_know_is_not_odd_to_it(partial, teachers) -> None:
+    """Errors are K times the mean over the teachers that know an entity, or a pair; whom nobody knows has no part."""
+    model = partial(*teachers)
+    restored = {side: model.auxiliary[side](model.codes(side)).detach() for side in SIDES}
+    ids = torch.tensor([2, 8, 25, 28, 36, 40, 45, 60])  # known to one file, to both, to the other, to none
+
+    def expected(errors: list[float], *entities: int) -> float:
+        known = [error for name, error in zip(model.names, errors) if all(knows(name, one) for one in entities)]
+        return len(teachers) * math.fsum(known) / len(known) if known else math.nan
+
+    total = 0.0
+    for side in SIDES:
+        of_each = [expected(error_of(model, model.teacher[side][one], restored[side][one]), one) for one in ids.tolist()]
+        left = [error for error in of_each if not math.isnan(error)]
+        assert len(left) == (8 if "BPR" in teachers else 6)
+        total += math.fsum(left) / len(left)
+    assert model.distillation_loss(Batch(ids, ids)).item() == pytest.approx(total, rel=1e-4)
+
+    users, items = torch.cartesian_prod(ids, ids).T
+    of_pairs = [
+        expected(
+            error_of(model, *(rows["user"][user] * rows["item"][item] for rows in (model.teacher, restored))), user, item
+        )
+        for user, item in zip(users.tolist(), items.tolist())
+    ]
+    assert model.pair_anomalies(users, items).tolist() == pytest.approx(of_pairs, rel=1e-4, nan_ok=True)
+
+    model.finish_training()
+    for side in SIDES:
+        for place, name in enumerate(model.names):
+            unknown = model.anomalies[side][:, place].isnan()
+            assert unknown[1:].tolist() == [not knows(name, one) for one in range(1, len(unknown))]
+
+
+def test_a_batch_of_whom_nobody_knows_trains_on_somebody_else(partial) -> None:
+    model = partial(EARLY, LATE)
+    loss = model.distillation_loss(Batch(torch.tensor([45, 50]), torch.tensor([60, 70])))
+    loss.backward()
+    assert loss.isfinite()
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_what_a_teacher_knows_has_size_one_however_little_that_is(partial) -> None:
+    model = partial("BPR", EARLY)
+    for side in SIDES:
+        rows = model.teacher[side].split(model.sizes, 1)[model.names.index("early")]
+        assert rows[1:31].square().sum(1).mean().item() == pytest.approx(1, rel=1e-5)
+        assert not rows[31:].any()
+        assert not rows[0].any()
+
+
+def test_pairs_that_nobody_knows_weigh_as_the_mean_of_the_others(partial) -> None:
+    model = partial(EARLY, LATE, denoise=True, denoise_from=0)
+    odd = model.pair_anomalies(model.history.pairs // model.n_items, model.history.items)
+    assert 0 < odd.isnan().double().mean() < 1
+    known = (-odd[~odd.isnan()] / odd.nanmedian()).exp()
+    assert torch.allclose(model.pair_weights[~odd.isnan()], known)
+    assert torch.allclose(model.pair_weights[odd.isnan()], known.mean())
+
+
+# ---- denoising ---------------------------------------------------------------------------------------------------------
+
+
+def test_denoising_redraws_the_batch_of_the_students_own_loss_alone(learnt, split, make_config, monkeypatch) -> None:
+    model = learnt(NAME, *TEACHERS, denoise=True, denoise_from=0)
+    batch = next(iter(split.loaders(make_config(NAME)).train))
+    drawn = batch[torch.zeros(len(batch), dtype=torch.int64)]
+    monkeypatch.setattr(model, "redrawn", lambda interaction: drawn)
+    base, restoration = model.calculate_loss(batch)
+    assert base.item() == pytest.approx(model.backbone.calculate_loss(drawn).item(), rel=1e-6)
+    assert base.item() != pytest.approx(model.backbone.calculate_loss(batch).item(), rel=1e-3)
+    assert torch.equal(restoration, model.loss_of(batch))
+
+
+def test_denoising_trains_to_the_end_and_to_another_student(settings) -> None:
+    config = {**settings, "embedding_size": 4, "epochs": 4, "teachers": ["BPR"], "denoise": True}
+    results = [
+        run_hetcomp(NAME, "toy", config_dict={**config, "denoise_from": first}, arguments=(), saved=False, compare=False)
+        for first in (1, 4)
+    ]
+    states = [result["model"].state_dict() for result in results]
+    assert all(rows.isfinite().all() for rows in states[0].values())
+    assert not same(*states)
+
+
+def test_no_pair_is_too_odd_to_be_drawn(learnt, monkeypatch) -> None:
+    model = learnt(NAME, denoise=True, denoise_from=0)
+    odd = torch.ones(len(model.history.pairs))
+    odd[: len(odd) // 2 + 1] = 1e-4  # the median; beside it all others underflow
+    monkeypatch.setattr(model, "pair_anomalies", lambda users, items: odd)
+    model.on_epoch_start(0)
+    users, items = model.history.pairs[-50:] // model.n_items, model.history.items[-50:]
+    assert len(model.redrawn(Interaction({model.USER_ID: users, model.ITEM_ID: items, model.NEG_ITEM_ID: items}))) == 50
+
+
+def test_denoising_without_a_loss_of_the_students_own_is_refused(learnt) -> None:
+    for batches in (True, False):
+        with pytest.raises(UserError, match=r"denoise: True .* base_loss_weight: 0") as error:
+            learnt(NAME, denoise=True, base_loss_weight=0.0, user_batches=batches).check_trainable()
+        assert len(error.value.sentence) <= 400
+    learnt(NAME, denoise=False, base_loss_weight=0.0).check_trainable()
 
 
 def test_denoising_draws_odd_interactions_more_rarely(learnt) -> None:

@@ -20,12 +20,20 @@ from recbole_hetcomp.losses.lookup import look_up
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent
 from recbole_hetcomp.model.functional_tables import Encoded, FunctionalTables
-from recbole_hetcomp.model.one_class import Decoders, encoder, of_size_one, restoration_errors, squared_errors
-from recbole_hetcomp.teachers.pool import TeacherPool
+from recbole_hetcomp.model.one_class import (
+    Decoders,
+    encoder,
+    of_size_one,
+    over_known,
+    restoration_errors,
+    squared_errors,
+)
+from recbole_hetcomp.teachers.pool import Covered, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
 
 SIDES = ("user", "item")
 PAIRS_AT_ONCE = 2**14  # training pairs whose restored products are held at once
+LEAST_WEIGHT = 1e-6  # of a training pair; exp(-A / median A) may come out as 0
 
 
 class ReverseStudent(FunctionalTables, EmbeddingStudent):
@@ -33,19 +41,24 @@ class ReverseStudent(FunctionalTables, EmbeddingStudent):
 
     z = f(t_1, ..., t_K) is the student's vector and has no parameters but those of f: one encoder f for users, one for
     items. The decoders g_k see the code alone. Teachers come in the order of their names, so their order in `teachers`
-    changes nothing. After training the codes are ordinary tables, and `anomalies` keeps the errors of the last epoch.
+    changes nothing. Where a teacher does not know an entity, K times the mean over those that do stands for the sum over k;
+    whom nobody knows has no part. After training the codes are ordinary tables, and `anomalies` keeps the errors of the last
+    epoch.
 
     Attributes:
         teacher: for users and for items, [n, sum of D_k] float32, every teacher's table `of_size_one` beside the others
+        known: for users and for items, [n, K] bool: which teacher knows whom
         sizes: D_k of each teacher
         names: of the teachers, in the order of `sizes`
         tokens: of users and of items in the data, by id
-        anomalies: for users and for items, [n, K] float32 on the CPU: 1 - cos for each teacher, once training has ended
+        anomalies: for users and for items, [n, K] float32 on the CPU: 1 - cos for each teacher, once training has ended; nan
+            where the teacher does not know the entity
     """
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.anomalies: dict[str, Tensor] = {}
+        self.covered: Covered | None = None  # of whom any teacher knows anything, where that is not everybody
         self.tokens = {side: dataset.field2id_token[field] for side, field in zip(SIDES, (self.USER_ID, self.ITEM_ID))}
         self.pair_weights = torch.zeros(0)  # [N] of the training pairs, from the epoch on in which the batches heed them
         self.restore_weight = float(config["restore_weight"])
@@ -54,11 +67,21 @@ class ReverseStudent(FunctionalTables, EmbeddingStudent):
         if config["denoise"] and "methods" in config:
             raise UserError("denoise: True redraws batches, which a composite shares; train Reverse alone, or leave it out")
 
+    @property
+    def writes_tables(self) -> bool:
+        """Encoders take the place of both tables, whatever these were."""
+        return bool(self.distillation_weight)
+
     def check_trainable(self) -> None:
-        """Raise a UserError also where restoration is off and the student has no loss of its own."""
+        """Raise a UserError also where the student has no loss of its own, and nothing else is learnt, or denoised."""
         super().check_trainable()
         if not self.restore_weight and not self.base_loss_weight:
             raise UserError("restore_weight: 0 and base_loss_weight: 0 leave nothing to learn; raise one of them")
+        if self.config["denoise"] and not self.base_loss_weight:
+            raise UserError(
+                "denoise: True redraws the batches of the student's own loss, which base_loss_weight: 0 leaves out; "
+                "raise that, or set denoise: False"
+            )
 
     def learn_from(self, teachers: TeacherPool) -> None:
         """Takes every teacher's vectors, and puts encoders in the place of the student's tables."""
@@ -76,16 +99,21 @@ class ReverseStudent(FunctionalTables, EmbeddingStudent):
         self.auxiliary.to(self.device)
 
     def take_vectors(self, teachers: TeacherPool) -> None:
-        """Fills `teacher`, `sizes` and `names`."""
+        """Fills `teacher`, `known`, `covered`, `sizes` and `names`."""
         ordered = sorted(teachers.teachers, key=lambda teacher: teacher.name)
         self.names = [teacher.name for teacher in ordered]
         alone = [SingleTeacher.from_config(TeacherPool([teacher]), self.history, self.config) for teacher in ordered]
         tables = [teacher.embeddings(self.config["teacher_rank"]) for teacher in alone]
         self.sizes = [users.size(1) for users, _ in tables]
-        self.teacher = {
-            side: torch.cat([of_size_one(pair[place].to(self.device)) for pair in tables], 1)
-            for place, side in enumerate(SIDES)
-        }
+        self.teacher, self.known = {}, {}
+        for place, side in enumerate(SIDES):
+            everybody = torch.ones(len(tables[0][place]), dtype=torch.bool)
+            of_each = [everybody if one.covered is None else getattr(one.covered, side) for one in alone]
+            known = self.known[side] = torch.stack(of_each, 1).to(self.device)
+            rows = [of_size_one(pair[place].to(self.device), column) for pair, column in zip(tables, known.unbind(1))]
+            self.teacher[side] = torch.cat(rows, 1)
+        if any(one.covered is not None for one in alone):
+            self.covered = Covered(*(self.known[side].any(1).cpu() for side in SIDES))
 
     def codes(self, side: str) -> Tensor:
         """[n, d]: the codes of all users or items, with gradients."""
@@ -95,39 +123,49 @@ class ReverseStudent(FunctionalTables, EmbeddingStudent):
     # ---- the losses ---------------------------------------------------------------------------------------------------
 
     def distillation_loss(self, batch: Batch) -> Tensor:
-        """[]: the mean error of restoration over the batch's users, and that over its items, summed over the teachers."""
+        """[]: the mean error of restoration over the batch's users that a teacher knows, and that over its items."""
         if not self.restore_weight:
             return torch.zeros((), device=self.device)
         losses = []
         for side, ids in zip(SIDES, (batch.on_cpu.users, self.items_of(batch))):
-            there = to_device(ids, self.device)
+            somebody_knows = ids if self.covered is None else self._known(ids, getattr(self.covered, side))
+            there = to_device(somebody_knows, self.device)
             restored = self.auxiliary[side](look_up(self.codes(side), there))
-            losses.append(self.errors(self.teacher[side][there], restored, self.sizes).sum(1).mean())
+            errors = self.errors(self.teacher[side][there], restored, self.sizes)
+            losses.append(over_known(errors, self.known[side][there]).mean())
         return self.restore_weight * torch.stack(losses).sum()
 
     def calculate_loss(self, interaction: Interaction) -> Tensor | tuple[Tensor, Tensor]:
-        """As ever, with every code made once a step; where `denoise` asks for it, of a batch drawn by the pairs' weights."""
-        if len(self.pair_weights):
-            interaction = self.redrawn(interaction)
+        """As ever, with every code made once a step."""
         with parametrize.cached():
             return super().calculate_loss(interaction)
+
+    def base_loss(self, interaction: Interaction) -> Tensor:
+        """As ever; where `denoise` asks for it, of a batch drawn by the pairs' weights."""
+        return super().base_loss(self.redrawn(interaction) if len(self.pair_weights) else interaction)
 
     # ---- anomalies ----------------------------------------------------------------------------------------------------
 
     def on_epoch_start(self, epoch: int) -> None:
-        """From `denoise_from` on, weighs the training pairs anew: exp(-A / median A)."""
+        """From `denoise_from` on, weighs the training pairs anew: exp(-A / median A), or their mean where nobody knows A."""
         if self.config["denoise"] and epoch >= self.config["denoise_from"] and self.functional:
             anomalies = self.pair_anomalies(self.history.pairs // self.n_items, self.history.items)
-            self.pair_weights = (-anomalies / anomalies.median().clamp(min=torch.finfo(anomalies.dtype).tiny)).exp()
+            median = anomalies.nanmedian().nan_to_num().clamp(min=torch.finfo(anomalies.dtype).tiny)
+            weights = (-anomalies / median).exp().clamp(min=LEAST_WEIGHT)
+            self.pair_weights = weights.where(~weights.isnan(), weights.nanmean().nan_to_num(1.0))
 
     @torch.no_grad()
     def pair_anomalies(self, users: Tensor, items: Tensor) -> Tensor:
-        """[N] float32 on the CPU: sum over k of 1 - cos(t_u * t_i, g_k(z_u) * g_k(z_i)) of `users` [N] and `items` [N]."""
+        """[N] float32 on the CPU: sum over k of 1 - cos(t_u * t_i, g_k(z_u) * g_k(z_i)) of `users` [N] and `items` [N].
+
+        K times the mean over the teachers that know both; nan where none does.
+        """
         restored = {side: self.auxiliary[side](self.codes(side)) for side in SIDES}
         found = [torch.zeros(0)]
         for chunk in torch.stack([users, items]).to(self.device).split(PAIRS_AT_ONCE, 1):
             given, back = (part["user"][chunk[0]] * part["item"][chunk[1]] for part in (self.teacher, restored))
-            found.append(restoration_errors(given, back, self.sizes).sum(1).cpu())
+            known = self.known["user"][chunk[0]] & self.known["item"][chunk[1]]
+            found.append(over_known(restoration_errors(given, back, self.sizes), known).cpu())
         return torch.cat(found)
 
     def redrawn(self, interaction: Interaction) -> Interaction:
@@ -143,7 +181,8 @@ class ReverseStudent(FunctionalTables, EmbeddingStudent):
             with torch.no_grad():
                 for side in SIDES:
                     restored = self.auxiliary[side](self.codes(side))
-                    self.anomalies[side] = restoration_errors(self.teacher[side], restored, self.sizes).cpu()
+                    errors = restoration_errors(self.teacher[side], restored, self.sizes)
+                    self.anomalies[side] = errors.masked_fill(~self.known[side], torch.nan).cpu()
         super().finish_training()
 
     def _require_tables(self) -> None:
