@@ -108,8 +108,22 @@ class Distilled(AbstractRecommender):
         """(id field, ids) for batches of entities, each once an epoch; None where batches are of interactions."""
         return None
 
+    def table_writers(self) -> list[str]:
+        """The methods that put other vectors in the place of the student's."""
+        return [type(self).__name__] if self.writes_tables else []
+
+    @property
+    def writes_tables(self) -> bool:
+        """Whether `learn_from` puts other vectors in the place of the student's, whatever these were."""
+        return False
+
     def check_trainable(self) -> None:
-        """Raise a UserError where no loss could train the model."""
+        """Raise a UserError where no loss could train the model, or where what it starts from would be lost."""
+        if self.config["start_from"] is not None and self.writes_tables:
+            raise UserError(
+                f"start_from: {self.config['start_from']}'s result would be lost, since {self.table_writers()[0]} writes "
+                "the student's tables itself; leave start_from out"
+            )
         if not self.base_loss_weight and not self.distillation_weight:
             raise UserError("distillation_weight: 0 and base_loss_weight: 0 leave nothing to learn; raise one of them")
 

@@ -139,3 +139,55 @@ def test_a_size_that_the_student_lacks_is_no_reason_to_refuse_the_first_model(se
     config = Config("HetCompStudent", "toy", config_dict=given, arguments=())
     check(config)
     assert not first_config(config).given("embedding_size")
+
+
+OVERWRITE = {
+    "CUKD": ("CUKDStudent", {}, "CUKDStudent writes"),
+    "CUKD, pca": ("CUKDStudent", {"solver": "pca"}, "CUKDStudent writes"),
+    "TinTeM": ("TinTeMStudent", {}, "TinTeMStudent writes"),
+    "Reverse": ("ReverseStudent", {}, "ReverseStudent writes"),
+    "composite": ("CompositeStudent", {"methods": {"RRD": 1.0, "TinTeM": 1.0}}, "TinTeMStudent writes"),
+}
+
+
+@pytest.mark.parametrize("case", OVERWRITE)
+def test_a_start_that_the_method_would_overwrite_is_refused_before_any_training(run, case) -> None:
+    model, given, sentence = OVERWRITE[case]
+    with pytest.raises(UserError) as error:
+        run(model, start_from="FitNetStudent", **given)
+    assert error.value.sentence.startswith("start_from: FitNetStudent")
+    assert sentence in error.value.sentence
+    assert len(error.value.sentence) <= 400
+    assert not (Path("saved") / "trained").exists()
+
+
+KEPT = {
+    "CUKD by steps": ("CUKDStudent", {"solver": "sgd", "start_steps": 0}),
+    "TinTeM by gradient": ("TinTeMStudent", {"mode": "gradient"}),
+    "plain training": ("CUKDStudent", {"distillation_weight": 0.0}),
+}
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_a_start_that_stays_is_where_the_student_begins(run, case, monkeypatch) -> None:
+    model, given = KEPT[case]
+    seen: list[dict[str, torch.Tensor]] = []
+    monkeypatch.setattr(
+        pipeline, "_trainer", lambda config, made, make=pipeline._trainer: seen.append(state_in(made)) or make(config, made)
+    )
+    run(model, start_from="FitNetStudent", start_config=FIRST, teachers=["BPR"], **given)
+    best = torch.load(next((Path("saved") / "started").rglob("model.pth")), weights_only=True)["state_dict"]
+    assert same(seen[-1], best)
+
+
+def state_in(model: Distilled) -> dict[str, torch.Tensor]:
+    return {name: rows.detach().clone() for name, rows in model.served_state().items()}
+
+
+@pytest.mark.parametrize("methods", [("CUKD", "TinTeM"), ("Reverse", "CUKD"), ("RRD", "TinTeM", "Reverse")])
+def test_two_methods_that_write_the_same_tables_are_refused_before_any_training(run, methods) -> None:
+    with pytest.raises(UserError) as error:
+        run("CompositeStudent", methods=dict.fromkeys(methods, 1.0))
+    writers = [name for name in methods if name != "RRD"]
+    assert error.value.sentence.startswith(f"methods: {writers[0]} and {writers[1]} ")
+    assert not (Path("saved") / "trained").exists()

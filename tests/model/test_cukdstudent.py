@@ -155,6 +155,31 @@ def test_what_is_served_is_the_student_alone_and_the_file_stays(from_file, setti
     assert FILE.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"anchor_weight": 0.0}, "anchor_weight: 0 and base_loss_weight: 0 leave nothing to learn"),
+        ({"anchor_weight": 0.1, "anchor_epochs": 7, "epochs": 8}, "anchor_epochs: 7 .* base_loss_weight: 0"),
+    ],
+)
+def test_an_anchor_that_ends_before_the_training_needs_a_loss_of_the_students_own(make_model, changes, sentence) -> None:
+    make_model("CUKDStudent", **changes).check_trainable()
+    with pytest.raises(UserError, match=sentence) as error:
+        make_model("CUKDStudent", base_loss_weight=0.0, **changes).check_trainable()
+    assert len(error.value.sentence) <= 400
+    make_model("CUKDStudent", base_loss_weight=0.0, anchor_weight=0.1, anchor_epochs=8, epochs=8).check_trainable()
+
+
+@pytest.mark.parametrize("student", ["ML", "CML"])
+def test_distances_in_the_unit_ball_cannot_say_what_inner_products_do(make_model, student) -> None:
+    """The lengths of the teacher's vectors, which rank items, would be lost; in a composite as well."""
+    for name, more in (("CUKDStudent", {}), ("CompositeStudent", {"methods": {"CUKD": 1.0}})):
+        with pytest.raises(UserError, match=f"student: {student} scores by distances") as error:
+            make_model(name, student=student, **more)
+        assert len(error.value.sentence) <= 400
+    make_model("CUKDStudent", student=student, distillation_weight=0.0)
+
+
 # ---- two domains of shared factors ------------------------------------------------------------------------------------
 
 N_USERS, N_ITEMS, PER_USER = 150, 120, 14

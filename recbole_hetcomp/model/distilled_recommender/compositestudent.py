@@ -68,6 +68,22 @@ class CompositeStudent(DistilledRecommender):
             if len(part.apart):
                 self.apart[name] = part.apart
 
+    def table_writers(self) -> list[str]:
+        """Those of its methods that put other vectors in the place of the student's."""
+        return [f"{name}Student" for name, part in self.parts.items() if part.writes_tables]
+
+    @property
+    def writes_tables(self) -> bool:
+        """Whether one of its methods does."""
+        return bool(self.table_writers())
+
+    def check_trainable(self) -> None:
+        """Raise a UserError also where two methods would write the same tables."""
+        super().check_trainable()
+        writers = [name.removesuffix("Student") for name in self.table_writers()]
+        if len(writers) > 1:
+            raise UserError(f"methods: {writers[0]} and {writers[1]} both write the student's tables; leave one of them out")
+
     def distillation_loss(self, batch: Batch) -> Tensor:
         """[]: the sum over the methods of weight * loss, all of the same batch."""
         weights = self.config["methods"]

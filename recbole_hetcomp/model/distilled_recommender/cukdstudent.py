@@ -8,12 +8,16 @@ and ranking for retrieval by hash codes.
 from __future__ import annotations
 
 import torch
+from recbole.data.dataset import Dataset
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from recbole_hetcomp.config.config import Config
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.knowledge.principal import principal_directions
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent, squared_distance
+from recbole_hetcomp.model.general_recommender.cml import CML
 from recbole_hetcomp.teachers.pool import TeacherPool
 
 
@@ -29,11 +33,37 @@ class CUKDStudent(EmbeddingStudent):
     projection: Tensor  # P [d, D]
     anchor = 0.0
 
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        super().__init__(config, dataset)
+        if self.distillation_weight and isinstance(self.backbone, CML):
+            raise UserError(
+                f"student: {config['student']} scores by distances in the unit ball, where the lengths of the teacher's "
+                "vectors, which rank items, are lost; choose MF"
+            )
+
+    @property
+    def writes_tables(self) -> bool:
+        """Whether the start is a closed form, which needs tables."""
+        return bool(self.distillation_weight) and self._tables() is not None
+
+    def check_trainable(self) -> None:
+        """Raise a UserError also where the anchor alone would train, and is not there, or not to the end."""
+        super().check_trainable()
+        if self.base_loss_weight:
+            return
+        if not self.config["anchor_weight"]:
+            raise UserError("anchor_weight: 0 and base_loss_weight: 0 leave nothing to learn; raise one of them")
+        if self.config["epochs"] > self.config["anchor_epochs"]:
+            raise UserError(
+                f"anchor_epochs: {self.config['anchor_epochs']} of {self.config['epochs']} epochs leave nothing to learn "
+                "afterwards with base_loss_weight: 0; raise one of them"
+            )
+
     def learn_from(self, teachers: TeacherPool) -> None:
         """Puts the student where it explains the teacher's vectors best; with a weight of 0 it stays where it was."""
         super().learn_from(teachers)
         self.known = {side: self.known_to_teacher(side) for side in ("user", "item")}
-        tables = self.own_tables("solver", {"pca": True, "sgd": False}.get(self.config["solver"]))
+        tables = self._tables()
         if not self.distillation_weight:
             return
         if tables is None:
@@ -56,6 +86,9 @@ class CUKDStudent(EmbeddingStudent):
         """[]: anchor times the mean squared distances from the teacher's vectors, users' and items' summed."""
         losses = [squared_distance(side.student @ self.projection, side.teacher).mean() for side in self.sides(batch)]
         return self.anchor * torch.stack(losses).sum()
+
+    def _tables(self) -> dict[str, Tensor] | None:
+        return self.own_tables("solver", {"pca": True, "sgd": False}.get(self.config["solver"]))
 
     def _fit(self) -> Tensor:
         """[d, D] P; the student's parameters, and P with them, after `start_steps` steps of Adam over all that is known."""

@@ -28,6 +28,14 @@ class TinTeMStudent(EmbeddingStudent):
     them (`mode: copy`); the loss then holds them there.
     """
 
+    @property
+    def writes_tables(self) -> bool:
+        """Whether directions are copied, which needs tables."""
+        return bool(self.distillation_weight) and self._tables() is not None
+
+    def _tables(self) -> dict[str, Tensor] | None:
+        return self.own_tables("mode", {"copy": True, "gradient": False}.get(self.config["mode"]))
+
     def learn_from(self, teachers: TeacherPool) -> None:
         """Fits h to the teacher's vectors, and writes the directions into the student's tables where it has such."""
         super().learn_from(teachers)
@@ -35,7 +43,7 @@ class TinTeMStudent(EmbeddingStudent):
         points = {side: self.teacher[side][known[side]] for side in known}
         if self.config["norm"] == "mips":
             points["user"], points["item"] = augmented(points["user"], points["item"])
-        tables = self.own_tables("mode", {"copy": True, "gradient": False}.get(self.config["mode"]))
+        tables = self._tables()
         self.head = fit_head(
             points["user"],
             points["item"],
