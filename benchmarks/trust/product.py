@@ -61,6 +61,6 @@ class Reader:
 
         def read(path: Path) -> dict[str, Any]:
             trainer.resume(path)
-            return {**trainer.progress, "weights": copy.deepcopy(model.state_dict())}
+            return {**trainer.resumed, "weights": copy.deepcopy(model.state_dict())}
 
         return read

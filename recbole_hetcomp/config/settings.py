@@ -46,7 +46,8 @@ def _check_sizes(config: Config, where: str) -> None:
             continue
         many, least = isinstance(default, list), 0 if default == 0 else 1
         size = Kind("int", many=many, bounds=((">=", str(least)), ("<=", str(LARGEST))))
-        if config[key] != default and not size.fits(config[key]):
+        none = many and config[key] == []  # no hidden layer
+        if config[key] != default and not none and not size.fits(config[key]):
             raise UserError(f"{where}{key}: {shown(config[key])} must be {size.sentence}, such as {default}")
 
 

@@ -27,6 +27,7 @@ META = torch.device("meta")
 LOOK_INSIDE = {"linalg_matrix_exp", "linalg_solve", "_linalg_check_errors", "bincount", "_unique2", "masked_select"}
 # What methods keep on the CPU, to draw from it.
 ON_CPU = {"on_cpu", "drawn", "item_lists", "drawn_users", "rank_differences", "neighbours", "pair_weights", "score"}
+ON_CPU |= {"without_list"}  # its users are on the CPU
 
 
 def asking_for_data() -> Any:

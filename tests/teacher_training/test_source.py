@@ -62,7 +62,7 @@ def names(make_config, split, list_pool) -> Callable[[], dict[str, str]]:
         teachers = {name: teacher_folder(run, split, name).name for name in ("BPR", "ItemVAE")}
         for name, settings in students.items():
             model = "RRDStudent" if name == "lists" else f"{name.split()[0]}Student"
-            teachers[name] = _progress_file(make_config(model, **settings), split, pool).name
+            teachers[name] = _progress_file(make_config(model, **settings), split, pool, "").name
         return teachers
 
     return now
