@@ -1,6 +1,9 @@
-"""Values that a setting cannot have, made from what its yaml file says that it may be."""
+"""Values that a setting cannot have, made from what its yaml file says that it may be; states with a value changed."""
 
 from __future__ import annotations
+
+import copy
+from typing import Any
 
 from recbole_hetcomp.config.declarations import Kind, declarations_in
 from recbole_hetcomp.config.registry import properties_dir, properties_of
@@ -38,3 +41,13 @@ def longer_than_the_catalogue(method: str) -> dict[str, int]:
     files = [*properties_dir().glob("model/*Student.yaml"), properties_of(method)]
     keys = {key for path in files if path is not None for key in declarations_in(path) if key.startswith("n_")}
     return dict.fromkeys(sorted(keys - set(NO_LENGTHS)), 100)
+
+
+def changed(state: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    """A copy with another value at `path`; a function is applied to what stands there."""
+    state = copy.deepcopy(state)
+    place = state
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value(place[path[-1]]) if callable(value) else value
+    return state

@@ -26,8 +26,10 @@ from recbole_hetcomp.trainer.distillation import DistillationTrainer
 META = torch.device("meta")
 LOOK_INSIDE = {"linalg_matrix_exp", "linalg_solve", "_linalg_check_errors", "bincount", "_unique2", "masked_select"}
 # What methods keep on the CPU, to draw from it.
-ON_CPU = {"on_cpu", "drawn", "item_lists", "drawn_users", "rank_differences", "neighbours", "pair_weights", "score"}
-ON_CPU |= {"without_list"}  # its users are on the CPU
+ON_CPU = {
+    *("on_cpu", "drawn", "item_lists", "drawn_users", "rank_differences", "neighbours", "pair_weights", "score"),
+    "without_list",
+}
 
 
 def asking_for_data() -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.distilled_recommender import compositestudent
 from recbole_hetcomp.model.distilled_recommender.fitnetstudent import FitNetStudent
 from recbole_hetcomp.testing.parts_of_a_batch import USERS_ALONE
+from recbole_hetcomp.testing.wrong_values import changed
 from recbole_hetcomp.trainer import progress_file
 from recbole_hetcomp.trainer.checkpoint import load_checkpoint, save_checkpoint
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
@@ -188,15 +188,6 @@ WRONG = [
     *((("optimizer_apart", "param_groups", 0, "lr"), value) for value in (0.05, math.nan)),
     *((("state_dict", "apart.user.weight"), value) for value in (nan, lambda x: x[1:], None)),
 ]
-
-
-def changed(state: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str, Any]:
-    state = copy.deepcopy(state)
-    place = state
-    for name in path[:-1]:
-        place = place[name]
-    place[path[-1]] = value(place[path[-1]]) if callable(value) else value
-    return state
 
 
 def test_progress_that_cannot_be_is_refused(make_trainer, tmp_path) -> None:

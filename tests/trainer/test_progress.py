@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from recbole.utils import init_seed
 
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.distilled_recommender.hetcompstudent import HetCompStudent
+from recbole_hetcomp.testing.wrong_values import changed
 from recbole_hetcomp.trainer import progress_file
 from recbole_hetcomp.trainer.checkpoint import load_checkpoint, save_checkpoint
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
@@ -145,16 +145,6 @@ def test_a_best_student_of_an_early_epoch_is_the_one_that_is_served(tmp_path, fi
     found = load_checkpoint(fit(tmp_path / "old")[0].saved_model_file)
     assert found["epoch"] == expected["epoch"] == 0
     assert_same(found["state_dict"], expected["state_dict"])
-
-
-def changed(state: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str, Any]:
-    """A copy with another value at `path`; a function is applied to what stands there."""
-    state = copy.deepcopy(state)
-    place = state
-    for name in path[:-1]:
-        place = place[name]
-    place[path[-1]] = value(place[path[-1]]) if callable(value) else value
-    return state
 
 
 def nan(tensor: torch.Tensor) -> torch.Tensor:
