@@ -173,7 +173,8 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, str]]
         metadata = dict(file.metadata() or {})
         if metadata.get("format") not in (FORMAT, *UNCHECKED):
             raise ValueError(f"it has format {metadata.get('format')!r}, this version reads {FORMAT!r}")
-        tensors = {name: file.get_tensor(name) for name in TENSORS}
+        # copies, since safetensors maps the file: who writes into it later would change what the checksum has passed
+        tensors = {name: file.get_tensor(name).clone() for name in TENSORS}
     found = metadata.pop("sha256", None)
     if (found is not None or metadata["format"] == FORMAT) and found != checksum(tensors, metadata):
         raise ValueError("it is damaged: its content does not have its checksum")

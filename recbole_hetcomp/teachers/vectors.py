@@ -86,7 +86,7 @@ class EntityVectors:
         try:
             with safe_open(os.fspath(path), framework="pt") as file:
                 metadata = dict(file.metadata() or {})
-                tensors = {name: file.get_tensor(name) for name in set(file.keys())}
+                tensors = {name: file.get_tensor(name).clone() for name in set(file.keys())}  # no maps of the file
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"it has format {metadata.get('format')!r}, this version reads {FORMAT!r}")
             fingerprint = metadata.pop("sha256", "")

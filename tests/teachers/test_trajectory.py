@@ -144,6 +144,15 @@ def test_the_checksum_covers_what_else_the_file_says(tmp_path, name) -> None:
             Trajectory.load(path)
 
 
+def test_lists_stay_as_they_were_read_when_the_file_is_written_over(tmp_path) -> None:
+    path = tmp_path / "lists.safetensors"
+    example().save(path)
+    loaded = Trajectory.load(path)
+    with open(path, "r+b") as file:  # in its place, as an editor or another program may do it
+        file.write(b"\xff" * path.stat().st_size)
+    assert_equal(loaded, example())
+
+
 def test_file_without_one_of_the_tensors_is_refused(tmp_path) -> None:
     tensors = {name: getattr(example(), name) for name in TENSORS[1:]}
     save_file(tensors, tmp_path / "t.safetensors", metadata={"format": "recbole_hetcomp.trajectory/1"})
