@@ -74,6 +74,11 @@ def test_a_file_is_read_as_it_was_written(vectors) -> None:
 
 
 @pytest.mark.parametrize("tokens", [["a b", "ä€", '"q", x', " lead", "\t"], ["nan", "NA", "0", "1.0", "\r"]])
+def test_tokens_are_taken_as_they_are(tokens) -> None:
+    EntityVectors(torch.zeros(0, 2), torch.ones(5, 2), [], tokens).save(FILE)
+    assert EntityVectors.load(FILE).item_tokens == tokens
+
+
 def test_vectors_stay_as_they_were_read_when_the_file_is_written_over(vectors) -> None:
     vectors.save(FILE)
     read = EntityVectors.load(FILE)
@@ -81,11 +86,6 @@ def test_vectors_stay_as_they_were_read_when_the_file_is_written_over(vectors) -
         file.write(b"\xff" * FILE.stat().st_size)
     assert torch.equal(read.users, vectors.users)
     assert torch.equal(read.items, vectors.items)
-
-
-def test_tokens_are_taken_as_they_are(tokens) -> None:
-    EntityVectors(torch.zeros(0, 2), torch.ones(5, 2), [], tokens).save(FILE)
-    assert EntityVectors.load(FILE).item_tokens == tokens
 
 
 def test_scores_are_the_products_and_embeddings_the_vectors(vectors, teacher_of, split) -> None:
