@@ -20,6 +20,7 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.records import Kind, each, is_count, is_duration, is_number, read_record
 from recbole_hetcomp.config.registry import is_distilled
+from recbole_hetcomp.data.asked import asked_by
 from recbole_hetcomp.data.split import Split, fit_to_data, make_split
 from recbole_hetcomp.evaluation.benchmark_table import benchmark_table, table_and_remark
 from recbole_hetcomp.evaluation.efficiency import n_parameters, ranking_milliseconds, serving_bytes
@@ -148,11 +149,12 @@ def _measure(config: Config, split: Split, folder: Path) -> dict[str, Any]:
     np.savez(users, **result["test_users"])
     write(folder / "users.npz", users.getbuffer())
     model = result["model"]
+    history = split.asked_at_the_end(model)
     return {
         "test_result": {key: float(value) for key, value in result["test_result"].items()},
         "params": n_parameters(model),
         "size_mb": serving_bytes(model) / 2**20,
-        "ms_per_1000_users": ranking_milliseconds(model, split.history, max_block_mb=config["max_block_mb"]),
+        "ms_per_1000_users": ranking_milliseconds(asked_by(model, history), history, max_block_mb=config["max_block_mb"]),
         "train_seconds": result["train_seconds"],
         "epochs": result["epochs"],
     }

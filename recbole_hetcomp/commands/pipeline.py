@@ -102,7 +102,7 @@ def say_data(config: Config, split: Split) -> None:
     users, items = split.whole.user_num - 1, split.whole.item_num - 1  # without the padding
     parts = ", ".join(f"{len(data):,} {part}" for part, data in zip(("training", "validation", "test"), split.parts))
     with console.about(config.dataset):
-        console.say(f"{users:,} users, {items:,} items, {split.whole.inter_num:,} interactions ({parts})")
+        console.say(f"{users:,} users, {items:,} items, {sum(map(len, split.parts)):,} interactions ({parts})")
         preset = config.preset_of(config.dataset)
         by_model = preset.pop("model_config")
         trained = by_model if is_distilled(config.model_class) or config.defaults else ()  # others alone as RecBole has it

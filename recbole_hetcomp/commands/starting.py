@@ -72,7 +72,7 @@ def check_first(config: Config, split: Split) -> None:
     first = first_config(config)
     fit_to_data(first, split)
     try:
-        build_model(first, split.train).check_trainable()
+        build_model(first, split.train_for(first)).check_trainable()
     except UserError as error:
         raise UserError(f"start_config: {error.sentence}") from error
 

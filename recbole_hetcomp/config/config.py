@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 import yaml
 from recbole.config import Config as RecBoleConfig
-from recbole.utils import ModelType
+from recbole.utils import InputType, ModelType
 
 from recbole_hetcomp.config.declarations import Declaration, declarations_in
 from recbole_hetcomp.config.errors import UserError, close_matches
@@ -113,7 +114,8 @@ class Config(RecBoleConfig):
         return super()._get_model_and_dataset(get_model(model) if isinstance(model, str) else model, dataset)
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
-        super()._load_internal_config_dict(model, model_class, dataset)
+        asked = get_model(self._student(), "student") if is_distilled(model_class) else model_class
+        super()._load_internal_config_dict(model, asked, dataset)  # its type is that of what is trained and asked
         preset = self.preset_of(dataset)
         by_model = preset.pop("model_config")
         for path in self._files(model_class):
@@ -131,6 +133,21 @@ class Config(RecBoleConfig):
         wanted = bool(self.external_config_dict.get("dataset_preset", True))
         return preset_of(dataset, folder, self.read_yaml) if wanted else {"model_config": {}}
 
+    @cached_property
+    def family(self) -> str:
+        """Whether the data of the run are `general` or `sequential`.
+
+        They are sequential where the model, its student or one of its teachers is, or where `points_per_user` is given.
+        """
+        given = self.external_config_dict
+        if "points_per_user" in given:  # of another model of the same run
+            return "sequential"
+        names = [self._student()] if is_distilled(self.model_class) else []
+        teachers = given.get("teachers", ()) if names else ()
+        names += [name for name in teachers if isinstance(name, str) and name.isidentifier()]
+        classes = [get_model(name) for name in names] if names else [self.model_class]
+        return "sequential" if any(getattr(found, "type", None) == ModelType.SEQUENTIAL for found in classes) else "general"
+
     def _student(self) -> str:
         """The name of a distilled model's student."""
         named = self.external_config_dict.get("student")
@@ -139,11 +156,16 @@ class Config(RecBoleConfig):
     def _files(self, model_class: type) -> list[Path]:
         """The yaml files that are read after RecBole's for this model, ours and a plug-in's; later wins."""
         own: list[Path | None] = [properties_dir() / "overall.yaml"]
-        if recommends_unseen(model_class):
+        if self.family == "sequential":
+            own.append(properties_dir() / "sequential.yaml")
+        elif recommends_unseen(model_class):
             own.append(properties_dir() / "general.yaml")
         if is_distilled(model_class):
             student, distillation = self._student(), properties_dir() / "distillation.yaml"
             own += [properties_of(student), properties_dir() / "teacher" / f"{student}.yaml", distillation]
+            if self.family == "sequential":
+                own.append(properties_dir() / "sequential_distillation.yaml")
+            own.append(properties_dir() / "student" / f"{student}.yaml")
         own.append(own_properties_of(model_class))
         return [path for path in own if path is not None and path.is_file()]
 
@@ -158,9 +180,15 @@ class Config(RecBoleConfig):
         check_read_at_once(self.final_config_dict)
         if self.final_config_dict["MODEL_TYPE"] == ModelType.TRADITIONAL:  # made in one epoch, and validated after it
             self.final_config_dict["eval_step"] = 1
+        trained = backbone_class(self._student()) if is_distilled(self.model_class) else self.model_class
+        by_loss = not hasattr(trained, "input_type") and "loss_type" in self.final_config_dict
+        if by_loss and self.final_config_dict["loss_type"] == "CE" and not self.given("train_neg_sample_args"):
+            self.final_config_dict["train_neg_sample_args"] = None  # else half of its targets would be drawn ones
         super()._set_default_parameters()
         if is_distilled(self.model_class):  # negatives are drawn for the backbone's own loss
-            self.final_config_dict["MODEL_INPUT_TYPE"] = backbone_class(str(self.final_config_dict["student"])).input_type
+            by_type = {"CE": InputType.POINTWISE, "BPR": InputType.PAIRWISE}
+            own = getattr(trained, "input_type", by_type.get(str(self.final_config_dict.get("loss_type"))))
+            self.final_config_dict["MODEL_INPUT_TYPE"] = own
 
     def declarations(self) -> dict[str, Declaration]:
         """What each setting of this model may be, by its name, as far as our yaml files, or a plug-in's, say it.
@@ -233,7 +261,12 @@ def derive(
     """
     keys = {key for group in ("General", "Evaluation", "Dataset") for key in config.parameters[group]}
     keys |= {"worker", "max_block_mb", "dataset_preset", "break_lock"}
+    if config.family == "sequential":
+        keys |= {"mask_seen", "points_per_user", "MAX_ITEM_LIST_LENGTH", "ITEM_LIST_LENGTH_FIELD", "LIST_SUFFIX"}
+        keys -= {"train_neg_sample_args"}
     shared = {key: config[key] for key in keys - {"valid_metric_bigger", "config_file"} if key in config}
+    if config.family == "sequential":  # RecBole's sequential models want it, general ones would draw training items
+        shared["repeatable"] = get_model(model).type == ModelType.SEQUENTIAL
     if config.dataset != "ml-100k":  # RecBole has appended the dataset's name
         shared["data_path"] = str(Path(config["data_path"]).parent)
     return Config(model, config.dataset, None, {**shared, **settings, "seed": seed}, (), defaults)

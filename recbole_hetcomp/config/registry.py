@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import recbole
-from recbole.model.abstract_recommender import AbstractRecommender, GeneralRecommender
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 
 import recbole_hetcomp
@@ -26,6 +26,7 @@ from recbole_hetcomp.config.errors import UserError, close_matches
 RECBOLE = Path(recbole.__file__).resolve().parent
 ENTRY_POINTS = "recbole_hetcomp.methods"
 KINDS = ("general", "context_aware", "sequential", "knowledge_aware")
+FAMILIES = ("general", "sequential")  # of students and teachers
 OURS = tuple(f"recbole_hetcomp.model.{kind}_recommender" for kind in ("distilled", "general"))
 THEIRS = tuple(f"recbole.model.{kind}_recommender" for kind in KINDS)
 # These need libraries of their own, and RecBole imports them for any name that it does not know.
@@ -90,15 +91,34 @@ def recommends_unseen(model_class: type) -> bool:
     return getattr(model_class, "type", None) in (ModelType.GENERAL, ModelType.TRADITIONAL, ModelType.KNOWLEDGE)
 
 
-def backbone_class(name: str) -> type[GeneralRecommender]:
+def family_of(model_class: type) -> str | None:
+    """`general` or `sequential`; None for models that neither teach nor learn here.
+
+    RecBole's sequential models that read more than the sequence of items have datasets of their own, or need columns that
+    only some data have; they run alone.
+    """
+    kind = getattr(model_class, "type", None)
+    if kind == ModelType.SEQUENTIAL:
+        return None if model_class.__name__ in READ_MORE else "sequential"
+    return "general" if kind in (ModelType.GENERAL, ModelType.TRADITIONAL) else None
+
+
+# RecBole's sequential models with further columns of the items, knowledge graphs, or a protocol of drawn items
+READ_MORE = {"DIEN", "DIN", "FDSA", "GRU4RecF", "GRU4RecKG", "KSR", "S3Rec", "SASRecF"}
+
+
+def backbone_class(name: str) -> type[AbstractRecommender]:
     """The class of the student `name`.
 
     Raises:
-        UserError: there is no such model, or it is no general recommender, or it is not trained by gradients.
+        UserError: there is no such model, or it is no recommender of items, or it is not trained by gradients.
     """
     backbone = get_model(name, "student")
-    if not issubclass(backbone, GeneralRecommender) or is_distilled(backbone):
-        raise UserError(f"student: {name!r} is no general recommender; choose MF, ML, DL, LightGCN or HistoryEncoder")
+    if family_of(backbone) is None or is_distilled(backbone):
+        raise UserError(
+            f"student: {name!r} is no general recommender, nor a sequential one of items; choose MF, ML, DL, LightGCN, "
+            "HistoryEncoder, GRU4Rec or SASRec"
+        )
     if backbone.type == ModelType.TRADITIONAL:
         raise UserError(f"student: {name} has no scores that can be trained; choose MF, ML, DL or HistoryEncoder")
     return backbone

@@ -28,15 +28,20 @@ def check_kept(config: Config) -> None:
         )
 
 
-def evaluated_once(config: Config, parts: Sequence[Dataset]) -> tuple[Dataset, ...]:
+def evaluated_once(config: Config, parts: Sequence[Dataset], trained: np.ndarray) -> tuple[Dataset, ...]:
     """RecBole's three parts; validation and test without pairs of an earlier part, which are counted in a warning.
 
-    Parts without such pairs are returned as they are, and so are all parts of sequential and context-aware models.
+    Parts without such pairs are returned as they are, and so are all parts where repeats are data: of context-aware
+    models, and of sequential ones with `mask_seen: False`.
+
+    Args:
+        trained: `pairs_of` the training part, with those that are no instance of it
     """
     each_once = config["rm_dup_inter"] is not None and not config["benchmark_filename"]
-    if each_once or not recommends_unseen(config.model_class):
+    unseen = config["mask_seen"] if config.family == "sequential" else recommends_unseen(config.model_class)
+    if each_once or not unseen:
         return tuple(parts)
-    earlier, found, n_repeats = pairs_of(parts[0]), [parts[0]], []
+    earlier, found, n_repeats = trained, [parts[0]], []
     for part in parts[1:]:
         pairs = pairs_of(part)
         new = np.flatnonzero(~np.isin(pairs, earlier))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from logging import getLogger
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from recbole.data import create_samplers
 from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.dataset import Dataset, KnowledgeBasedDataset, SequentialDataset
 from recbole.data.utils import get_dataloader
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType, init_seed
 
@@ -25,7 +26,9 @@ from recbole_hetcomp.config.errors import UserError, shown
 from recbole_hetcomp.config.ratios import Ratio
 from recbole_hetcomp.data.files import check_files
 from recbole_hetcomp.data.history import History, users_per_block
+from recbole_hetcomp.data.instances import RankedInstances
 from recbole_hetcomp.data.repeats import check_kept, evaluated_once, pairs_of
+from recbole_hetcomp.data.sequences import Sequences, plain
 
 # What RecBole ends in where files or settings of the data are not as it takes them to be
 NOT_LOADED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, NotImplementedError, csv.Error)
@@ -46,11 +49,13 @@ class Split:
 
     Attributes:
         whole: the dataset before splitting, with the id maps and the feature tables
-        parts: RecBole's training, validation and test datasets
+        parts: RecBole's training, validation and test datasets, as general models see them
+        instances: of sequential data the same three parts as sequential models see them; else None
     """
 
     whole: Dataset
     parts: tuple[Dataset, Dataset, Dataset]
+    instances: tuple[SequentialDataset, SequentialDataset, SequentialDataset] | None = None
 
     def loaders(self, config: Config) -> Loaders:
         """RecBole's loaders for the model of `config`, over copies of these parts.
@@ -59,7 +64,7 @@ class Split:
         settings become numbers here at the latest.
         """
         set_ratios(config, self)
-        parts = [copy.copy(part) for part in self.parts]  # loaders sort and extend what they are given
+        parts = [copy.copy(part) for part in self.parts_for(config)]  # loaders sort and extend what they are given
         samplers = create_samplers(config, self.whole, parts)
         train_arguments = [config, parts[0], samplers[0]]
         if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
@@ -67,15 +72,63 @@ class Split:
             train_arguments.append(KGSampler(self.whole, negatives["distribution"], negatives["alpha"]))
         train = get_dataloader(config, "train")(*train_arguments, shuffle=config["shuffle"])
         valid, test = (
-            get_dataloader(config, phase)(config, part, sampler, shuffle=False)
+            self._evaluation_loader(config, phase)(config, part, sampler, shuffle=False)
             for phase, part, sampler in zip(("valid", "test"), parts[1:], samplers[1:])
         )
         return Loaders(train, valid, test)
 
+    def loaders_like(self, model: AbstractRecommender, config: Config, loaders: Loaders) -> Loaders:
+        """`loaders`, those of `config`; others of the same run where one of the two models alone is asked by sequences."""
+        by_sequence = model.type == ModelType.SEQUENTIAL
+        if by_sequence == is_sequential(config):
+            return loaders
+        other = copy.copy(config)
+        kind = {"MODEL_TYPE": model.type, "repeatable": by_sequence, "transform": None}
+        other.final_config_dict = {**config.final_config_dict, **kind}
+        return self.loaders(other)
+
+    def asked_at_the_end(self, model: AbstractRecommender) -> History:
+        """Whom `model` is asked for: users, or, where it is asked by sequences, users at the end of theirs."""
+        return self.rows(1, 0) if model.type == ModelType.SEQUENTIAL else self.history
+
+    def _evaluation_loader(self, config: Config, phase: str) -> Callable[..., AbstractDataLoader]:
+        """RecBole's loader class; where instances of sequences are ranked over all items, one of ours."""
+        if not is_sequential(config) or config["eval_args"]["mode"][phase] != "full":
+            return get_dataloader(config, phase)
+        seen = [self.history] if phase == "valid" else [self.history, History.of(self.parts[1])]
+        return partial(RankedInstances, seen=seen if config["mask_seen"] else [])
+
     @property
     def train(self) -> Dataset:
-        """What models are built from."""
+        """The training part as general models see it."""
         return self.parts[0]
+
+    def parts_for(self, config: Config) -> tuple[Dataset, Dataset, Dataset]:
+        """The three parts as the model of `config` sees them."""
+        return self.instances if self.instances is not None and is_sequential(config) else self.parts
+
+    def train_for(self, config: Config) -> Dataset:
+        """What the model of `config` is built from."""
+        return self.parts_for(config)[0]
+
+    def rows_for(self, config: Config) -> Sequences | None:
+        """What the lists of a run of `config` are keyed by where data are sequential; None: users.
+
+        A student that is asked for users learns from what teachers say at the end of their sequences.
+        """
+        if self.instances is None:
+            return None
+        return self.rows(config["points_per_user"] if is_sequential(config) else 1, split_seed(config))
+
+    def rows(self, points: int, seed: int) -> Sequences:
+        """Each user at the end of the training sequence, and at `points` - 1 earlier points."""
+        if (points, seed) not in self._rows:
+            self._rows[points, seed] = Sequences.of_plain(self.train, points, seed)
+        return self._rows[points, seed]
+
+    @cached_property
+    def _rows(self) -> dict[tuple[int, int], Sequences]:
+        return {}
 
     @cached_property
     def history(self) -> History:
@@ -120,7 +173,7 @@ def make_split(config: Config) -> Split:
             f"dataset {config.dataset!r}: no training interaction is left after filtering and splitting; "
             "loosen user_inter_num_interval, item_inter_num_interval or eval_args"
         )
-    parts = evaluated_once(config, parts)
+    parts, instances = _both_views(config, parts)
     for name, part in zip(("validation", "test"), parts[1:]):
         if not len(part):
             raise UserError(
@@ -128,7 +181,16 @@ def make_split(config: Config) -> Split:
             )
     _check_negatives(config, dataset, parts)
     getLogger().info(dataset)
-    return Split(dataset, parts)
+    return Split(dataset, parts, instances)
+
+
+def _both_views(config: Config, parts: tuple[Dataset, ...]) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...] | None]:
+    """The parts as general models see them, and as sequential ones do where the data are sequential; each pair once."""
+    if config.family != "sequential":
+        return evaluated_once(config, parts, pairs_of(parts[0])), None
+    train = plain(parts[0], firsts=True)
+    instances = evaluated_once(config, parts, pairs_of(train))
+    return (train, *(plain(part, firsts=False) for part in instances[1:])), instances
 
 
 def _check_negatives(config: Config, dataset: Dataset, parts: Sequence[Dataset]) -> None:
@@ -147,6 +209,11 @@ def _check_negatives(config: Config, dataset: Dataset, parts: Sequence[Dataset])
         f"dataset {config.dataset!r}: user {user}{f' (and {others:,} others)' if others else ''} has all {n_items:,} items, "
         f"so no item is left to draw as a negative; {remedy}"
     )
+
+
+def is_sequential(config: Config) -> bool:
+    """Whether the model of `config`, of a distilled one the student, is asked by sequences."""
+    return bool(config["MODEL_TYPE"] == ModelType.SEQUENTIAL)
 
 
 def split_seed(config: Config) -> int:
@@ -200,5 +267,7 @@ def set_ratios(config: Config, split: Split) -> None:
 
 def dataset_class(config: Config) -> type[Dataset]:
     """RecBole's choice of a dataset class, without its habit of unpickling a dataset that lies in `checkpoint_dir`."""
-    by_type = {ModelType.SEQUENTIAL: SequentialDataset, ModelType.KNOWLEDGE: KnowledgeBasedDataset}
+    if config.family == "sequential":
+        return SequentialDataset
+    by_type = {ModelType.KNOWLEDGE: KnowledgeBasedDataset}
     return vars(recbole.data.dataset).get(f"{config['model']}Dataset", by_type.get(config["MODEL_TYPE"], Dataset))

@@ -15,6 +15,7 @@ from recbole.trainer import Trainer
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.console import Table
+from recbole_hetcomp.data.asked import asked_by
 from recbole_hetcomp.data.split import Loaders, Split
 from recbole_hetcomp.evaluation.efficiency import (
     SAMPLE,
@@ -23,7 +24,7 @@ from recbole_hetcomp.evaluation.efficiency import (
     ranking_milliseconds,
     serving_bytes,
 )
-from recbole_hetcomp.evaluation.list_recommender import of_ensemble
+from recbole_hetcomp.evaluation.live_ensemble import ensemble_on_test
 from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.files.locks import held
 from recbole_hetcomp.knowledge import discrepancy, ensemble_topk
@@ -56,28 +57,43 @@ def metrics_of(model: AbstractRecommender, config: Config, loaders: Loaders) -> 
     return {name: float(value) for name, value in result.items()}
 
 
+def _on_test(model: AbstractRecommender, config: Config, split: Split, loaders: Loaders) -> dict[str, float]:
+    """`metrics_of` a model of either family, by loaders of its own where `loaders` are not its family's."""
+    return metrics_of(model, config, split.loaders_like(model, config, loaders))
+
+
 def model_row(role: str, name: str, model: AbstractRecommender, config: Config, split: Split, loaders: Loaders) -> Row:
     """A model's metrics, size and speed."""
+    history = split.asked_at_the_end(model)
     return {
         "role": role,
         "model": name,
-        **metrics_of(model, config, loaders),
+        **_on_test(model, config, split, loaders),
         "params": n_parameters(model),
         "size_mb": serving_bytes(model) / 2**20,
-        "ms_per_1000_users": ranking_milliseconds(model, split.history, max_block_mb=config["max_block_mb"]),
+        "ms_per_1000_users": ranking_milliseconds(asked_by(model, history), history, max_block_mb=config["max_block_mb"]),
     }
 
 
 def teacher_rows(pool: TeacherPool, config: Config, split: Split, loaders: Loaders) -> list[Row]:
     """A row for each teacher, and one for their ensemble, which costs what all of them cost and the merging."""
     rows = [_teacher_row(teacher, config, split, loaders) for teacher in pool.teachers]
-    ensemble = of_ensemble(config, copy.copy(split.train), pool)
+    ensemble = ensemble_on_test(config, split, pool)
     merging = _merging_milliseconds(pool, config, split.history.active_users[:SAMPLE])
     costs = {key: _sum(row[key] for row in rows) for key in ("params", "size_mb", "ms_per_1000_users")}
     if costs["ms_per_1000_users"] is not None:
         costs["ms_per_1000_users"] += merging
     name = "1 teacher" if len(pool) == 1 else f"{len(pool)} teachers"
-    rows.append({"role": "ensemble", "model": name, **metrics_of(ensemble, config, loaders), **costs})
+    rows.append(
+        {
+            "role": "ensemble",
+            "model": name,
+            **_on_test(ensemble, config, split, loaders),
+            **costs,
+        }
+    )
+    for teacher in pool.teachers:
+        teacher.release()
     return rows
 
 
@@ -86,9 +102,14 @@ def _teacher_row(teacher: Teacher, config: Config, split: Split, loaders: Loader
         row = model_row("teacher", teacher.name, teacher.model, config, split, loaders)
         teacher.release()
         return row
-    lists = of_ensemble(config, copy.copy(split.train), TeacherPool([teacher]))
+    lists = ensemble_on_test(config, split, TeacherPool([teacher]))
     costs = dict.fromkeys(("params", "size_mb", "ms_per_1000_users"))  # not known of a file
-    return {"role": "teacher", "model": teacher.name, **metrics_of(lists, config, loaders), **costs}
+    return {
+        "role": "teacher",
+        "model": teacher.name,
+        **_on_test(lists, config, split, loaders),
+        **costs,
+    }
 
 
 def _merging_milliseconds(pool: TeacherPool, config: Config, users: torch.Tensor) -> float:
@@ -116,7 +137,8 @@ def add_fidelity(
     users = split.history.active_users
     last = torch.full((len(pool), len(users)), pool.n_stages - 1)
     theirs = Ensemble.from_config(pool, config).topk(FIDELITY_K, last, users)
-    ours = top_unobserved(model, split.history, FIDELITY_K, max_block_mb=config["max_block_mb"])[users]
+    history = split.asked_at_the_end(model)
+    ours = top_unobserved(asked_by(model, history), history, FIDELITY_K, max_block_mb=config["max_block_mb"])[users]
     row["fidelity"] = 1 - float(discrepancy(ours, theirs, k=FIDELITY_K, relevance="graded").mean())
     row["retention"] = {name: retention(name, row[name], ensemble[name]) for name in metric_names(ensemble)}
 

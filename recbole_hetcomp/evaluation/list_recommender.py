@@ -16,24 +16,26 @@ from recbole_hetcomp.knowledge import ensemble_topk
 from recbole_hetcomp.teachers.ensemble import Ensemble
 from recbole_hetcomp.teachers.pool import TeacherPool
 
+Candidates = Callable[[Interaction], tuple[Tensor, Tensor]]
+
 
 class ListRecommender(GeneralRecommender):
     """Scores the items of the lists by their place in the merger, those without importance below by their ranks.
 
     Args:
-        candidates: users [B] -> (items [X, B, L], importance [X, B, L] or [X, 1, L])
+        candidates: RecBole's batch of B users -> (items [X, B, L], importance [X, B, L] or [X, 1, L]), on the CPU
     """
 
     input_type = InputType.PAIRWISE
 
-    def __init__(self, config: Config, dataset: Dataset, candidates: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, config: Config, dataset: Dataset, candidates: Candidates) -> None:
         super().__init__(config, dataset)
         self.candidates = candidates
         self.placeholder = nn.Parameter(torch.zeros(1))  # RecBole's Trainer wants something to optimise
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """[B, n_items]: minus an item's place among all that the lists hold; -inf for items of no list and the padding."""
-        items, importance = self.candidates(interaction[self.USER_ID].cpu())
+        items, importance = self.candidates(interaction)
         n_teachers, _, depth = items.shape
         by_rank = (1 - torch.arange(depth) / depth).expand(n_teachers, 1, depth)
         scores = torch.full((items.size(1), self.n_items), -torch.inf)
@@ -56,6 +58,10 @@ def of_ensemble(config: Config, dataset: Dataset, pool: TeacherPool) -> ListReco
     Evaluation masks validation items, which may eat into the items that have an importance; those beyond follow by rank.
     """
     whole = Ensemble.from_config(pool, config, max_depth=config["trajectory_depth"])
-
     last = pool.n_stages - 1
-    return ListRecommender(config, dataset, lambda users: whole.candidates(torch.full((len(pool), len(users)), last), users))
+
+    def candidates(interaction: Interaction) -> tuple[Tensor, Tensor]:
+        users = interaction[dataset.uid_field].cpu()
+        return whole.candidates(torch.full((len(pool), len(users)), last), users)
+
+    return ListRecommender(config, dataset, candidates)

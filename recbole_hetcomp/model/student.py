@@ -14,11 +14,15 @@ import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AutoEncoderMixin, GeneralRecommender
+from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.data.asked import asked_by
 from recbole_hetcomp.data.history import History
+from recbole_hetcomp.data.sequences import Sequences
+from recbole_hetcomp.data.split import split_seed
 from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.losses.catalogue import Catalogue, Dense
 from recbole_hetcomp.losses.lookup import look_up
@@ -46,9 +50,16 @@ class DistilledRecommender(Distilled, GeneralRecommender):
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.user_batches = bool(config["user_batches"]) and not self.base_loss_weight  # a base loss needs interactions
-        self.history = History.of(dataset)
+        self.history = self._history_of(dataset, config)
         self.lists: TargetLists | None = None  # of methods that learn lists
         check_target_lists(config, follow=self.follows_curriculum)
+
+    def _history_of(self, dataset: Dataset, config: Config) -> History:
+        """Every user's training items; of a student that is asked by sequences those of rows (`data/sequences.py`)."""
+        self.type = self.backbone.type  # of the family; RecBole's Trainer and loaders ask for it
+        if self.type != ModelType.SEQUENTIAL:
+            return History.of(dataset)
+        return Sequences.of_part(dataset, config["points_per_user"], split_seed(config))
 
     # ---- what a method adds -------------------------------------------------------------------------------------------
 
@@ -124,12 +135,17 @@ class DistilledRecommender(Distilled, GeneralRecommender):
 
     def ranking(self, k: int) -> Tensor:
         """[U, k] int32 on the CPU: what the student would recommend now, outside the training items."""
-        return top_unobserved(self, self.history, k, max_block_mb=self.config["max_block_mb"])
+        return top_unobserved(self.asked, self.history, k, max_block_mb=self.config["max_block_mb"])
+
+    @property
+    def asked(self) -> Any:
+        """This model as it is asked for the users, or rows, of its history."""
+        return asked_by(self, self.history)
 
     def scores(self, users: Tensor) -> Tensor:
         """[B, n_items] the student's scores of all items for `users` [B], with gradients."""
         self.forget_evaluation()
-        scores = full_scores(self.backbone, users)
+        scores = full_scores(asked_by(self.backbone, self.history), users)
         self.forget_evaluation()  # what was kept hangs on this graph
         return scores
 
@@ -152,7 +168,8 @@ class DistilledRecommender(Distilled, GeneralRecommender):
         vectors = self.vectors(users)
         if vectors is not None:
             return vectors.listed(items).scores
-        if isinstance(self.backbone, AutoEncoderMixin):  # it scores all items at once, or all of them for each pair
+        # These score all items at once, or would make the same user's vector for each pair
+        if isinstance(self.backbone, AutoEncoderMixin) or isinstance(self.history, Sequences):
             return self.scores(users).gather(1, items.long())
         pairs = {self.USER_ID: users.repeat_interleave(items.size(1)), self.ITEM_ID: items.reshape(-1)}
         self.forget_evaluation()
@@ -174,6 +191,11 @@ class DistilledRecommender(Distilled, GeneralRecommender):
         Raises:
             UserError: the student has no vectors of both.
         """
+        if isinstance(self.history, Sequences):
+            vectors = self.vectors(torch.arange(self.history.n_users, device=self.device) if users is None else users)
+            if vectors is None:
+                raise UserError(f"student: {type(self.backbone).__name__} has no vectors; choose GRU4Rec, SASRec or FPMC")
+            return vectors.users, vectors.items
         return embeddings_of(self.backbone, users)
 
     @cached_property
@@ -183,9 +205,9 @@ class DistilledRecommender(Distilled, GeneralRecommender):
 
     def vectors(self, users: Tensor) -> Vectors | None:
         """Users [B] and all items as vectors whose inner products are the scores; None where the backbone has no such."""
-        if not isinstance(self.backbone, HasVectors):
-            return None
-        return self.backbone.vectors(users)._replace(stored_bytes=int(self.config["max_block_mb"] * 2**20))
+        asked = asked_by(self.backbone, self.history)
+        vectors = asked.vectors(users) if isinstance(asked, HasVectors) else None
+        return vectors and vectors._replace(stored_bytes=int(self.config["max_block_mb"] * 2**20))
 
     def check_trainable(self) -> None:
         """Raise a UserError where the scores do not depend on every parameter: no loss over them can train the model."""
@@ -213,6 +235,8 @@ class DistilledRecommender(Distilled, GeneralRecommender):
         users = interaction[self.USER_ID]
         if self.ITEM_ID not in interaction.columns:  # a batch of users, each there once
             return Batch(users.sort().values.cpu(), None).to(self.device)
+        if isinstance(self.history, Sequences):
+            users = self.history.drawn_rows(users.unique().cpu(), self.generator)
         items = positives = interaction[self.ITEM_ID]
         if self.NEG_ITEM_ID in interaction.columns:
             items = torch.cat([items, interaction[self.NEG_ITEM_ID]])

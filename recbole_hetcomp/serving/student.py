@@ -11,10 +11,13 @@ import pandas as pd
 import torch
 from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import ModelType
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, close_matches
+from recbole_hetcomp.data.asked import asked_by
 from recbole_hetcomp.data.history import History
+from recbole_hetcomp.data.sequences import Sequences
 from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.teachers.ranking import full_scores, top_of_block
 from recbole_hetcomp.trainer.building import build_model
@@ -65,7 +68,7 @@ def load_with_split(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple
             f"{str(path)!r} was trained; restore the data it was trained on"
         )
     try:
-        model = build_model(config, split.train)
+        model = build_model(config, split.train_for(config))
     except UserError as error:
         raise UserError(f"checkpoint: {str(path)!r}: {error}; or give the .pth of a finished run") from error
     try:
@@ -80,7 +83,7 @@ def recommend(model: AbstractRecommender, dataset: Dataset, users: Sequence[str]
     """The k best items that each user has no interaction with in the dataset.
 
     Args:
-        model: a RecBole general recommender
+        model: a RecBole recommender; a sequential one is asked for what follows a user's whole sequence
         dataset: with the id maps and all known interactions
         users: tokens, plain or numpy's strings
         k: items a user; fewer where the catalogue has no more
@@ -98,8 +101,8 @@ def recommend(model: AbstractRecommender, dataset: Dataset, users: Sequence[str]
             near = close_matches(user, known) or "; its users are those of the .inter file"
             raise UserError(f"users: dataset {dataset.dataset_name!r} has no user {user!r}{near}")
     ids = torch.tensor([known[user] for user in users])
-    history = History.of(dataset)
-    scores = full_scores(model, ids).float().cpu()
+    history = Sequences.of_whole(dataset) if model.type == ModelType.SEQUENTIAL else History.of(dataset)
+    scores = full_scores(asked_by(model, history), ids).float().cpu()
     try:
         items = top_of_block(scores, history.padded(ids), min(k, dataset.item_num - 1))
     except FloatingPointError as error:

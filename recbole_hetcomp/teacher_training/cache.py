@@ -36,7 +36,16 @@ WITHOUT_EFFECT = {"break_lock", "checkpoint_dir", "config_files", "data_path", "
 WITHOUT_EFFECT |= {"dataset_save_path", "device", "process_timeout"}
 WITHOUT_EFFECT |= {"eval_batch_size", "gpu_id", "id_fingerprint", "local_rank", "log_wandb", "loss_decimal_place"}
 WITHOUT_EFFECT |= {"max_block_mb", "metrics", "model_config", "save_dataloaders", "save_dataset", "show_progress"}
-WITHOUT_EFFECT |= {"single_spec", "split_seed", "state", "teacher_backend", "teacher_workers", "topk", "tune"}
+WITHOUT_EFFECT |= {
+    "points_per_user",
+    "single_spec",
+    "split_seed",
+    "state",
+    "teacher_backend",
+    "teacher_workers",
+    "topk",
+    "tune",
+}
 WITHOUT_EFFECT |= {"tune_users", "use_gpu", "verbose", "wandb_project", "without_distillation"}
 WITHOUT_EFFECT |= {"without_distillation_config", "worker"}
 # Whatever is trained: RecBole as it is repaired, which no other module need import, and the loaders.

@@ -9,7 +9,7 @@ from recbole.utils import ModelType
 
 from recbole_hetcomp.config.config import Config, derive
 from recbole_hetcomp.config.errors import UserError, close_matches
-from recbole_hetcomp.config.registry import get_model, is_distilled, properties_dir
+from recbole_hetcomp.config.registry import family_of, get_model, is_distilled, properties_dir
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.data.split import split_seed
 from recbole_hetcomp.teacher_training.recorder import Selection
@@ -43,8 +43,11 @@ def check_teachers(config: Config) -> None:
 def teacher_config(config: Config, name: str) -> Config:
     """A teacher's Config: RecBole's defaults, our settings for it, `teacher_config`'s part for all, then its own part."""
     model = get_model(name, "teachers")
-    if model.type not in (ModelType.GENERAL, ModelType.TRADITIONAL):
-        raise UserError(f"teachers: {name!r} is a {model.type.name.lower()} model; teachers are general recommenders")
+    if family_of(model) is None:
+        kind = model.type.name.lower().replace("_", "-")
+        raise UserError(
+            f"teachers: {name!r} is a {kind} model that reads more than interactions; take a general or sequential one"
+        )
     if is_distilled(model):
         raise UserError(f"teachers: {name!r} is itself distilled from teachers; name the models that it learns from")
     given = {**config["teacher_config"].get("all", {}), **config["teacher_config"].get(name, {})}

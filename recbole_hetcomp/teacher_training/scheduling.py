@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def _from_file(path: Path, split: Split, stems: Mapping[str, int], config: Confi
     with console.about(f"teacher {name}"):
         if is_vector_file(path):
             console.say(f"vectors of {path}")
-            return vector_teacher(name, path, split, config)
+            return replace(vector_teacher(name, path, split, config), rows=split.rows_for(config))
         console.say(f"ranked lists of {path}")
-        return Teacher(name, read_lists(path, split))
+        rows = split.rows_for(config)
+        return Teacher(name, read_lists(path, split, rows), rows=rows)

@@ -15,7 +15,9 @@ from recbole.utils import init_seed
 from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.data.split import Split, set_ratios
+from recbole_hetcomp.data.asked import asked_by
+from recbole_hetcomp.data.sequences import Sequences
+from recbole_hetcomp.data.split import Split, is_sequential, set_ratios
 from recbole_hetcomp.teacher_training.cache import cached, fingerprint, folder_of
 from recbole_hetcomp.teacher_training.configs import checkpoint_selection, teacher_config
 from recbole_hetcomp.teacher_training.recorder import Recorder, Selection, Snapshots, recording_trainer
@@ -44,32 +46,35 @@ def cached_teacher(config: Config, split: Split, name: str) -> Teacher:
     """
     own = teacher_config(config, name)
     found = use_found(own, config, split)
+    rows = split.rows_for(config)
+    of_rows = rows if is_sequential(own) else None  # a general one says the same at all points of a user's sequence
 
     def train(folder: Path) -> Mapping[str, object]:
         with computing_in(config["teacher_threads"]):
-            return _train_teacher(own, split, checkpoint_selection(config), config["trajectory_depth"], folder)
+            return _train_teacher(own, split, checkpoint_selection(config), config["trajectory_depth"], folder, of_rows)
 
     with console.about(f"teacher {name}"):
         say_found(found)
-        folder = cached(own, split.fingerprint, _shaped_by(config), train)
+        folder = cached(own, split.fingerprint, _shaped_by(config, of_rows), train)
     path = folder / "trajectory.safetensors"
     try:
         trajectory = Trajectory.load(path)
         if trajectory.dataset_fingerprint != split.fingerprint:
             raise UserError("it is of another dataset")
-        check_kept(trajectory, split, config["valid_metric"])
+        check_kept(trajectory, split, config["valid_metric"], of_rows)
     except UserError as error:
         reason = str(error).partition("; make it anew")[0].replace(str(path), path.name)[:200]
         raise UserError(
             f"teachers: what is kept of {name} is damaged ({reason}); delete the folder {str(folder)!r} to have {name} "
             "trained again"
         ) from error
-    without_list = int((trajectory.items[-1, split.history.active_users, 0] == 0).sum())
-    if without_list == len(split.history.active_users):
+    history = split.history if of_rows is None else of_rows
+    without_list = int((trajectory.items[-1, history.active_users, 0] == 0).sum())
+    if without_list == len(history.active_users):
         raise UserError(f"{name} scores all items alike for every user: it teaches nothing; leave it out")
     if without_list:
         getLogger().info(f"{name}: no list for {without_list} users, for whom it scores all items alike")
-    return Teacher(name, trajectory, load=lambda: load_model(own, split, folder / "model.pth"))
+    return Teacher(name, trajectory, load=lambda: load_model(own, split, folder / "model.pth"), rows=rows)
 
 
 def recording_source() -> dict[str, str]:
@@ -77,21 +82,22 @@ def recording_source() -> dict[str, str]:
     return {"recording": source_fingerprint(RECORDING, alone=[__name__])}
 
 
-def _shaped_by(config: Config) -> dict[str, object]:
-    return {**{key: config[key] for key in SHAPING_SETTINGS}, **recording_source()}
+def _shaped_by(config: Config, rows: Sequences | None) -> dict[str, object]:
+    shaped_by = {**{key: config[key] for key in SHAPING_SETTINGS}, **recording_source()}
+    return shaped_by if rows is None else {**shaped_by, "rows": rows.fingerprint}
 
 
 def teacher_folder(config: Config, split: Split, name: str) -> Path:
     """Where the teacher is cached, be it there or not."""
     own = teacher_config(config, name)
     use_found(own, config, split)
-    return folder_of(own, split.fingerprint, _shaped_by(config))
+    return folder_of(own, split.fingerprint, _shaped_by(config, split.rows_for(config) if is_sequential(own) else None))
 
 
 def load_model(config: Config, split: Split, path: Path) -> AbstractRecommender:
     """The model of `config` with the parameters cached in `path`, in evaluation mode."""
     set_ratios(config, split)
-    model = build_model(config, copy.copy(split.train))
+    model = build_model(config, copy.copy(split.train_for(config)))
     try:
         load_into(model, load_checkpoint(path, map_location=config["device"]), path)
     except (OSError, CheckpointError) as error:
@@ -106,8 +112,11 @@ def fit_recorded(
     snapshots: Snapshots | None,
     depth: int = 0,
     after_validation: Callable[[int, float], None] | None = None,
+    rows: Sequences | None = None,
 ) -> Recorder:
     """Train the model of `config` with RecBole and leave it at its best epoch; its lists go into `snapshots`, if any.
+
+    They are of users, or of `rows` where the model is asked by sequences.
 
     `after_validation` is told each epoch, counted from 0, that was validated, and its score. It may raise, which ends all.
 
@@ -121,9 +130,8 @@ def fit_recorded(
 
     def lists() -> torch.Tensor:
         bar = "Snapshot" if config["show_progress"] else None
-        return top_unobserved(
-            model, split.history, depth, max_block_mb=config["max_block_mb"], progress=bar, opinions_alone=True
-        )
+        asked, history = (model, split.history) if rows is None else (asked_by(model, rows), rows)
+        return top_unobserved(asked, history, depth, max_block_mb=config["max_block_mb"], progress=bar, opinions_alone=True)
 
     trainer.test_batch_size = min(trainer.test_batch_size, PAIRS_AT_ONCE)
     trainer.record(snapshots, lists)
@@ -151,20 +159,25 @@ def is_nan(error: Exception) -> bool:
     return re.search(r"\bnan\b", str(error), re.IGNORECASE) is not None and not isinstance(error, UserError)
 
 
-def _train_teacher(config: Config, split: Split, selection: Selection, depth: int, folder: Path) -> dict[str, object]:
+def _train_teacher(
+    config: Config, split: Split, selection: Selection, depth: int, folder: Path, rows: Sequences | None
+) -> dict[str, object]:
     """Train one teacher and write its files into `folder`; returns the record of it."""
     snapshots = Snapshots(folder)
-    trainer = fit_recorded(config, split, snapshots, depth)
+    trainer = fit_recorded(config, split, snapshots, depth, rows=rows)
+    history = split.history if rows is None else rows
+    observed = ranked_history(asked_by(trainer.model, history), history, OBSERVED_DEPTH, max_block_mb=config["max_block_mb"])
     items, rank_std, chosen = selection.choose(snapshots, trainer.best_epoch)
     trajectory = Trajectory(
         items=items,
         rank_std=rank_std,
-        observed=ranked_history(trainer.model, split.history, OBSERVED_DEPTH, max_block_mb=config["max_block_mb"]),
+        observed=observed,
         epochs=torch.tensor([snapshots.epochs[i] for i in chosen], dtype=torch.int32),
         valid_scores=torch.tensor([snapshots.scores[i] for i in chosen], dtype=torch.float32),
         teacher=config.model,
         dataset_fingerprint=split.fingerprint,
         config_fingerprint=fingerprint(config, recording_source()),
+        rows="" if rows is None else rows.fingerprint,
     )
     trajectory.save(folder / "trajectory.safetensors")
     save_checkpoint(folder / "model.pth", trainer.best_state)

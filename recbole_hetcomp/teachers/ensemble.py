@@ -90,8 +90,11 @@ class Ensemble:
         rank_std = self.rank_std[teachers, stage.cpu().long(), users]
         # One row of ranks for all users: vectorised exp and pow differ in the last bit by an element's place in memory,
         # and equal ranks have to weigh the same to the bit, or ties would not go to the smaller id.
-        importance = self.importance(torch.arange(items.size(-1)), rank_std) * self.weights[:, None, None]
-        return items, importance
+        return items, self.importance_of(rank_std)
+
+    def importance_of(self, rank_std: Tensor) -> Tensor:
+        """[X, B, L] or [X, 1, L]: what the places of lists are worth; their ranks deviate by `rank_std` [X, B, L]."""
+        return self.importance(torch.arange(rank_std.size(-1)), rank_std) * self.weights[:, None, None]
 
     def topk(self, k: int, stage: Tensor, users: Tensor | None = None) -> Tensor:
         """[B, k] int32 on the CPU, best first: the items whose importances sum up highest, 0 = none left.

@@ -16,6 +16,7 @@ from torch import Tensor
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.metrics import largest
 from recbole_hetcomp.data.history import History, users_per_block
+from recbole_hetcomp.data.sequences import Sequences
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teachers.trajectory import Trajectory
 
@@ -28,13 +29,13 @@ def is_list_file(name: str) -> bool:
     return Path(name).suffix in {*SEPARATORS, ".safetensors"}
 
 
-def read_lists(path: Path, split: Split) -> Trajectory:
+def read_lists(path: Path, split: Split, rows: Sequences | None = None) -> Trajectory:
     """A trajectory from a file: one that `Trajectory.save` wrote, or a table.
 
     A table has a header and the columns user, item, rank and, for several stages of a training, checkpoint (its values in
     order, the last the final one); ids are the dataset's own tokens, smaller ranks are better. RecBole's `user_id:token`
     is understood too. Quotation marks quote in a .csv alone. Unknown ids and training items are left out, and one log line
-    says how many.
+    says how many. A table is of users; a trajectory of points of sequences is read where these are the run's `rows`.
 
     Raises:
         UserError: unreadable, of another split, without the columns, or without a single usable row.
@@ -47,16 +48,27 @@ def read_lists(path: Path, split: Split) -> Trajectory:
         trajectory = Trajectory.load(path)
         if trajectory.dataset_fingerprint not in ("", split.fingerprint):
             raise UserError(f"teachers: {str(path)!r} was made on another dataset or split; make it anew on this one")
-        fault = fault_of(trajectory, split)
+        if trajectory.rows and (rows is None or trajectory.rows != rows.fingerprint):
+            raise UserError(
+                f"teachers: {str(path)!r} is of points of sequences that are not this run's; give points_per_user and "
+                "split_seed as when it was made, or make it anew"
+            )
+        history = _listed(trajectory, split, rows)
+        fault = fault_of(trajectory, history)
         if fault is not None:
             raise UserError(f"teachers: {str(path)!r} {fault}")
-        unobserved = _without_training_items(trajectory, path, split.history)
+        unobserved = _without_training_items(trajectory, path, history)
         if not unobserved.items.any():
             raise UserError(f"teachers: {str(path)!r} lists nothing but training items; list others")
         return replace(unobserved, dataset_fingerprint=split.fingerprint, config_fingerprint=content)
     lists = _lists(_table(path), path, split)
     fingerprints = {"dataset_fingerprint": split.fingerprint, "config_fingerprint": content}
     return Trajectory.from_lists(lists, teacher=path.stem, **fingerprints)
+
+
+def _listed(trajectory: Trajectory, split: Split, rows: Sequences | None) -> History:
+    """The training items of whom the lists are of: of users, or of `rows`."""
+    return rows if trajectory.rows and rows is not None else split.history
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -115,7 +127,7 @@ def _lists(table: pd.DataFrame, path: Path, split: Split) -> Tensor:
     return torch.from_numpy(lists)
 
 
-def fault_of(trajectory: Trajectory, split: Split, *, kept: bool = False) -> str | None:
+def fault_of(trajectory: Trajectory, history: History, *, kept: bool = False) -> str | None:
     """What no teacher of this split could have listed, and the remedy, as a clause; None where there is nothing.
 
     Args:
@@ -123,7 +135,7 @@ def fault_of(trajectory: Trajectory, split: Split, *, kept: bool = False) -> str
     """
     items, observed, deviation = trajectory.items, trajectory.observed, trajectory.rank_std
     ids = [int(extreme) for lists in (items, observed) if lists.numel() for extreme in (lists.min(), lists.max())]
-    if items.size(1) != split.whole.user_num or min(ids, default=0) < 0 or max(ids, default=0) >= split.whole.item_num:
+    if items.size(1) != history.n_users or min(ids, default=0) < 0 or max(ids, default=0) >= history.n_items:
         return "has other users or items than this dataset; make it anew on this one"
     if not items.any() and not kept:
         return "lists no item at all; fill it or leave it out"
@@ -131,10 +143,10 @@ def fault_of(trajectory: Trajectory, split: Split, *, kept: bool = False) -> str
         return "has a rank_std below 0 or not finite; mend it, or leave rank_std out"
     if items[:, 0].any():
         return "has a list in row 0, the padding user's; leave that row 0"
-    rows = min(len(observed), users_per_block(split.whole.item_num, BLOCK_MB))
-    table = _ItemTable(rows, split.whole.item_num)
+    rows = min(len(observed), users_per_block(history.n_items, BLOCK_MB))
+    table = _ItemTable(rows, history.n_items)
     for users in torch.arange(len(observed)).split(rows):
-        fault = _fault_of_rows(users, items[:, users], observed[users], split.history, table, kept)
+        fault = _fault_of_rows(users, items[:, users], observed[users], history, table, kept)
         if fault is not None:
             return fault
     return _fault_of_scores(trajectory)
@@ -197,13 +209,14 @@ def _fault_of_scores(trajectory: Trajectory) -> str | None:
     return None
 
 
-def check_kept(trajectory: Trajectory, split: Split, metric: str) -> None:
+def check_kept(trajectory: Trajectory, split: Split, metric: str, rows: Sequences | None = None) -> None:
     """Raise a UserError, a clause, for lists that this package cannot have recorded on this split.
 
     Args:
+        rows: of a run with sequences; lists that are not of users are of these
         metric: of the valid_scores
     """
-    fault = fault_of(trajectory, split, kept=True)
+    fault = fault_of(trajectory, _listed(trajectory, split, rows), kept=True)
     if fault is not None:
         raise UserError(f"it {fault.partition(';')[0]}")
     if (trajectory.rank_std > trajectory.items.size(2)).any():

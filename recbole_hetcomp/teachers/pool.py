@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.data.asked import asked_by
+from recbole_hetcomp.data.sequences import Sequences
 from recbole_hetcomp.teachers.ranking import full_scores, scores_of
 from recbole_hetcomp.teachers.trajectory import Trajectory
+
+ROWS_AT_ONCE = 4096  # sequences of which a model makes vectors at once
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,14 @@ class Teacher:
         trajectory: its lists
         load: builds the trained model, in evaluation mode; None for a teacher that is lists alone
         covered: of whom it knows anything, where that is not everybody
+        rows: of a run with sequences, the rows that it is asked for; None: users
     """
 
     name: str
     trajectory: Trajectory
     load: Callable[[], AbstractRecommender] | None = field(default=None, repr=False)
     covered: Covered | None = field(default=None, repr=False)
+    rows: Sequences | None = field(default=None, repr=False)
 
     @cached_property
     def model(self) -> AbstractRecommender:
@@ -52,6 +60,11 @@ class Teacher:
                 f"teacher {self.name!r} is lists alone and has no model; drop it or use a method that needs lists"
             )
         return self.load()
+
+    @property
+    def by_sequence(self) -> bool:
+        """Whether the model is asked by sequences; then its lists are of rows, not of users."""
+        return self.rows is not None and self.model.type == ModelType.SEQUENTIAL
 
     def release(self) -> None:
         """Free the model's memory."""
@@ -63,21 +76,44 @@ class Teacher:
 
     @torch.no_grad()
     def scores(self, users: Tensor) -> Tensor:
-        """[B, n_items] the final model's scores for `users` [B]."""
-        return full_scores(self.model, users)
+        """[B, n_items] the final model's scores for `users` [B], in a run with sequences for rows."""
+        return full_scores(self._asked, self._known(users))
 
     @torch.no_grad()
     def scores_of(self, users: Tensor, items: Tensor) -> Tensor:
-        """[B, n] the final model's scores of `items` [B, n] for `users` [B]."""
-        return scores_of(self.model, users, items)
+        """[B, n] the final model's scores of `items` [B, n] for `users` [B], in a run with sequences for rows."""
+        return scores_of(self._asked, self._known(users), items)
+
+    @property
+    def _asked(self) -> Any:
+        return asked_by(self.model, self.rows) if self.by_sequence else self.model
+
+    def _known(self, rows: Tensor) -> Tensor:
+        """[B] `rows` [B] as the model knows them: a general one says the same at all points of a user's sequence."""
+        return rows if self.rows is None or self.by_sequence else self.rows.of_user.to(rows.device)[rows]
 
     @torch.no_grad()
     def embeddings(self) -> tuple[Tensor, Tensor] | None:
         """(users [U, d], items [I, d]) whose inner products are the model's scores; None where there are none.
 
-        Taken from what graph models keep of an evaluation, or from the embedding tables, and believed only if their
-        products give the model's own scores.
+        Taken from what graph models keep of an evaluation, or from the embedding tables, of sequential models from what they
+        make of each row's sequence, and believed only if their products give the model's own scores.
         """
+        if self.by_sequence:
+            return self._embeddings_of_rows()
+        own = self._embeddings_of_users()
+        return own if own is None or self.rows is None else (own[0][self.rows.of_user.to(own[0].device)], own[1])
+
+    def _embeddings_of_rows(self) -> tuple[Tensor, Tensor] | None:
+        asked, rows = self._asked, torch.arange(self._asked.n_users)
+        made = [asked.vectors(block.to(asked.device)) for block in rows.split(ROWS_AT_ONCE)]
+        if any(vectors is None for vectors in made):
+            return None
+        users, items, probe = torch.cat([vectors.users for vectors in made]), made[0].items, rows[1:9].to(asked.device)
+        same = torch.allclose(users[probe] @ items.T, full_scores(asked, probe), rtol=1e-3, atol=1e-4)
+        return (users, items.clone()) if same else None
+
+    def _embeddings_of_users(self) -> tuple[Tensor, Tensor] | None:
         model = self.model
         probe = torch.arange(1, min(9, model.n_users))
         scores = full_scores(model, probe)
@@ -110,8 +146,11 @@ class Needs:
 class TeacherPool:
     """Several teachers of the same split.
 
+    Lists by user are read for each row where others are by row: a teacher that knows no sequences says the same at all
+    points of a user's.
+
     Args:
-        teachers: at least one; all with lists of the same users
+        teachers: at least one; all with lists of the same users, or of the same rows
 
     Raises:
         UserError: no teacher, teachers of different splits, or of different numbers of checkpoints.
@@ -120,7 +159,8 @@ class TeacherPool:
     def __init__(self, teachers: Sequence[Teacher]) -> None:
         if not teachers:
             raise UserError("teachers: the list is empty; name at least one model, such as ['LightGCN']")
-        self.teachers = list(teachers)
+        self.teachers = [_by_row(teacher) for teacher in teachers]
+        teachers = self.teachers
         self.n_stages = max(teacher.trajectory.n_stages for teacher in teachers)
         first = teachers[0].trajectory
         for teacher in teachers:
@@ -192,3 +232,12 @@ class TeacherPool:
     def _padded(parts: Sequence[Tensor]) -> Tensor:
         width = max(part.size(-1) for part in parts)
         return torch.stack([torch.nn.functional.pad(part, (0, width - part.size(-1))) for part in parts])
+
+
+def _by_row(teacher: Teacher) -> Teacher:
+    """The teacher with a list for each row."""
+    rows, given = teacher.rows, teacher.trajectory
+    if rows is None or given.items.size(1) != rows.n_people or rows.n_users == rows.n_people:
+        return teacher
+    lists = {name: getattr(given, name)[:, rows.of_user] for name in ("items", "rank_std")}
+    return replace(teacher, trajectory=replace(given, **lists, observed=given.observed[rows.of_user]))

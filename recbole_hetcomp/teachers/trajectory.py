@@ -35,7 +35,7 @@ TENSORS = {
 }
 SHORT = 2**16  # ids below it are written in two bytes, as int16 whose sign bit is a digit
 OBSERVED_DEPTH = 100  # training items that a teacher ranks for each user; the deepest that any published setting reads
-STRINGS = ("teacher", "dataset_fingerprint", "config_fingerprint")
+STRINGS = ("teacher", "dataset_fingerprint", "config_fingerprint", "rows")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Trajectory:
         teacher: its name
         dataset_fingerprint: of the split it was trained on
         config_fingerprint: of all settings that shaped it
+        rows: fingerprint of `data/sequences.py`, where U counts points of sequences; empty where it counts users
 
     Raises:
         UserError: shapes or types are off.
@@ -64,6 +65,7 @@ class Trajectory:
     teacher: str = ""
     dataset_fingerprint: str = ""
     config_fingerprint: str = ""
+    rows: str = ""
 
     def __post_init__(self) -> None:
         for name, (dtype, dimensions) in TENSORS.items():
@@ -142,7 +144,7 @@ class Trajectory:
         Raises:
             OSError: no permission, or the disk is full; nothing is left behind.
         """
-        metadata = {"format": FORMAT, **{name: getattr(self, name) for name in STRINGS}}
+        metadata = {"format": FORMAT, **{name: getattr(self, name) for name in STRINGS if name != "rows" or self.rows}}
         tensors = {name: getattr(self, name) for name in TENSORS}
         tensors.update({name: _packed(tensors[name]) for name in ("items", "observed")})
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 from traceback import extract_tb
 
 from recbole.data.dataset import Dataset
+from recbole.data.transform import construct_transform
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_hetcomp.config.config import Config
@@ -37,6 +38,7 @@ def build_model(config: Config, dataset: Dataset) -> AbstractRecommender:
         UserError: the settings make no model, or one larger than the memory.
         CheckpointError: a model that it starts from cannot be read, or does not fit.
     """
+    construct_transform(config)  # BERT4Rec reads settings that RecBole makes there, when it makes loaders
     try:
         model: AbstractRecommender = config.model_class(settings_of(config), dataset).to(config["device"])
     except (UserError, CheckpointError):  # the latter of the model that it starts from

@@ -159,7 +159,7 @@ class DistillationTrainer(Trainer):
         history, bar = self.model.history, "Curriculum" if show_progress else None
         users = parallel.share(history.active_users)
         ranked = top_unobserved(
-            self.model, history, RANKED, users=users, max_block_mb=self.config["max_block_mb"], progress=bar
+            self.model.asked, history, RANKED, users=users, max_block_mb=self.config["max_block_mb"], progress=bar
         )
         return parallel.total(ranked)  # whoever is not in the share has a row of 0
 

@@ -91,7 +91,7 @@ class OKDStudent(EmbeddingStudent):
         config, lists = self.config, self.current_lists.on_cpu
         if self.on_policy:
             depth, block = config["list_depth"], config["max_block_mb"]
-            lists = top_unobserved(self, self.history, depth, users=users, max_block_mb=block)
+            lists = top_unobserved(self.asked, self.history, depth, users=users, max_block_mb=block)
         sizes = {"n_top": config["n_top"], "n_random": config["n_random"], "temperature": config["sampling_temperature"]}
         drawn = candidates(self.history, lists, users, self.generator, **sizes)
         return drawn.masked_fill(self.without_list[users, None], 0)  # equal soft labels would level the student's order
