@@ -182,6 +182,9 @@ class Config(RecBoleConfig):
             self.final_config_dict["eval_step"] = 1
         trained = backbone_class(self._student()) if is_distilled(self.model_class) else self.model_class
         by_loss = not hasattr(trained, "input_type") and "loss_type" in self.final_config_dict
+        negatives = self.final_config_dict.get("train_neg_sample_args")
+        if isinstance(negatives, dict) and negatives.get("distribution") == "none":  # as RecBole leaves it in a checkpoint
+            self.final_config_dict["train_neg_sample_args"] = None
         if by_loss and self.final_config_dict["loss_type"] == "CE" and not self.given("train_neg_sample_args"):
             self.final_config_dict["train_neg_sample_args"] = None  # else half of its targets would be drawn ones
         super()._set_default_parameters()

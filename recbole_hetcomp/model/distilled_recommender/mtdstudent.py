@@ -30,7 +30,7 @@ class MTDStudent(ListsStudent):
     def make_weights(self, teachers: TeacherPool) -> None:
         """Makes the numbers behind the weights if they are learned."""
         if self.config["list_weights"] != "uniform":
-            rows = self.n_users if self.config["list_weights"] == "user" else 1
+            rows = self.history.n_users if self.config["list_weights"] == "user" else 1
             start = torch.zeros(rows, len(teachers), device=self.device)
             self.auxiliary["list_weights"] = nn.Embedding.from_pretrained(start, freeze=False)
 

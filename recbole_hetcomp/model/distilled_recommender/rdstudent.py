@@ -42,7 +42,7 @@ class RDStudent(DistilledRecommender):
         """From epoch `discrepancy_start` on, draws anew the items by which the student's ranks are estimated."""
         if epoch < self.config["discrepancy_start"]:
             return
-        drawn = torch.zeros(self.n_users, self.config["n_unobserved"], dtype=torch.int64)
+        drawn = torch.zeros(self.history.n_users, self.config["n_unobserved"], dtype=torch.int64)
         for users in self.history.active_users.split(USERS_PER_BLOCK):
             drawn[users] = draw_outside(self.history.padded(users), drawn.size(1), self.n_items, self.generator)
         self.unobserved = drawn.to(self.device)

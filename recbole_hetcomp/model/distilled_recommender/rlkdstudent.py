@@ -82,7 +82,7 @@ class RLKDStudent(ListsStudent):
         super().__init__(config, dataset)
         self.epoch = 0
         self.trial: Trial | None = None
-        self.student_lists = torch.zeros(self.n_users, RANKED, dtype=torch.int32, device=self.device)
+        self.student_lists = torch.zeros(self.history.n_users, RANKED, dtype=torch.int32, device=self.device)
         self.activity = self.history.counts.float().log1p().to(self.device)  # [U]
         self.evidence = torch.zeros(0)  # [U, M, 0 or 2], what the teachers' scores tell
         self.selection = torch.zeros(0)  # [U, M], the probabilities when a user was last met; for the log
@@ -197,8 +197,8 @@ class RLKDStudent(ListsStudent):
     def _evidence(self, teachers: TeacherPool) -> Tensor:
         """[U, M, 2] on the CPU, where all teachers are models: their `evidence` on each user; else [U, M, 0]."""
         if any(teacher.load is None for teacher in teachers.teachers):
-            return torch.zeros(self.n_users, len(teachers), 0)
-        found = torch.zeros(self.n_users, len(teachers), 2)
+            return torch.zeros(self.history.n_users, len(teachers), 0)
+        found = torch.zeros(self.history.n_users, len(teachers), 2)
         lists = teachers.topk(RANKED)
         for m, teacher in enumerate(teachers.teachers):
             single = SingleTeacher.from_config(TeacherPool([teacher]), self.history, self.config)
