@@ -9,7 +9,7 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import backbone_class, is_distilled, properties_of
 from recbole_hetcomp.config.settings import check_settings
-from recbole_hetcomp.data.split import Split
+from recbole_hetcomp.data.split import Split, is_sequential
 from recbole_hetcomp.data.training_columns import check_training_columns
 from recbole_hetcomp.teacher_training.alone import alone_config, check_student_alone
 from recbole_hetcomp.teacher_training.cache import clear, make_folder
@@ -32,6 +32,7 @@ def check(config: Config) -> None:
     if is_distilled(config.model_class):
         check_teachers(config)
         backbone_class(str(config["student"]))
+        _check_family(config)
         _check_student_size(config)
         check_start(config)
         if config["start_from"] is not None:
@@ -54,6 +55,24 @@ def check_with_data(config: Config, split: Split) -> None:
     if config["without_distillation"]:
         check_training_columns(alone_config(config), split.whole, "without_distillation_config: ")
     check_first(config, split)
+
+
+def _check_family(config: Config) -> None:
+    """Raise a UserError where data are sequential, and the method or the split is not for such."""
+    if config.family != "sequential":
+        return
+    refused = config.model_class.refuses_sequential(config) if is_sequential(config) else []
+    if refused:
+        raise UserError(
+            f"student: {refused[0]} is not defined for a student such as {config['student']}, which is asked by sequences; "
+            "choose HetCompStudent, RRDStudent or FitNetStudent, or student: MF"
+        )
+    split, order = config["eval_args"]["split"], config["eval_args"]["order"]
+    if split != {"LS": "valid_and_test"} or order != "TO" or config["benchmark_filename"]:
+        raise UserError(
+            "eval_args: a run with sequential models leaves each user's last two items out, in the order of time; write "
+            "split: {'LS': 'valid_and_test'} and order: TO, and no benchmark_filename"
+        )
 
 
 def _check_student_size(config: Config) -> None:

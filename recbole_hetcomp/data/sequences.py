@@ -50,7 +50,7 @@ class Sequences(History):
         seed: int,
     ) -> None:
         self.n_people, self.longest_given, self.fields = n_people, longest, fields
-        self.in_order = items.long()  # [N]
+        self.in_order = torch.cat([items.long(), torch.zeros(1, dtype=torch.int64)])  # [N + 1], the last for who has none
         counts = torch.bincount(users.long(), minlength=n_people)
         self.begins = counts.cumsum(0) - counts  # [n_people] of each user's interactions in `in_order`
         earlier = _earlier_points(counts, points - 1, torch.Generator().manual_seed(seed))  # [2, M]
@@ -107,7 +107,7 @@ class Sequences(History):
         column = torch.arange(self.longest_given, device=rows.device)
         place = (begins[of_user[rows]] + known - taken)[:, None] + column
         inside = column < taken[:, None]
-        items = torch.where(inside, in_order[place.clamp(max=max(len(in_order) - 1, 0))], torch.zeros_like(place))
+        items = torch.where(inside, in_order[place.clamp(max=len(in_order) - 1)], torch.zeros_like(place))
         user, sequence, length = self.fields
         return Interaction({user: of_user[rows], sequence: items, length: taken.clamp(min=1)})
 
@@ -126,7 +126,7 @@ class Sequences(History):
         total = self.lengths[: self.n_people][self.of_user]
         inside = self.lengths[:, None] + column < total[:, None]
         place = (self.begins[self.of_user] + self.lengths)[:, None] + column
-        found = self.in_order[place.clamp(max=max(len(self.in_order) - 1, 0))]
+        found = self.in_order[place.clamp(max=len(self.in_order) - 1)]
         return torch.where(inside, found, torch.zeros_like(found)).int()
 
     def _on_rows(self, device: torch.device) -> tuple[Tensor, ...]:

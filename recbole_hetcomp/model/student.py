@@ -46,6 +46,7 @@ class DistilledRecommender(Distilled, GeneralRecommender):
 
     # Whether a user's part of the loss is the same in every batch: users are not paired, nothing is drawn for the batch.
     user_by_user: ClassVar[bool] = True
+    families: ClassVar[tuple[str, ...]] = ("general", "sequential")  # of the students that it is defined for
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
@@ -88,6 +89,11 @@ class DistilledRecommender(Distilled, GeneralRecommender):
     def not_user_by_user(cls, config: Config) -> list[str]:
         """The methods of a run of `config` whose loss over a batch is more than its users' parts: these cannot be split."""
         return [] if cls.user_by_user else [cls.__name__]
+
+    @classmethod
+    def refuses_sequential(cls, config: Config) -> list[str]:
+        """The methods of a run of `config` that are not defined for a student that is asked by sequences."""
+        return [] if "sequential" in cls.families else [cls.__name__]
 
     @classmethod
     def trained_apart(cls, config: Config) -> list[str]:

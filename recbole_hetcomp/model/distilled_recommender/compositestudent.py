@@ -125,6 +125,12 @@ class CompositeStudent(DistilledRecommender):
         return [name for method in methods for name in method.not_user_by_user(config)]
 
     @classmethod
+    def refuses_sequential(cls, config: Config) -> list[str]:
+        """Those of its methods."""
+        methods = [get_model(f"{name}Student", "methods") for name in config["methods"]]
+        return [name for method in methods for name in method.refuses_sequential(config)]
+
+    @classmethod
     def trained_apart(cls, config: Config) -> list[str]:
         """Those of the composite's methods that train something apart from the student."""
         methods = map(_method, _checked(config["methods"]))

@@ -30,6 +30,7 @@ class CUKDStudent(EmbeddingStudent):
     `anchor_weight` to 0 in `anchor_epochs` epochs. Teachers are best files of vectors; any others will do.
     """
 
+    families = ("general",)  # its start is written into tables of users
     projection: Tensor  # P [d, D]
     anchor = 0.0
 

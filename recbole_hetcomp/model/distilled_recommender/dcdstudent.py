@@ -67,6 +67,7 @@ class DCDStudent(DistilledRecommender):
     for whom the teacher scores it highest and who do not have it in training, whatever the curriculum does.
     """
 
+    families = ("general",)  # an item's best users would be rows
     needs = Needs(trajectories=True, scores=True)
     user_by_user = False  # a mean over the batch's items as well, and what a user learns is drawn for the batch
 

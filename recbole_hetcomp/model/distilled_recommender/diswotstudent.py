@@ -28,6 +28,8 @@ class DisWOTStudent(EmbeddingStudent):
     teacher has no vector are in none of this.
     """
 
+    families = ("general",)  # it relates users that have tables
+
     def check_trainable(self) -> None:
         """Raise a UserError also where both parts are off and the student has no loss of its own."""
         super().check_trainable()

@@ -41,6 +41,7 @@ class EmbedDistillStudent(FunctionalTables, EmbeddingStudent):
     which is d numbers an item and serves as an ordinary table, since <e_u W, t_i> = <e_u, W t_i>. W alone is learnt of it.
     """
 
+    families = ("general",)  # a made-up user has no order of items
     needs = Needs(trajectories=True, scores=True)
 
     def learn_from(self, teachers: TeacherPool) -> None:

@@ -30,6 +30,8 @@ class FreqDStudent(EmbeddingStudent):
     out in every batch; dist is 1 - cosine, or the squared distance. Where the share is 0 that is FitNet.
     """
 
+    families = ("general",)  # two rows of one user would be each other's neighbours
+
     def learn_from(self, teachers: TeacherPool) -> None:
         """Takes the teacher's vectors, and makes graphs of users and of items, `n_neighbours` nearest for each."""
         super().learn_from(teachers)

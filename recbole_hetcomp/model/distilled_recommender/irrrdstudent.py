@@ -27,6 +27,7 @@ class IRRRDStudent(DistilledRecommender):
     users and items in each other's place. The item lists come from the final teachers, whatever the curriculum does.
     """
 
+    families = ("general",)  # an item's best users would be rows
     needs = Needs(trajectories=True, scores=True)
     user_by_user = False  # a mean over the batch's items as well
 

@@ -55,6 +55,8 @@ class ReverseStudent(FunctionalTables, EmbeddingStudent):
             where the teacher does not know the entity
     """
 
+    families = ("general",)  # its code is of tables of users and items
+
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.anomalies: dict[str, Tensor] = {}
