@@ -1,0 +1,90 @@
+"""RecBole's sequential models under our defaults: each runs to a test result, and without the mask to RecBole's own."""
+
+from __future__ import annotations
+
+import inspect
+import math
+
+import pytest
+import recbole.model.sequential_recommender as sequential
+from recbole.model.abstract_recommender import AbstractRecommender
+
+from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.registry import READ_MORE, family_of, get_model
+from recbole_hetcomp.quick_start import run_hetcomp
+
+ALL = sorted(name for name, cls in vars(sequential).items() if inspect.isclass(cls) and issubclass(cls, AbstractRecommender))
+SMALL = {"hidden_size": 8, "inner_size": 8, "n_heads": 1, "MAX_ITEM_LIST_LENGTH": 10, "epochs": 1}
+COLUMNS = {"inter": ["user_id", "item_id", "timestamp"]}
+
+
+@pytest.fixture
+def run(settings):
+    """`run(model, **settings)`: a run of one model on `toy`, under the defaults of the family."""
+
+    def start(model: str, **changes: object) -> dict:
+        config = {**settings, **SMALL, "load_col": COLUMNS, **changes}
+        return run_hetcomp(model, "toy", config_dict=config, arguments=())
+
+    return start
+
+
+# Their `predict`, which RecBole calls in every run to count operations, is `assert False`.
+ENDED_BY_RECBOLE = {"GRU4RecCPR", "SASRecCPR"}
+
+
+@pytest.mark.parametrize("model", [name for name in ALL if name not in READ_MORE | ENDED_BY_RECBOLE])
+def test_it_runs_to_its_test_result(run, model) -> None:
+    result = run(model)
+    assert family_of(get_model(model)) == "sequential"
+    assert all(math.isfinite(value) for value in result["test_result"].values())
+    assert 0 <= result["test_result"]["recall@10"] <= 1
+
+
+@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "FPMC"])
+def test_without_the_mask_it_is_recboles_own_run_to_the_last_digit(run, settings, model) -> None:
+    from recbole.quick_start import run_recbole
+
+    common = {**settings, **SMALL, "load_col": COLUMNS, "epochs": 3, "metric_decimal_place": 12, "eval_batch_size": 4096}
+    ours = run(model, epochs=3, mask_seen=False, metric_decimal_place=12)
+    if model != "FPMC":
+        common["train_neg_sample_args"] = None
+    protocol = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full", "group_by": "user"}}
+    theirs = run_recbole(model, "toy", config_dict={**common, **protocol, "metrics": ["Recall", "NDCG"], "repeatable": True})
+    for part in ("best_valid_result", "test_result"):
+        assert dict(ours[part]) == dict(theirs[part])
+    masked = run(model, epochs=3, metric_decimal_place=12)
+    assert dict(masked["test_result"]) != dict(ours["test_result"])
+
+
+def test_a_model_that_reads_more_than_the_sequence_is_no_teacher_and_no_student(run) -> None:
+    assert set(ALL) >= READ_MORE
+    with pytest.raises(UserError, match="teachers: 'DIN' is a sequential model that reads more"):
+        run("HetCompStudent", teachers=["DIN"])
+    with pytest.raises(UserError, match="student: 'SASRecF' is no general recommender, nor a sequential one"):
+        run("HetCompStudent", student="SASRecF", teachers=["BPR"])
+
+
+def test_a_sequential_run_on_another_split_is_one_sentence(run) -> None:
+    shares = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "mode": "full", "group_by": "user"}
+    with pytest.raises(UserError, match="eval_args: a run with sequential models leaves each user's last two items out"):
+        run("HetCompStudent", student="GRU4Rec", teachers=["BPR"], eval_args=shares)
+
+
+@pytest.mark.parametrize("student", ["GRU4Rec", "MF"])
+def test_the_comparison_asks_the_ensemble_on_the_test_instances(run, student) -> None:
+    """With one teacher of weight 1, the ensemble has the teacher's own metrics, whichever family the student is of."""
+    teacher = {"SASRec": {"hidden_size": 8, "inner_size": 8, "epochs": 2, "eval_step": 1}}
+    rows = run(
+        "HetCompStudent",
+        student=student,
+        teachers=["SASRec"],
+        teacher_config=teacher,
+        trajectory_depth=80,
+        without_distillation=True,
+        epochs=2,
+    )["comparison"]
+    of = {row["role"]: row for row in rows}
+    for metric in ("recall@5", "recall@10", "ndcg@10"):
+        assert of["ensemble"][metric] == pytest.approx(of["teacher"][metric])
+    assert 0 < of["student"]["fidelity"] <= 1
