@@ -34,6 +34,12 @@ def shorter(text: str, longest: int = LONGEST_VALUE) -> str:
     return text if len(text) <= longest else f"{text[: longest - 35]} ... {text[-30:]}"
 
 
+def named(names: Iterable[object], most: int = 3) -> str:
+    """The first few of some names, as a sentence shows them: `'a', 'b', 'c', ...`."""
+    few = [str(name) for name, _ in zip(names, range(most + 1))]
+    return ", ".join([*(repr(shorter(name, 36)) for name in few[:most]), *(["..."] if len(few) > most else [])])
+
+
 def close_matches(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'BPR'?`, or the empty string where nothing known is near `name`, in whatever case.
 
