@@ -88,7 +88,7 @@ def _lists(table: pd.DataFrame, path: Path, split: Split) -> Tensor:
         name: table[name].map(whole.field2token_id[field])
         for name, field in (("user", whole.uid_field), ("item", whole.iid_field))
     }
-    unknown = {name: table[name][ids[name].isna()].unique() for name in ids}
+    unknown = {name: table[name][~(ids[name] > 0)].unique() for name in ids}
     examples = " and ".join(f"{name} {named(tokens)}" for name, tokens in unknown.items() if len(tokens))
     table = table.assign(**ids).dropna(subset=["user", "item"])
     users, items = (table[name].to_numpy(np.int64) for name in ("user", "item"))
