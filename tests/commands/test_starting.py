@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_hetcomp.cli import main
 from recbole_hetcomp.commands import pipeline
 from recbole_hetcomp.commands.checks import check
 from recbole_hetcomp.commands.starting import first_config
@@ -192,14 +191,6 @@ def test_a_training_that_makes_the_student_worse_is_said_once(run, caplog) -> No
     caplog.clear()
     run("CUKDStudent", **begun, learning_rate=1e-6, solver="pca")
     assert not [record for record in caplog.records if "made the student worse" in record.getMessage()]
-
-
-def test_a_warning_of_the_runs_teachers_is_shown_once(settings, capsys) -> None:
-    given = [f"--{key}={value}" for key, value in {**settings, "embedding_size": 4, "teachers": ["BPR"]}.items()]
-    given += ["--model=HetCompStudent", "--dataset=toy", "--without_distillation=False", "--start_from=FitNetStudent"]
-    assert main([*given, "--start_config={'epochs': 1, 'eval_step': 1}"]) == 0
-    shown = capsys.readouterr().err
-    assert shown.count("teacher BPR: its best epoch is the last") == 1
 
 
 def state_in(model: Distilled) -> dict[str, torch.Tensor]:

@@ -85,7 +85,7 @@ def test_unknown_ids_and_training_items_are_left_out_and_counted(split, ids, fre
 def test_unknown_ids_are_named_in_one_sentence_however_many_and_long(split) -> None:
     rows = [(f"{number}{'x' * 500}", f"{'y' * 500}{number}", 0) for number in range(40)]
     with pytest.raises(
-        UserError, match=r"it does not know user '0xxx.*' and item 'yyy.*give tokens as the .inter"
+        UserError, match=r"it does not know user '0xxx.*, \.\.\. and item 'yyy.*; give tokens as the \.inter"
     ) as caught:
         read_lists(write("mine.tsv", ["user", "item", "rank"], rows), split)
     assert len(str(caught.value)) <= 450

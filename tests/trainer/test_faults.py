@@ -1,4 +1,4 @@
-"""A setting that a RecBole model fails of while it is trained is a sentence with its name; other errors stay what they are."""
+"""A setting that a RecBole model fails of while it is trained is a sentence with its name; others stay as they are."""
 
 from __future__ import annotations
 
