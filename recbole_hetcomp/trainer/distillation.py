@@ -100,8 +100,9 @@ class DistillationTrainer(Trainer):
         sign = 1 if self.valid_metric_bigger else -1
         if math.isfinite(best) and sign * best < sign * self.at_start:
             self.logger.warning(
-                f"the training made the student worse: its best validation {self.config['valid_metric']} is {best:.4f}, and "
-                f"it began with {self.at_start:.4f}; lower learning_rate, or let it train longer (epochs, stopping_step)"
+                f"{self.config['model']}: the training made the student worse: its best validation "
+                f"{self.config['valid_metric']} is {best:.4f}, and it began with {self.at_start:.4f}; lower learning_rate, or "
+                "let it train longer (epochs, stopping_step)"
             )
 
     @in_chosen_threads
