@@ -101,8 +101,8 @@ class DistillationTrainer(Trainer):
         if math.isfinite(best) and sign * best < sign * self.at_start:
             self.logger.warning(
                 f"{self.config['model']}: the training made the student worse: its best validation "
-                f"{self.config['valid_metric']} is {best:.4f}, and it began with {self.at_start:.4f}; lower learning_rate, or "
-                "let it train longer (epochs, stopping_step)"
+                f"{self.config['valid_metric']} is {best:.4f}, and it began with {self.at_start:.4f}; lower learning_rate, "
+                "or let it train longer (epochs, stopping_step)"
             )
 
     @in_chosen_threads
