@@ -90,17 +90,17 @@ def recommends_unseen(model_class: type) -> bool:
     return getattr(model_class, "type", None) in (ModelType.GENERAL, ModelType.TRADITIONAL, ModelType.KNOWLEDGE)
 
 
-def backbone_class(name: str) -> type[GeneralRecommender]:
-    """The class of the student `name`.
+def backbone_class(name: str, setting: str = "student") -> type[GeneralRecommender]:
+    """The class of the student `name`, which `setting` names.
 
     Raises:
         UserError: there is no such model, or it is no general recommender, or it is not trained by gradients.
     """
-    backbone = get_model(name, "student")
+    backbone = get_model(name, setting)
     if not issubclass(backbone, GeneralRecommender) or is_distilled(backbone):
-        raise UserError(f"student: {name!r} is no general recommender; choose MF, ML, DL, LightGCN or HistoryEncoder")
+        raise UserError(f"{setting}: {name!r} is no general recommender; choose MF, ML, DL, LightGCN or HistoryEncoder")
     if backbone.type == ModelType.TRADITIONAL:
-        raise UserError(f"student: {name} has no scores that can be trained; choose MF, ML, DL or HistoryEncoder")
+        raise UserError(f"{setting}: {name} has no scores that can be trained; choose MF, ML, DL or HistoryEncoder")
     return backbone
 
 
