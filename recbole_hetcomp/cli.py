@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import recbole_hetcomp
-from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.errors import UserError, close_matches
 from recbole_hetcomp.config.numbers import number, whole_number
 from recbole_hetcomp.config.reading import MOST_BYTES
 from recbole_hetcomp.console import warnings_in_log
@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "run"
     try:
         if name not in COMMANDS:
-            raise UserError(f"there is no command {name!r}; choose one of {', '.join(COMMANDS)}")
+            near = close_matches(name, COMMANDS)
+            raise UserError(f"there is no command {name!r}; choose one of {', '.join(COMMANDS)}{near}")
         _in_one_sentence(partial(COMMANDS[name], arguments))
     except UserError as error:
         _tell(f"hetcomp: {error.sentence}")

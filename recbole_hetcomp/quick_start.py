@@ -1,4 +1,4 @@
-"""The ways in: train and compare, benchmark, tune, search for a student, load and recommend, find odd users and items."""
+"""The ways in: train and compare, benchmark, tune, search for a student, load and recommend, write vectors, find the odd."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from recbole_hetcomp.commands.pipeline import run_hetcomp
 from recbole_hetcomp.commands.student_search import search_student
 from recbole_hetcomp.commands.teacher_tuning import tune_teachers
 from recbole_hetcomp.commands.tuning import objective_function
+from recbole_hetcomp.commands.vectors import write_vectors
 from recbole_hetcomp.serving.student import load_student, recommend
+from recbole_hetcomp.teachers.vectors import EntityVectors
 
 __all__ = [
+    "EntityVectors",
     "find_anomalies",
     "load_student",
     "objective_function",
@@ -19,4 +22,5 @@ __all__ = [
     "run_hetcomp",
     "search_student",
     "tune_teachers",
+    "write_vectors",
 ]

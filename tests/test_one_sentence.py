@@ -100,6 +100,23 @@ FLAGS = [
     (["--valid_metric=Recall@"], "valid_metric: 'Recall@' is not measured"),
     (["--gpu_id=[1]"], "gpu_id: [1] is no number of a GPU"),
     (["--local_rank=0"], "local_rank: 0 is no setting of a run; write --nproc=2"),
+    (["--state=LOUD"], "state: 'LOUD' is none of CRITICAL, ERROR, WARNING, INFO, DEBUG"),
+    (
+        ["--dataset=ml-100k", "--data_path=nowhere"],
+        "data_path: there is no folder 'nowhere'; leave data_path out, as ml-100k",
+    ),
+    (["--dataset=toi"], "did you mean 'toy'?"),
+    (["--dataset=ml100k"], "did you mean 'ml-100k'?"),
+    (
+        ["--eval_args={'spilt':{'RS':[8,1,1]}}"],
+        "eval_args: it has no key 'spilt'; its keys are split, group_by, order, mode; did",
+    ),
+    (
+        ["--model=HetCompStudent", "--teachers=['lists/mine.txt']"],
+        "a table of ranked lists is a .csv, .tsv or .inter, lists or",
+    ),
+    (["--model=HetCompStudent", "--teachers=['mine.CSV']"], "teachers: 'mine.CSV' is neither a model nor a file of a form"),
+    (["--model=HetCompStudent", "--teachers=['data/toy/toi.inter']"], "did you mean 'data/toy/toy.inter'"),
     (["--learner=adm"], "learner: 'adm' is none of adam, sgd"),
     (["--transform=x"], "transform: 'x' is none of"),
     (["--user_inter_num_interval=5"], "user_inter_num_interval: 5 is no interval; write --user_inter_num_interval="),

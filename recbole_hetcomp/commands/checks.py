@@ -9,6 +9,7 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import backbone_class, is_distilled, properties_of
 from recbole_hetcomp.config.settings import check_settings
+from recbole_hetcomp.data.files import check_folder
 from recbole_hetcomp.data.split import Split, is_sequential
 from recbole_hetcomp.data.training_columns import check_training_columns
 from recbole_hetcomp.teacher_training.alone import alone_config, check_student_alone
@@ -20,6 +21,7 @@ from recbole_hetcomp.teachers.lists import is_list_file
 
 def check(config: Config) -> None:
     """Raise a UserError for whatever can be known to be wrong before data are read; clear away what a kill has left."""
+    check_folder(config.dataset, config.external_config_dict)
     check_settings(config)
     if config.given("nproc") and config["nproc"] != 1:
         raise UserError(

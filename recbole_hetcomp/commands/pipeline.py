@@ -24,7 +24,6 @@ from recbole_hetcomp.commands.compare import compare_with_teachers
 from recbole_hetcomp.commands.result import show_result
 from recbole_hetcomp.commands.starting import first_student, start
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import is_distilled
 from recbole_hetcomp.data.split import Loaders, Split, fit_to_data, make_split
 from recbole_hetcomp.evaluation.significance import UserEvaluator
@@ -34,7 +33,6 @@ from recbole_hetcomp.teacher_training.cache import fingerprint
 from recbole_hetcomp.teacher_training.doubts import doubts, trainings
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teacher_training.source import source_fingerprint
-from recbole_hetcomp.teacher_training.training import is_nan
 from recbole_hetcomp.teacher_training.tuning import prepare
 from recbole_hetcomp.teachers.ensemble import teacher_weights
 from recbole_hetcomp.teachers.pool import TeacherPool
@@ -42,6 +40,7 @@ from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE
 from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.building import build_model
 from recbole_hetcomp.trainer.choice import get_trainer
+from recbole_hetcomp.trainer.faults import faults_of
 from recbole_hetcomp.trainer.random_state import random_state, restore_random_state
 from recbole_hetcomp.trainer.threads import computing_in, possible_threads
 
@@ -122,7 +121,8 @@ def run_on_split(config: Config, split: Split, saved: bool = True, compare: bool
     model = build_model(config, loaders.train._dataset)
     getLogger().info(model)
     counted, transform = _as_recbole_counts_it(model), construct_transform(config)
-    flops = get_flops(counted, loaders.train._dataset, config["device"], getLogger(), transform)
+    with faults_of(config.model):
+        flops = get_flops(counted, loaders.train._dataset, config["device"], getLogger(), transform)
     getLogger().info(set_color("FLOPs", "blue") + f": {flops}")
     if isinstance(model, DistilledRecommender):
         return _distil(config, split, loaders, model, saved, compare)
@@ -144,6 +144,7 @@ def _trainer(config: Config, model: AbstractRecommender) -> Trainer:
     trainer = console.shown(get_trainer(config.model_class))(config, model)
     path = Path(trainer.saved_model_file)
     trainer.saved_model_file = parallel.from_first(str(path.with_name(f"{path.stem}-{uuid4().hex[:6]}{path.suffix}")))
+    trainer.test_batch_size = min(trainer.test_batch_size, PAIRS_AT_ONCE)
     return trainer
 
 
@@ -166,6 +167,7 @@ def _distil(
     with computing_in(possible_threads(config["threads"], config["device"])[0]):
         model.learn_from(pool)
     trainer = _trainer(config, model)
+    trainer.note_start(loaders.train, loaders.valid)
     restore_random_state(at_start)  # so that the student does not depend on whether teachers were trained or found
     getLogger().info(f"{config.model}: training the student, {config['student']}")
     progress = _progress_file(config, split, pool, started)
@@ -208,7 +210,6 @@ def _progress_file(config: Config, split: Split, pool: TeacherPool, started: str
 
 def _fit_and_test(trainer: Trainer, config: Config, loaders: Loaders, saved: bool) -> dict[str, Any]:
     """RecBole's own last steps: fit, evaluate, environment, result dict."""
-    trainer.test_batch_size = min(trainer.test_batch_size, PAIRS_AT_ONCE)
     best_score, best_result, seconds = _fit(trainer, config, loaders, saved)
     trainer.evaluator = UserEvaluator(config)
     test_result = trainer.evaluate(loaders.test, load_best_model=saved, show_progress=config["show_progress"])
@@ -232,14 +233,10 @@ def _fit_and_test(trainer: Trainer, config: Config, loaders: Loaders, saved: boo
 def _fit(trainer: Trainer, config: Config, loaders: Loaders, saved: bool) -> tuple[float, Mapping[str, float], float]:
     """Best validation score, its result, and seconds; a line says so."""
     started = time()
-    try:
+    with faults_of(config.model):
         best_score, best_result = trainer.fit(
             loaders.train, loaders.valid, saved=saved, show_progress=config["show_progress"]
         )
-    except (FloatingPointError, ValueError) as error:
-        if is_nan(error):
-            raise UserError(f"{config.model} cannot be trained: {error}; lower its learning_rate") from error
-        raise
     seconds = time() - started
     score = f", best validation {config['valid_metric']} {best_score:.4f}" if math.isfinite(best_score) else ""
     console.say(f"trained {console.counted(len(trainer.train_loss_dict), 'epoch')} in {seconds:.0f} s{score}")

@@ -123,7 +123,7 @@ def _another(values: list[Any], than: Any, generator: torch.Generator) -> Any:
 
 
 def _check_model(model: str, settings: Mapping[str, Any], config: Config) -> None:
-    backbone_class(model)
+    backbone_class(model, "space")
     path = properties_of(model)
     known = (config.read_yaml(path) or {}) if path is not None else {}
     for key, values in settings.items():

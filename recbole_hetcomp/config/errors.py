@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 
 LONGEST = 400  # characters of a sentence
-LONGEST_VALUE, LONGEST_PATH = 80, 160  # characters of a value in it
+LONGEST_VALUE, LONGEST_PATH, LONGEST_NAME = 80, 160, 24  # characters of a value in it
 
 
 class UserError(ValueError):
@@ -32,6 +32,13 @@ def shown(value: object) -> str:
 def shorter(text: str, longest: int = LONGEST_VALUE) -> str:
     """The text itself; of a longer one the beginning and the end."""
     return text if len(text) <= longest else f"{text[: longest - 35]} ... {text[-30:]}"
+
+
+def named(names: Iterable[object], most: int = 3) -> str:
+    """The first few of some names, and of each the beginning, as a sentence shows them: `'a', 'b', 'c', ...`."""
+    few = [str(name) for name, _ in zip(names, range(most + 1))]
+    begun = [repr(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}...") for name in few[:most]]
+    return ", ".join([*begun, *(["..."] if len(few) > most else [])])
 
 
 def close_matches(name: str, known: Iterable[str]) -> str:

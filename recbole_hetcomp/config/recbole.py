@@ -81,6 +81,8 @@ def check_read_at_once(settings: dict[str, Any]) -> None:
             settings[key] = [settings[key]]
     if isinstance(settings["learner"], str):
         settings["learner"] = settings["learner"].lower()
+    if isinstance(settings["state"], str):
+        settings["state"] = settings["state"].upper()
     for file, keys in READ_AT_ONCE.items():
         for key in keys:
             declarations_in(properties_dir() / file)[key].check(settings[key])
@@ -101,7 +103,9 @@ def _check_parts(settings: Mapping[str, Any]) -> None:
             raise UserError(f"{key}: {shown(given)} must be a dict with keys such as {', '.join(list(parts)[:2])}")
         for name, value in given.items():
             if name not in parts:
-                raise UserError(f"{key}: it has no key {shown(name)}; its keys are {', '.join(parts)}")
+                raise UserError(
+                    f"{key}: it has no key {shown(name)}; its keys are {', '.join(parts)}{close_matches(name, parts)}"
+                )
             if name != "mode":
                 Declaration(str(name), "", Kind.read(parts[name]), "").check(value, f"{key}: ")
     negatives = settings.get("train_neg_sample_args")

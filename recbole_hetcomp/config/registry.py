@@ -107,20 +107,20 @@ def family_of(model_class: type) -> str | None:
 READ_MORE = {"DIEN", "DIN", "FDSA", "GRU4RecF", "GRU4RecKG", "KSR", "S3Rec", "SASRecF"}
 
 
-def backbone_class(name: str) -> type[AbstractRecommender]:
-    """The class of the student `name`.
+def backbone_class(name: str, setting: str = "student") -> type[AbstractRecommender]:
+    """The class of the student `name`, which `setting` names.
 
     Raises:
         UserError: there is no such model, or it is no recommender of items, or it is not trained by gradients.
     """
-    backbone = get_model(name, "student")
+    backbone = get_model(name, setting)
     if family_of(backbone) is None or is_distilled(backbone):
         raise UserError(
-            f"student: {name!r} is no general recommender, nor a sequential one of items; choose MF, ML, DL, LightGCN, "
+            f"{setting}: {name!r} is no general recommender, nor a sequential one of items; choose MF, ML, DL, LightGCN, "
             "HistoryEncoder, GRU4Rec or SASRec"
         )
     if backbone.type == ModelType.TRADITIONAL:
-        raise UserError(f"student: {name} has no scores that can be trained; choose MF, ML, DL or HistoryEncoder")
+        raise UserError(f"{setting}: {name} has no scores that can be trained; choose MF, ML, DL or HistoryEncoder")
     return backbone
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -82,6 +82,7 @@ def _open_log(config: Config) -> None:
             if display.screen.watched:
                 handler = _instead_of(handler)
             handler.addFilter(_concerns_people)
+            handler.addFilter(_once())
 
 
 def _end_at_a_full_disk(handler: logging.Handler) -> None:
@@ -101,10 +102,22 @@ def _concerns_people(record: logging.LogRecord) -> bool:
     return record.name != OF_OTHERS and not any(words in record.getMessage() for words in OF_NO_CONCERN)
 
 
+def _once() -> Callable[[logging.LogRecord], bool]:
+    """Lets a warning of the same words through once: a model that a run starts from has the run's teachers and data."""
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        known = record.levelno >= logging.WARNING and message in said
+        said.add(message)
+        return not known
+
+    return is_new
+
+
 def _screen(config: Config) -> Screen:
-    """As `state` and `show_progress` ask for it; a `state` that is no level is INFO, as RecBole has it."""
-    level = logging.getLevelName(str(config["state"]).upper())
-    if isinstance(level, int) and level >= logging.WARNING:
+    """As `state` and `show_progress` ask for it."""
+    if logging.getLevelName(config["state"]) >= logging.WARNING:
         return Screen()
     console, progress = Console(stderr=True, force_jupyter=False, highlight=False), bool(config["show_progress"])
     return Bars(console, progress) if sys.stderr.isatty() and not console.is_dumb_terminal else Lines(progress)

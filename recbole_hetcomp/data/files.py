@@ -9,10 +9,11 @@ from __future__ import annotations
 import codecs
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from logging import getLogger
 from pathlib import Path
+from typing import Any
 
 from recbole.utils import FeatureType
 
@@ -42,7 +43,7 @@ def check_files(config: Config) -> None:
         if not file.is_file():
             raise UserError(
                 f"dataset {shown(name)}: there is no file {shown(file)}; put RecBole's atomic files there, "
-                "or set --data_path to the folder that holds the dataset's folder"
+                f"or set --data_path to the folder that holds the dataset's folder{_near(folder, name)}"
             )
     _check_separators(config)
     load = config["load_col"]
@@ -53,6 +54,25 @@ def check_files(config: Config) -> None:
     _check_encoding(config, there)
     for file in there:
         _check_file(config, file, of_interactions=file in files)
+
+
+def check_folder(dataset: str, given: Mapping[str, Any]) -> None:
+    """Raise a UserError for a `data_path` among the settings `given` that is no folder.
+
+    For ml-100k, which comes inside RecBole, nothing else would say so.
+    """
+    folder = given.get("data_path")
+    if dataset == "ml-100k" and isinstance(folder, str) and not Path(folder).is_dir():
+        raise UserError(
+            f"data_path: there is no folder {shown(folder)}; leave data_path out, as ml-100k comes inside RecBole, or name "
+            "data of your own with --dataset"
+        )
+
+
+def _near(folder: Path, name: str) -> str:
+    """`; did you mean 'shop'?` of a dataset that lies beside where `name` should be, or comes inside RecBole."""
+    there = [path.name for path in folder.parent.glob("*/") if path != folder] if folder.parent.is_dir() else []
+    return close_matches(name, [*there, "ml-100k"])
 
 
 def _check_separators(config: Config) -> None:

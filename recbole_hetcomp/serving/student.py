@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +14,10 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.config.errors import UserError, close_matches
+from recbole_hetcomp.config.errors import UserError, close_matches, shown
+from recbole_hetcomp.config.registry import properties_dir, properties_of
 from recbole_hetcomp.data.asked import asked_by
+from recbole_hetcomp.data.files import check_folder
 from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.sequences import Sequences
 from recbole_hetcomp.data.split import Split, make_split
@@ -61,6 +63,7 @@ def load_with_split(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple
             f"checkpoint: {str(path)!r} has a config without {' and '.join(unnamed)}; give the .pth file of a finished run"
         )
     config = Config(settings["model"], settings["dataset"], config_dict=settings, arguments=arguments)
+    _check_given(config, settings, path)
     split = make_split(config)
     if settings.get("id_fingerprint", split.id_fingerprint) != split.id_fingerprint:
         raise UserError(
@@ -76,6 +79,20 @@ def load_with_split(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple
     except CheckpointError as error:
         raise UserError(f"checkpoint: {error}; restore the data it was trained on, or train it anew") from error
     return config, model.eval(), split
+
+
+def _check_given(config: Config, saved: Mapping[str, object], path: str | Path) -> None:
+    """Raise a UserError for a setting of the command line that shaped the saved model, and for a folder that is none."""
+    check_folder(config.dataset, config.cmd_config_dict)
+    files = [properties_of(config.model), properties_of(str(config["student"])), properties_dir() / "distillation.yaml"]
+    shaping = {key for path in files if path is not None and path.is_file() for key in config.read_yaml(path) or {}}
+    for key, value in config.cmd_config_dict.items():
+        if key in shaping | {*config.parameters["Training"]} and value != saved.get(key):
+            has = f"has {shown(saved[key])}" if key in saved else "has no such setting"
+            raise UserError(
+                f"{key}: {shown(value)} is a setting of the training, and {shown(Path(path))} {has}; leave {key} out, or "
+                "train a model with it"
+            )
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from typing import Any
 from recbole.utils import ModelType
 
 from recbole_hetcomp.config.config import Config, derive
-from recbole_hetcomp.config.errors import UserError, close_matches
+from recbole_hetcomp.config.errors import UserError, close_matches, shown
 from recbole_hetcomp.config.registry import family_of, get_model, is_distilled, properties_dir
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.data.split import split_seed
@@ -33,11 +33,23 @@ def check_teachers(config: Config) -> None:
             raise UserError(f"teachers: {name!r} is named twice; name each teacher once")
         if is_list_file(name):
             if not Path(name).is_file():
-                raise UserError(f"teachers: there is no file {name!r} with ranked lists; correct the path")
+                near = _files_near(Path(name)) or "; correct the path"
+                raise UserError(f"teachers: there is no file {shown(Path(name))} with ranked lists or vectors{near}")
+        elif Path(name).suffix or Path(name).name != name or Path(name).is_file():
+            raise UserError(
+                f"teachers: {shown(Path(name))} is neither a model nor a file of a form that is read: a table of ranked "
+                "lists is a .csv, .tsv or .inter, lists or vectors of this package are a .safetensors; give it such a name"
+            )
         else:
             own = teacher_config(config, name)
             own.warn_of_unknown_keys(f"teacher_config of {name}")
             check_settings(own, f"teacher_config of {name}: ")
+
+
+def _files_near(path: Path) -> str:
+    """`; did you mean 'lists/mine.csv'?` of the files beside a path that is none."""
+    there = [str(file) for file in path.parent.glob("*") if is_list_file(file.name)] if path.parent.is_dir() else []
+    return close_matches(str(path), there)
 
 
 def teacher_config(config: Config, name: str) -> Config:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Mapping
 from logging import getLogger
 from pathlib import Path
@@ -30,6 +29,7 @@ from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH, Trajectory
 from recbole_hetcomp.trainer.building import build_model
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, load_into, save_checkpoint
 from recbole_hetcomp.trainer.choice import get_trainer
+from recbole_hetcomp.trainer.faults import faults_of
 from recbole_hetcomp.trainer.threads import computing_in
 
 SHAPING_SETTINGS = ("trajectory_depth", "trajectory_rule", "trajectory_fractions", "consistency_window", "teacher_threads")
@@ -135,7 +135,7 @@ def fit_recorded(
 
     trainer.test_batch_size = min(trainer.test_batch_size, PAIRS_AT_ONCE)
     trainer.record(snapshots, lists)
-    try:
+    with faults_of(config.model, " or leave it out"):
         trainer.fit(
             loaders.train,
             loaders.valid,
@@ -145,18 +145,9 @@ def fit_recorded(
         )
         if snapshots is not None and trainer.best_epoch not in snapshots.epochs:  # it was never validated (eval_step: 0)
             snapshots.take(trainer.best_epoch, float("nan"), lists())
-    except (FloatingPointError, ValueError) as error:
-        if not is_nan(error):
-            raise
-        raise UserError(f"{config.model} cannot be trained: {error}; lower its learning_rate or leave it out") from error
     model.load_state_dict(trainer.best_state["state_dict"])
     model.load_other_parameter(trainer.best_state["other_parameter"])
     return trainer
-
-
-def is_nan(error: Exception) -> bool:
-    """Whether an error says that a loss or a score became NaN, as RecBole's Trainer and `top_unobserved` word it."""
-    return re.search(r"\bnan\b", str(error), re.IGNORECASE) is not None and not isinstance(error, UserError)
 
 
 def _train_teacher(

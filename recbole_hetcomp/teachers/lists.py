@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.errors import UserError, named, shown
 from recbole_hetcomp.config.metrics import largest
 from recbole_hetcomp.data.history import History, users_per_block
 from recbole_hetcomp.data.sequences import Sequences
@@ -100,6 +100,8 @@ def _lists(table: pd.DataFrame, path: Path, split: Split) -> Tensor:
         name: table[name].map(whole.field2token_id[field])
         for name, field in (("user", whole.uid_field), ("item", whole.iid_field))
     }
+    unknown = {name: table[name][~(ids[name] > 0)].unique() for name in ids}
+    examples = " and ".join(f"{name} {named(tokens)}" for name, tokens in unknown.items() if len(tokens))
     table = table.assign(**ids).dropna(subset=["user", "item"])
     users, items = (table[name].to_numpy(np.int64) for name in ("user", "item"))
     trained = history.contains(torch.from_numpy(users), torch.from_numpy(items)).numpy()
@@ -108,12 +110,13 @@ def _lists(table: pd.DataFrame, path: Path, split: Split) -> Tensor:
         n_trained = int(trained.sum())
         n_unknown = n_rows - len(table) - n_trained
         getLogger().warning(
-            f"{path.name}: of {n_rows:,} rows {n_trained:,} are training items and {n_unknown:,} have unknown ids; "
-            "they are left out"
+            f"{path.name}: of {n_rows:,} rows {n_trained:,} are training items and {n_unknown:,} have unknown ids"
+            f"{examples and f' ({examples})'}; they are left out"
         )
     if table.empty:
         raise UserError(
-            f"teachers: no row of {str(path)!r} names a user and an item of this dataset outside the training set"
+            f"teachers: no row of {shown(path)} names a user and an item of this dataset outside the training set"
+            f"{examples and f'; it does not know {examples}'}; give tokens as the .inter file has them"
         )
     stages = table["checkpoint"].rank(method="dense").astype(int) - 1 if "checkpoint" in table else 0
     table = (

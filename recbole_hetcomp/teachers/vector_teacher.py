@@ -16,7 +16,7 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_hetcomp.config.config import Config
-from recbole_hetcomp.config.errors import UserError, shown
+from recbole_hetcomp.config.errors import UserError, named, shown
 from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teachers.pool import Covered, Teacher
@@ -68,7 +68,7 @@ def vector_teacher(name: str, path: Path, split: Split, config: Config) -> Teach
     vectors, history, whole = EntityVectors.load(path), split.history, split.whole
     users = _by_id(vectors.users, vectors.user_tokens, whole.field2token_id[whole.uid_field], history.n_users)
     items = _by_id(vectors.items, vectors.item_tokens, whole.field2token_id[whole.iid_field], history.n_items)
-    _say_coverage(path, Covered(users.any(1), items.any(1)), history)
+    _say_coverage(path, Covered(users.any(1), items.any(1)), history, _unknown(vectors, whole))
     user_ids = history.pairs // history.n_items
     if not users.any():
         users = _means(items, history.items, user_ids, history.n_users)
@@ -118,17 +118,29 @@ def _means(rows: Tensor, neighbours: Tensor, ids: Tensor, n_ids: int) -> Tensor:
     return totals / torch.zeros(n_ids).index_add_(0, ids, counted).clamp(min=1)[:, None]
 
 
-def _say_coverage(path: Path, covered: Covered, history: History) -> None:
-    """Log how much of the training set's users and items has a vector; a UserError where none has."""
+def _unknown(vectors: EntityVectors, whole: Dataset) -> str:
+    """How many tokens of each side the dataset does not have, and the first few; empty where it has all."""
+    sides = (("users", vectors.user_tokens, whole.uid_field), ("items", vectors.item_tokens, whole.iid_field))
+    unknown = {
+        side: [token for token in tokens if not whole.field2token_id[field].get(token, 0)] for side, tokens, field in sides
+    }
+    return " and ".join(f"{len(tokens):,} {side} ({named(tokens)})" for side, tokens in unknown.items() if tokens)
+
+
+def _say_coverage(path: Path, covered: Covered, history: History, unknown: str) -> None:
+    """Log how much of the training set's users and items has a vector, and what is `unknown`; a UserError where none has."""
     parts = {"users": covered.user[history.active_users], "items": covered.item[history.items.unique()]}
     shares = {side: float(known.float().mean()) for side, known in parts.items()}
     if not any(shares.values()):
         raise UserError(
-            f"teachers: {shown(path)} has vectors of no user and no item of this dataset; give those of its tokens"
+            f"teachers: {shown(path)} has vectors of no user and no item of this dataset, but of {unknown}; give those of "
+            "its tokens"
         )
     said = " and ".join(f"{share:.0%} of the {side}" for side, share in shares.items())
     little = any(0 < share < LITTLE_COVERAGE for share in shares.values())
-    (getLogger().warning if little else getLogger().info)(f"{path.name}: vectors of {said} of the training set")
+    (getLogger().warning if little else getLogger().info)(
+        f"{path.name}: vectors of {said} of the training set{unknown and f'; the data do not have {unknown}'}"
+    )
 
 
 def _model(config: Config, split: Split, users: Tensor, items: Tensor) -> VectorRecommender:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from recbole_hetcomp.teachers.trajectory import MAX_HEADER, checksum, save_tenso
 
 FORMAT = "recbole_hetcomp.vectors/1"
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-VERSIONS = FORMAT.rpartition("/")[0] + "/"  # what every format of vectors begins with
+OF_VECTORS = re.compile(rb'"format"\s*:\s*"recbole_hetcomp\.vectors/')  # in the header of such a file, of whatever version
 WIDEST = 2**14  # numbers of a vector: each user and item of the data set gets as many
 LARGEST = 1e6  # of a number in a vector: sums of squares of products stay finite in float32
 
@@ -84,6 +85,9 @@ class EntityVectors:
             UserError: the file is missing, damaged, or holds no such vectors.
         """
         try:
+            with open(path, "rb") as opened:
+                if int.from_bytes(opened.read(8), "little") > MAX_HEADER:
+                    raise ValueError("its header is too large to be one")
             with safe_open(os.fspath(path), framework="pt") as file:
                 metadata = dict(file.metadata() or {})
                 tensors = {name: file.get_tensor(name).clone() for name in set(file.keys())}  # no maps of the file
@@ -141,12 +145,9 @@ def _as_tokens(text: Tensor) -> list[str]:
 
 
 def is_vector_file(path: str | os.PathLike[str]) -> bool:
-    """Whether a file says of itself that it holds vectors, of whatever version; False for whatever cannot be read."""
+    """Whether a file says of itself that it holds vectors, of whatever version and damaged or not; False without a file."""
     try:
         with open(path, "rb") as opened:
-            if int.from_bytes(opened.read(8), "little") > MAX_HEADER:
-                return False
-        with safe_open(os.fspath(path), framework="pt") as file:
-            return str((file.metadata() or {}).get("format")).startswith(VERSIONS)
-    except (SafetensorError, OSError):
+            return OF_VECTORS.search(opened.read(8 + MAX_HEADER)) is not None
+    except OSError:
         return False

@@ -58,5 +58,10 @@ def why_not_built(error: Exception) -> str:
             f"it needs more memory than there is ({shorter(told, 120)}); lower its sizes, such as embedding_size, or take "
             "fewer users and items"
         )
-    last = extract_tb(error.__traceback__)[-1]
-    return f"{shorter(told, 160)} ({Path(last.filename).name}, line {last.lineno}); correct its settings"
+    path, line = ([frame for frame in frames_of(error) if frame[0].suffix == ".py"] or [(Path("?"), 0)])[-1]
+    return f"{shorter(told, 160)} ({path.name}, line {line}); correct its settings"
+
+
+def frames_of(error: Exception) -> list[tuple[Path, int]]:
+    """(file, line) of each call on the way to where an error was raised."""
+    return [(Path(frame.filename), frame.lineno or 0) for frame in extract_tb(error.__traceback__)]

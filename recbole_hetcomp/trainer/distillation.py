@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from recbole.config import Config
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
-from recbole.utils import set_color
+from recbole.utils import calculate_valid_score, set_color
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
@@ -42,6 +43,7 @@ class DistillationTrainer(Trainer):
         self.resumed: dict[str, Any] = {}  # states of generators that the first epoch after a resume begins with
         self.best: dict[str, Any] | None = None  # the best student so far, as it is saved, where progress is; on the CPU
         self.thread_choice = ThreadChoice(possible_threads(config["threads"], self.device))
+        self.at_start = math.nan  # the validation score before any training, where it was asked for
         self.user_batches: EntityBatches | None = None
         if model.training_entities is not None:
             field, users = model.training_entities
@@ -82,8 +84,26 @@ class DistillationTrainer(Trainer):
             self.logger.warning(
                 f"epochs: {self.epochs} were over before the curriculum was; with more, the student learns more"
             )
+        self._warn_of_a_loss(self.best_valid_score)
         self.model.finish_training()
         return result
+
+    def note_start(self, train_data: AbstractDataLoader, valid_data: AbstractDataLoader) -> None:
+        """Validate the student before any training, which `fit` then compares with what came of it."""
+        if self.eval_step > 0:
+            self.eval_collector.data_collect(train_data)
+            result = self.evaluate(valid_data, load_best_model=False)
+            self.at_start = float(calculate_valid_score(result, self.valid_metric))
+            self.logger.info(f"validation {self.valid_metric} before any training: {self.at_start:.4f}")
+
+    def _warn_of_a_loss(self, best: float) -> None:
+        sign = 1 if self.valid_metric_bigger else -1
+        if math.isfinite(best) and sign * best < sign * self.at_start:
+            self.logger.warning(
+                f"{self.config['model']}: the training made the student worse: its best validation "
+                f"{self.config['valid_metric']} is {best:.4f}, and it began with {self.at_start:.4f}; lower learning_rate, "
+                "or let it train longer (epochs, stopping_step)"
+            )
 
     @in_chosen_threads
     def _train_epoch(

@@ -180,6 +180,19 @@ def test_a_start_that_stays_is_where_the_student_begins(run, case, monkeypatch) 
     assert same(seen[-1], best)
 
 
+def test_a_training_that_makes_the_student_worse_is_said_once(run, caplog) -> None:
+    """CUKD's students begin with a teacher's knowledge, and steps of this size destroy it."""
+    begun = {"teachers": ["BPR"], "teacher_config": {"BPR": {"epochs": 30, "learning_rate": 0.02, "train_batch_size": 64}}}
+    run("CUKDStudent", **begun, learning_rate=5.0, solver="pca")
+    (line,) = [record.getMessage() for record in caplog.records if "made the student worse" in record.getMessage()]
+    assert "Recall@10" in line
+    assert "lower learning_rate" in line
+    assert len(line) <= 400
+    caplog.clear()
+    run("CUKDStudent", **begun, learning_rate=1e-6, solver="pca")
+    assert not [record for record in caplog.records if "made the student worse" in record.getMessage()]
+
+
 def state_in(model: Distilled) -> dict[str, torch.Tensor]:
     return {name: rows.detach().clone() for name, rows in model.served_state().items()}
 

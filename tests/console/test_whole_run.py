@@ -67,6 +67,18 @@ def test_through_a_pipe_it_is_some_lines_and_the_table(capsys, flags):
         assert noise not in out + err, noise
 
 
+def test_what_a_run_starts_from_repeats_no_warning_on_the_screen(capsys, flags):
+    rows = [f"u{user}\ti{item}\t{rank}\n" for user in range(20) for rank, item in enumerate(range(40, 60))]
+    Path("mine.tsv").write_text("user\titem\trank\n" + "".join(rows) + "nobody\ti1\t0\n", encoding="utf-8")
+    flags = [flag for flag in flags if not flag.startswith(("--teachers=", "--teacher_config="))]
+    own = ["--teachers=['mine.tsv']", "--without_distillation=False", "--start_from=RRDStudent"]
+    own += ["--start_config={'epochs': 1, 'eval_step': 1}"]
+    out, err = seen(capsys, [*flags, *own])
+    warning = "have unknown ids (user 'nobody'); they are left out"
+    assert (out + err).count(warning) == 1
+    assert sum(text.count(warning) for text in log_texts()) == 2
+
+
 def test_the_next_command_recommends(capsys, flags):
     out, _ = seen(capsys, flags)
     (arguments,) = re.findall(r"^next: .*hetcomp (recommend .*)$", out, re.MULTILINE)

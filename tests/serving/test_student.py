@@ -69,6 +69,27 @@ def test_a_user_without_interactions_gets_recommendations_too(trained):
     assert len(recommend(model, dataset, ["cold"], 3)["cold"]) == 3
 
 
+SHAPING = {
+    "embedding_size=3": "embedding_size: 3 is a setting of the training, and .* has 8; leave embedding_size out",
+    "student=ML": "student: 'ML' is a setting of the training, and .* has 'MF'",
+    "learning_rate=0.5": "learning_rate: 0.5 is a setting of the training",
+}
+
+
+@pytest.mark.parametrize("given", SHAPING)
+def test_a_setting_of_the_training_is_refused_by_that_word(trained, given):
+    with pytest.raises(UserError, match=SHAPING[given]) as caught:
+        load_student(trained[0], arguments=[f"--{given}"])
+    assert len(str(caught.value)) <= 400
+    load_student(trained[0], arguments=["--embedding_size=8", "--student=MF", "--max_block_mb=1"])
+
+
+def test_a_checkpoint_serves_where_the_folder_of_its_training_is_not(trained, toy, tmp_path):
+    moved = shutil.move(toy, tmp_path / "elsewhere")
+    _, _, dataset = load_student(trained[0], arguments=[f"--data_path={moved}"])
+    assert dataset.dataset_name == "toy"
+
+
 @pytest.mark.parametrize(
     ("user", "hint"), [("u_7", "did you mean 'u7'"), ("[PAD]", "no user '\\[PAD\\]'"), ("", "no user ''")]
 )

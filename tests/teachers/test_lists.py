@@ -77,8 +77,20 @@ def test_unknown_ids_and_training_items_are_left_out_and_counted(split, ids, fre
     assert read.items[read.items > 0].tolist() == [items[good]]
     assert int(read.items[0, users["u3"], 0]) == items[good]  # the list closes up
     assert [record.getMessage() for record in caplog.records if "mine.tsv" in record.getMessage()] == [
-        "mine.tsv: of 5 rows 1 are training items and 3 have unknown ids; they are left out"
+        "mine.tsv: of 5 rows 1 are training items and 3 have unknown ids (user 'nobody', '[PAD]' and item 'nothing'); "
+        "they are left out"
     ]
+
+
+def test_unknown_ids_are_named_in_one_sentence_however_many_and_long(split) -> None:
+    rows = [(f"{number}{'x' * 500}", f"{'y' * 500}{number}", 0) for number in range(40)]
+    with pytest.raises(
+        UserError, match=r"it does not know user '0xxx.*, \.\.\. and item 'yyy.*; give tokens as the \.inter"
+    ) as caught:
+        read_lists(write("mine.tsv", ["user", "item", "rank"], rows), split)
+    assert len(str(caught.value)) <= 450
+    with pytest.raises(UserError, match=r"user 'a', 'b', 'c', \.\.\. and item 'd'; give"):
+        read_lists(write("mine.tsv", ["user", "item", "rank"], [(user, "d", 0) for user in "abcef"]), split)
 
 
 def test_a_file_without_fault_is_read_in_silence(split, free, caplog) -> None:

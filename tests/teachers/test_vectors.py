@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, given, strategies
 from hypothesis import settings as examples
 from safetensors.torch import load_file, save_file
 
+from recbole_hetcomp import quick_start
+from recbole_hetcomp.commands.vectors import write_vectors
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import get_model, properties_dir
 from recbole_hetcomp.model.batch import Batch
@@ -258,6 +260,44 @@ def test_a_damaged_file_is_one_sentence(place, value, cut) -> None:
         FILE.write_bytes(whole)
     with pytest.raises(UserError, match="cannot be read as vectors"):
         EntityVectors.load(FILE)
+
+
+def test_a_damaged_file_among_the_teachers_is_called_a_file_of_vectors(make_config, split, vectors) -> None:
+    vectors.save(FILE)
+    whole = FILE.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    cut = [whole[:at] for at in (start - 1, start, start + 1, len(whole) - 1)]
+    for damaged in [
+        *cut,
+        b"\x01" + whole[1:],
+        b"\xff" * 8 + whole[8:],
+        whole[:-1] + b"\xff",
+        whole.replace(b"shape", b"shope", 1),
+    ]:
+        FILE.write_bytes(damaged)
+        assert is_vector_file(FILE)
+        with pytest.raises(UserError, match="cannot be read as vectors"):
+            build_pool(make_config("HetCompStudent", teachers=[str(FILE)]), split)
+
+
+def test_vectors_are_among_the_functions_for_python(vectors) -> None:
+    assert quick_start.EntityVectors is EntityVectors
+    assert quick_start.write_vectors is write_vectors
+    assert {"EntityVectors", "write_vectors"} <= {*quick_start.__all__}
+
+
+def test_tokens_that_the_data_do_not_have_are_named(vectors, teacher_of, caplog) -> None:
+    foreign = ["x" * 900, *vectors.item_tokens[1:]]
+    with caplog.at_level(logging.INFO):
+        teacher_of(replace(vectors, item_tokens=foreign))
+    (line,) = [record.getMessage() for record in caplog.records if "of the training set" in record.getMessage()]
+    assert "; the data do not have 1 items ('xxxxxxxxxxxxxxxxxxxxxxxx...')" in line
+    assert len(line) <= 400
+    foreign = {f"{side}_tokens": [f"x{token}" for token in getattr(vectors, f"{side}_tokens")] for side in ("user", "item")}
+    with pytest.raises(
+        UserError, match=r"of this dataset, but of 61 users \('x.*', 'x.*', 'x.*', \.\.\.\) and 81 items \('x"
+    ):
+        teacher_of(replace(vectors, **foreign))
 
 
 @pytest.mark.parametrize("changes", [{"format": "recbole_hetcomp.vectors/2"}, {"format": None}])
