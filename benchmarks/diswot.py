@@ -26,7 +26,8 @@ from recbole_hetcomp.commands.student_score import Scale, StudentScorer
 from recbole_hetcomp.commands.student_search import MODEL, scorer_of
 from recbole_hetcomp.commands.student_space import Shape, Space
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.data.split import fit_to_data, make_split
+from recbole_hetcomp.data.fitting import fit_to_data
+from recbole_hetcomp.data.split import make_split
 from recbole_hetcomp.evaluation.efficiency import n_parameters
 from recbole_hetcomp.quick_start import run_hetcomp
 

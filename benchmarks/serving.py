@@ -13,8 +13,9 @@ from torch import Tensor
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.registry import get_model
+from recbole_hetcomp.data.fitting import fit_to_data
 from recbole_hetcomp.data.history import History
-from recbole_hetcomp.data.split import fit_to_data, make_split
+from recbole_hetcomp.data.split import make_split
 from recbole_hetcomp.knowledge import ensemble_topk, rank_importance
 from recbole_hetcomp.teacher_training.configs import teacher_config
 from recbole_hetcomp.teachers.ranking import top_unobserved

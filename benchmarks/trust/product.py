@@ -10,7 +10,8 @@ from typing import Any
 from runs import SAVED
 
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.data.split import Split, fit_to_data, make_split
+from recbole_hetcomp.data.fitting import fit_to_data
+from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.teacher_training.configs import teacher_config
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teacher_training.training import load_model

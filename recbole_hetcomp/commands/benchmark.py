@@ -21,7 +21,8 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.records import Kind, each, is_count, is_duration, is_number, read_record
 from recbole_hetcomp.config.registry import is_distilled
 from recbole_hetcomp.data.asked import asked_by
-from recbole_hetcomp.data.split import Split, fit_to_data, make_split
+from recbole_hetcomp.data.fitting import fit_to_data
+from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.evaluation.benchmark_table import benchmark_table, table_and_remark
 from recbole_hetcomp.evaluation.efficiency import n_parameters, ranking_milliseconds, serving_bytes
 from recbole_hetcomp.evaluation.significance import paired_p_values

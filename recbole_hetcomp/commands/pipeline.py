@@ -25,7 +25,8 @@ from recbole_hetcomp.commands.result import show_result
 from recbole_hetcomp.commands.starting import first_student, start
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.registry import is_distilled
-from recbole_hetcomp.data.split import Loaders, Split, fit_to_data, make_split
+from recbole_hetcomp.data.fitting import fit_to_data
+from recbole_hetcomp.data.split import Loaders, Split, make_split
 from recbole_hetcomp.evaluation.significance import UserEvaluator
 from recbole_hetcomp.losses.lookup import Table
 from recbole_hetcomp.model.student import DistilledRecommender

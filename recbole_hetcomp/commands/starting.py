@@ -12,11 +12,12 @@ from torch import Tensor
 
 from recbole_hetcomp import console
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.config.config import derive
+from recbole_hetcomp.config.derived import derive
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import get_model, is_distilled, properties_dir, properties_of
 from recbole_hetcomp.config.settings import check_settings
-from recbole_hetcomp.data.split import Split, fit_to_data
+from recbole_hetcomp.data.fitting import fit_to_data
+from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teacher_training.cache import cached, folder_of
 from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.training import SHAPING_SETTINGS, teacher_folder

@@ -13,12 +13,14 @@ from recbole.utils import init_seed
 from torch import Tensor, nn
 
 from recbole_hetcomp.commands.student_space import Shape
-from recbole_hetcomp.config.config import Config, derive
+from recbole_hetcomp.config.config import Config
+from recbole_hetcomp.config.derived import derive
 from recbole_hetcomp.config.registry import get_model
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.config.strict import settings_of
+from recbole_hetcomp.data.fitting import set_ratios
 from recbole_hetcomp.data.history import History
-from recbole_hetcomp.data.split import Split, set_ratios
+from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.knowledge.relations import gram_distance, relation_gram, semantic_gram
 from recbole_hetcomp.knowledge.sampling import some_of
 from recbole_hetcomp.model.item_sample import ItemSample, features_and_scores

@@ -24,7 +24,8 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, shown
 from recbole_hetcomp.config.registry import properties_of
 from recbole_hetcomp.console import Table
-from recbole_hetcomp.data.split import Split, fit_to_data, make_split
+from recbole_hetcomp.data.fitting import fit_to_data
+from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.evaluation.efficiency import n_parameters, ranking_milliseconds
 from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.knowledge.evolution import ageing_evolution

@@ -13,7 +13,8 @@ from recbole_hetcomp.commands.pipeline import say_data
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.console import Table
-from recbole_hetcomp.data.split import fit_evaluation, make_split
+from recbole_hetcomp.data.fitting import fit_evaluation
+from recbole_hetcomp.data.split import make_split
 from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.teacher_training.tuned import Tuning
 from recbole_hetcomp.teacher_training.tuning import tune, tunings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_hetcomp.config.config import Config, derive
+from recbole_hetcomp.config.config import Config
+from recbole_hetcomp.config.derived import derive
 
 __all__ = ["Config", "derive"]

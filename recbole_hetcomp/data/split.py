@@ -23,16 +23,15 @@ from recbole.utils import ModelType, init_seed
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, shown
-from recbole_hetcomp.config.ratios import Ratio
 from recbole_hetcomp.data.files import check_files
-from recbole_hetcomp.data.history import History, users_per_block
+from recbole_hetcomp.data.fitting import set_ratios
+from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.instances import RankedInstances
 from recbole_hetcomp.data.repeats import check_kept, evaluated_once, pairs_of
 from recbole_hetcomp.data.sequences import Sequences, plain
 
 # What RecBole ends in where files or settings of the data are not as it takes them to be
 NOT_LOADED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, NotImplementedError, csv.Error)
-MOST_ROWS = 2**16  # of a batch that is a part of the interactions, lest it outgrow the memory
 
 
 class Loaders(NamedTuple):
@@ -219,50 +218,6 @@ def is_sequential(config: Config) -> bool:
 def split_seed(config: Config) -> int:
     """The seed of the split and of the teachers, so that students of several seeds share both."""
     return int(config["seed"] if config["split_seed"] is None else config["split_seed"])
-
-
-def fit_to_data(config: Config, split: Split) -> None:
-    """Note whose ids a model will know, and fit what depends on the data: ratios, evaluation batches, cut-offs."""
-    config["id_fingerprint"] = split.id_fingerprint
-    set_ratios(config, split)
-    fit_evaluation(config, split)
-
-
-def fit_evaluation(config: Config, split: Split) -> None:
-    """Fit evaluation batches and cut-offs to the data; the Configs that are derived from `config` later have them too.
-
-    Where the user sets no `eval_batch_size` it is chosen by memory: RecBole's default is two users on 2,000 items.
-    """
-    n_items = split.whole.item_num - 1
-    if not config.given("eval_batch_size"):
-        config["eval_batch_size"] = users_per_block(split.whole.item_num, config["max_block_mb"]) * split.whole.item_num
-    if max(config["topk"]) > n_items:
-        name, at, k = config["valid_metric"].partition("@")
-        getLogger().warning(f"topk: {config['topk']} reaches beyond the {n_items} items; cut-offs end at {n_items}")
-        config["topk"] = sorted({min(cut, n_items) for cut in config["topk"]})
-        config["valid_metric"] = f"{name}{at}{min(int(k), n_items)}" if at else name
-
-
-def set_ratios(config: Config, split: Split) -> None:
-    """Put a number in the place of each ratio, such as `weight_decay: 0.05 / (users + items)`.
-
-    A whole number is at least 1 and at most MOST_ROWS. A batch of users, `user_batches`, is that part of the users which it
-    would be of the interactions.
-
-    Raises:
-        UserError: the number is none that the setting may have.
-    """
-    users, items = split.whole.user_num - 1, split.whole.item_num - 1  # without the padding
-    counts = {"users": users, "items": items, "interactions": len(split.train)}
-    for key, declaration in config.declarations().items():
-        ratio = Ratio.read(config[key]) if declaration.kind.ratio and key in config else None
-        if ratio is None:
-            continue
-        of_users = key == "train_batch_size" and "user_batches" in config and config["user_batches"]
-        number: float = ratio.of({**counts, "interactions": users} if of_users else counts)
-        value = min(max(1, round(number)), MOST_ROWS) if declaration.kind.base == "int" else number
-        declaration.check(value, f"{config[key]} of these data: ")
-        config[key] = value
 
 
 def dataset_class(config: Config) -> type[Dataset]:

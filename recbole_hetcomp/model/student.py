@@ -51,16 +51,11 @@ class DistilledRecommender(Distilled, GeneralRecommender):
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.user_batches = bool(config["user_batches"]) and not self.base_loss_weight  # a base loss needs interactions
-        self.history = self._history_of(dataset, config)
+        self.type = self.backbone.type  # RecBole's Trainer and loaders ask for it
+        points = config["points_per_user"] if self.type == ModelType.SEQUENTIAL else 0
+        self.history = Sequences.of_part(dataset, points, split_seed(config)) if points else History.of(dataset)
         self.lists: TargetLists | None = None  # of methods that learn lists
         check_target_lists(config, follow=self.follows_curriculum)
-
-    def _history_of(self, dataset: Dataset, config: Config) -> History:
-        """Every user's training items; of a student that is asked by sequences those of rows (`data/sequences.py`)."""
-        self.type = self.backbone.type  # of the family; RecBole's Trainer and loaders ask for it
-        if self.type != ModelType.SEQUENTIAL:
-            return History.of(dataset)
-        return Sequences.of_part(dataset, config["points_per_user"], split_seed(config))
 
     # ---- what a method adds -------------------------------------------------------------------------------------------
 

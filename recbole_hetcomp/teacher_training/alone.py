@@ -8,7 +8,8 @@ from pathlib import Path
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_hetcomp import console
-from recbole_hetcomp.config.config import Config, derive
+from recbole_hetcomp.config.config import Config
+from recbole_hetcomp.config.derived import derive
 from recbole_hetcomp.config.registry import own_properties_of, properties_dir, properties_of
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.data.split import Split

@@ -7,7 +7,8 @@ from typing import Any
 
 from recbole.utils import ModelType
 
-from recbole_hetcomp.config.config import Config, derive
+from recbole_hetcomp.config.config import Config
+from recbole_hetcomp.config.derived import derive
 from recbole_hetcomp.config.errors import UserError, close_matches, shown
 from recbole_hetcomp.config.registry import family_of, get_model, is_distilled, properties_dir
 from recbole_hetcomp.config.settings import check_settings

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.data.split import Split, fit_to_data
+from recbole_hetcomp.data.fitting import fit_to_data
+from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.files.locks import held
 from recbole_hetcomp.teacher_training.halving import Curve, goes_on

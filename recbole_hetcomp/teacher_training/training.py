@@ -15,8 +15,9 @@ from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.asked import asked_by
+from recbole_hetcomp.data.fitting import set_ratios
 from recbole_hetcomp.data.sequences import Sequences
-from recbole_hetcomp.data.split import Split, is_sequential, set_ratios
+from recbole_hetcomp.data.split import Split, is_sequential
 from recbole_hetcomp.teacher_training.cache import cached, fingerprint, folder_of
 from recbole_hetcomp.teacher_training.configs import checkpoint_selection, teacher_config
 from recbole_hetcomp.teacher_training.recorder import Recorder, Selection, Snapshots, recording_trainer

@@ -19,7 +19,8 @@ from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import is_distilled, own_properties_of
-from recbole_hetcomp.data.split import Split, fit_evaluation, split_seed
+from recbole_hetcomp.data.fitting import fit_evaluation
+from recbole_hetcomp.data.split import Split, split_seed
 from recbole_hetcomp.teacher_training.alone import alone_config
 from recbole_hetcomp.teacher_training.configs import teacher_config
 from recbole_hetcomp.teacher_training.search import search

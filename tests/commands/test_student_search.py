@@ -16,8 +16,8 @@ from recbole_hetcomp.commands.student_score import Distances, Scale, StudentScor
 from recbole_hetcomp.commands.student_search import MODEL, Budget, rank, search_student
 from recbole_hetcomp.commands.student_space import Shape, Space
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.data.fitting import fit_to_data
 from recbole_hetcomp.data.history import History
-from recbole_hetcomp.data.split import fit_to_data
 from recbole_hetcomp.evaluation.efficiency import n_parameters
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teachers.pool import Covered

@@ -13,8 +13,8 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.ratios import Ratio
 from recbole_hetcomp.config.settings import check_settings
-from recbole_hetcomp.data import split as data_split
-from recbole_hetcomp.data.split import fit_to_data, set_ratios
+from recbole_hetcomp.data import fitting
+from recbole_hetcomp.data.fitting import fit_to_data, set_ratios
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 
@@ -201,7 +201,7 @@ def test_a_batch_of_users_is_the_same_part_of_the_users(make_config, split) -> N
 
 
 def test_a_batch_that_is_a_part_of_large_data_has_a_limit(make_config, split, monkeypatch) -> None:
-    monkeypatch.setattr(data_split, "MOST_ROWS", 100)
+    monkeypatch.setattr(fitting, "MOST_ROWS", 100)
     sizes = []
     for given in ("interactions / 2", "interactions / 10", 5000):
         config = make_config("BPR", train_batch_size=given)

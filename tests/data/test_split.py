@@ -13,7 +13,8 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.data.split import Split, fit_to_data, make_split
+from recbole_hetcomp.data.fitting import fit_to_data
+from recbole_hetcomp.data.split import Split, make_split
 
 
 def pairs_of(part) -> list[tuple[int, int]]:

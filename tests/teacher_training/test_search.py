@@ -20,7 +20,8 @@ from recbole_hetcomp.commands import pipeline
 from recbole_hetcomp.commands.checks import check
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.data.split import Split, fit_to_data
+from recbole_hetcomp.data.fitting import fit_to_data
+from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.quick_start import run_benchmark, run_hetcomp
 from recbole_hetcomp.teacher_training import alone, search, training
 from recbole_hetcomp.teacher_training.alone import alone_config

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.config.config import derive
+from recbole_hetcomp.config.derived import derive
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.ratios import Ratio
 from recbole_hetcomp.config.registry import properties_dir

@@ -15,7 +15,8 @@ from recbole_hetcomp.commands import benchmark
 from recbole_hetcomp.commands.benchmark import run_benchmark
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.data.split import Split, fit_to_data, make_split
+from recbole_hetcomp.data.fitting import fit_to_data
+from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teacher_training.alone import alone_config, alone_folder, student_alone
 from recbole_hetcomp.teacher_training.configs import teacher_config
