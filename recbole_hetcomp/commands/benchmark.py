@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from recbole_hetcomp import console
-from recbole_hetcomp.commands.benchmark_configs import check_models, configs_of, warn_of_unknown_keys
+from recbole_hetcomp.commands.benchmark_configs import check_models, configs_of, one_family, warn_of_unknown_keys
 from recbole_hetcomp.commands.checks import check, check_with_data
 from recbole_hetcomp.commands.pipeline import run_on_split, say_data
 from recbole_hetcomp.commands.starting import started, teachers_of
@@ -72,7 +72,8 @@ def run_benchmark(
         UserError: bad input, for whichever model, before any training.
     """
     check_models(models)
-    configs = {name: configs_of(name, dataset, config_file_list, config_dict, seeds, arguments) for name in models}
+    given = one_family(models, dataset, config_file_list, config_dict, arguments)
+    configs = {name: configs_of(name, dataset, config_file_list, given, seeds, arguments) for name in models}
     with console.logged(configs[models[0]][0]):
         return _rows(configs)
 
@@ -140,7 +141,9 @@ def _measured(config: Config, split: Split) -> tuple[dict[str, Any], dict[str, n
 
 def _learnt_from(config: Config, split: Split) -> dict[str, object]:
     """What a distilled model begins with, and learns from."""
-    return {"teachers": teachers_of(config, split), "started": started(config, split)}
+    rows = split.rows_for(config)
+    of_rows = {} if rows is None else {"rows": rows.fingerprint}
+    return {"teachers": teachers_of(config, split), "started": started(config, split), **of_rows}
 
 
 def _measure(config: Config, split: Split, folder: Path) -> dict[str, Any]:

@@ -6,11 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from logging import getLogger
 from typing import Any
 
-from recbole.utils import ModelType
-
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.config.registry import get_model, settings_of_any_model
+from recbole_hetcomp.config.registry import family_of, get_model, settings_of_any_model
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.data.split import split_seed
 from recbole_hetcomp.teacher_training.configs import training_settings
@@ -24,11 +22,26 @@ def check_models(models: Sequence[str]) -> None:
     if len(set(models)) < len(models):
         raise UserError(f"models: {', '.join(models)} names one twice; name each once, and run variants of one apart")
     for name in models:
-        kind = get_model(name, "models").type
-        if kind not in (ModelType.GENERAL, ModelType.TRADITIONAL):
+        model = get_model(name, "models")
+        if family_of(model) is None:
             raise UserError(
-                f"models: {name!r} is a {kind.name.lower()} model; a benchmark compares general recommenders, leave it out"
+                f"models: {name!r} is a {model.type.name.lower()} model that reads more than interactions; leave it out, a benchmark "
+                "compares general and sequential recommenders"
             )
+
+
+def one_family(
+    models: Sequence[str],
+    dataset: str,
+    files: Sequence[str] | None,
+    settings: Mapping[str, object] | None,
+    arguments: Sequence[str],
+) -> dict[str, object]:
+    """`settings` by which all models have the split of sequential data where one of them is, or has, a sequential model."""
+    given = dict(settings or {})
+    configs = [Config(name, dataset, files, given, arguments) for name in models]
+    sequential = next((config for config in configs if config.family == "sequential"), None)
+    return given if sequential is None else {"points_per_user": sequential["points_per_user"], **given}
 
 
 def configs_of(
