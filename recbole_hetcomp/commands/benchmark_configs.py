@@ -25,8 +25,8 @@ def check_models(models: Sequence[str]) -> None:
         model = get_model(name, "models")
         if family_of(model) is None:
             raise UserError(
-                f"models: {name!r} is a {model.type.name.lower()} model that reads more than interactions; leave it out, a benchmark "
-                "compares general and sequential recommenders"
+                f"models: {name!r} is a {model.type.name.lower()} model that reads more than interactions; leave it "
+                "out, a benchmark compares general and sequential recommenders"
             )
 
 
