@@ -49,6 +49,14 @@ def space(tmp_path) -> str:
 
 
 @pytest.fixture
+def few(tmp_path) -> str:
+    """A file of two shapes."""
+    path = tmp_path / "few.yaml"
+    path.write_text("MF: {embedding_size: [2, 4]}\n", encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
 def make_scorer(make_config, split, trained_pool):
     """`make_scorer(**settings)`: a scorer, whose teacher is a trained LightGCN, and that teacher's model."""
 
@@ -297,12 +305,12 @@ QUICK = ["--n_classes=30", "--relation_users=20", "--max_parameters=900", "--sta
 
 
 @pytest.mark.parametrize("folder", ["saved", "a folder"])
-def test_the_next_command_works_as_it_stands(capsys, settings, space, folder) -> None:
+def test_the_next_command_works_as_it_stands(capsys, settings, few, folder) -> None:
     """With the dataset, its path, files of settings and flags of the search, the student it trains is the best one."""
     Path("mine.yaml").write_text("teachers: [BPR]\nseed: 11\nembedding_size: 3\n", encoding="utf-8")
     given = {**settings, "checkpoint_dir": folder, "teacher_rank": 4, "without_distillation": False}
     flags = [f"--{key}={value}" for key, value in given.items() if key not in ("teachers", "seed")]
-    command = ["search-student", "--dataset=toy", "--config_files=mine.yaml", f"--space={space}", *flags, *QUICK]
+    command = ["search-student", "--dataset=toy", "--config_files=mine.yaml", f"--space={few}", *flags, *QUICK]
     assert main(command) == 0
     best = json.loads((Path(folder) / "student_search.json").read_text(encoding="utf-8"))["ranked"][0]
     (arguments,) = [next_of(capsys.readouterr().out)]
@@ -317,10 +325,10 @@ def test_the_next_command_works_as_it_stands(capsys, settings, space, folder) ->
     assert [path.name.partition("-")[0] for path in trained] == ["BPR"]  # as mine.yaml has it, and found again
 
 
-def test_a_students_file_that_is_no_searchs_own_is_never_replaced(capsys, flags, settings, space, monkeypatch) -> None:
+def test_a_students_file_that_is_no_searchs_own_is_never_replaced(capsys, flags, settings, few, monkeypatch) -> None:
     """Not one of the user's, nor one of a search that was changed since; an unchanged one is."""
     folder = Path(settings["checkpoint_dir"])
-    command, said = [*flags, f"--space={space}", *QUICK], []
+    command, said = [*flags, f"--space={few}", *QUICK], []
     monkeypatch.setattr(student_result.console, "say", said.append)
     for _ in range(2):
         assert main(command) == 0
@@ -340,11 +348,11 @@ def test_a_students_file_that_is_no_searchs_own_is_never_replaced(capsys, flags,
     assert not list(folder.glob(".student*"))
 
 
-def test_the_files_are_written_under_a_lock(flags, settings, space, monkeypatch) -> None:
+def test_the_files_are_written_under_a_lock(flags, settings, few, monkeypatch) -> None:
     held_by, write = [], student_result.write
     lock = Path(settings["checkpoint_dir"]) / "locks" / "student.yaml.owner"
     monkeypatch.setattr(student_result, "write", lambda path, text: held_by.append(lock.exists()) or write(path, text))
-    assert main([*flags, f"--space={space}", *QUICK]) == 0
+    assert main([*flags, f"--space={few}", *QUICK]) == 0
     assert held_by == [True, True]
     assert not lock.exists()
 
@@ -363,7 +371,7 @@ LATE = {
     "no model": ("MF: {embedding_size: [4]}\nDL: {embedding_size: [4]}", "student: DL has no vectors of users and items"),
     "budget": ("MF: {embedding_size: [4]}", "no shape of the space has at most 3 parameters"),
     "large space": (
-        f"MF: {{embedding_size: {[*range(4, 400)]}}}\nML: {{embedding_size: [4, 2000000]}}",
+        f"LightGCN: {{embedding_size: {[*range(4, 22)]}, n_layers: {[*range(1, 19)]}}}\nML: {{embedding_size: [4, 2000000]}}",
         "space: ML: embedding_size: 2000000",
     ),
 }
