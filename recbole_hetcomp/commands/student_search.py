@@ -49,7 +49,7 @@ def search_student(
         arguments: `--key=value` strings; None reads the command line, as RecBole does
         budget: None = as many parameters as the student of these settings has
         space: a yaml file with shapes, as docs/training.md has it; None = those of `student_space.py`
-        init: of the untrained students' tables, sketch or random, as `StudentScorer` has it
+        init: of the untrained students' tables, sketch or random, as `UntrainedStudents` has it
 
     Returns:
         the shapes within the budget that were scored, best first. The first rows are printed; `student_search.json` in

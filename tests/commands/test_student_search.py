@@ -371,7 +371,8 @@ LATE = {
     "no model": ("MF: {embedding_size: [4]}\nDL: {embedding_size: [4]}", "student: DL has no vectors of users and items"),
     "budget": ("MF: {embedding_size: [4]}", "no shape of the space has at most 3 parameters"),
     "large space": (
-        f"LightGCN: {{embedding_size: {[*range(4, 22)]}, n_layers: {[*range(1, 19)]}}}\nML: {{embedding_size: [4, 2000000]}}",
+        f"LightGCN: {{embedding_size: {[*range(4, 22)]}, n_layers: {[*range(1, 19)]}}}\n"
+        "ML: {embedding_size: [4, 2000000]}",
         "space: ML: embedding_size: 2000000",
     ),
 }
@@ -387,6 +388,17 @@ def test_what_makes_no_student_is_said_before_the_teachers_are_trained(capsys, f
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hetcomp: ")]
     assert sentence in line
     assert len(line) <= 409
+
+
+def test_a_teacher_without_scores_is_refused_before_another_is_trained(capsys, flags, settings, few) -> None:
+    """Ranked lists have no vectors, nor scores whose factors could stand for them."""
+    rows = [f"u{user},i{item},{rank}" for user in range(60) for rank, item in enumerate(range(user % 40, user % 40 + 30), 1)]
+    Path("lists.csv").write_text("\n".join(["user,item,rank", *rows]) + "\n", encoding="utf-8")
+    given = [flag for flag in flags if not flag.startswith("--teachers")]
+    assert main([*given, f"--space={few}", "--teachers=['BPR','lists.csv']"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hetcomp: ")]
+    assert "needs a teacher's scores, and 'lists' is lists alone" in line
+    assert not (Path(settings["checkpoint_dir"]) / "trained").exists()
 
 
 def test_students_are_built_as_all_models_are(make_scorer, monkeypatch) -> None:

@@ -126,7 +126,7 @@ WAYS = {
 @pytest.mark.parametrize("case", WAYS)
 def test_a_resumed_run_finds_the_same_map_and_ends_with_the_same_bits(resumed, case) -> None:
     """The stopped run trained its teachers, and the resumed one found them: the map depends on neither."""
-    whole, again = resumed(NAME, head_steps=20, **WAYS[case])
+    whole, again = resumed("TinTeMStudent", head_steps=20, **WAYS[case])
     assert torch.equal(whole["model"].head, again["model"].head)
     assert same(whole["model"].directions, again["model"].directions)
     assert same(state_of(whole), state_of(again))
@@ -136,7 +136,7 @@ def test_a_resumed_run_finds_the_same_map_and_ends_with_the_same_bits(resumed, c
 def test_the_map_does_not_hang_on_what_was_drawn_before(make_model, trained_pool) -> None:
     pool, found = trained_pool("BPR"), []
     for seed in (1, 2):
-        model = make_model(NAME, embedding_size=4, head_steps=20)
+        model = make_model("TinTeMStudent", embedding_size=4, head_steps=20)
         torch.manual_seed(seed)
         model.learn_from(pool)
         found.append({"map": model.head, **model.directions})
