@@ -151,6 +151,6 @@ def test_weights_of_0_alone_teach_nothing(make_model) -> None:
 
 def test_what_is_the_students_is_checked_once_and_a_curriculum_is_that_of_any_method(make_model, caplog) -> None:
     """DE has no lists, and RRD beside it follows the curriculum; a warning about the student is not said for each."""
-    given = {"methods": {"RRD": 1.0, "DE": 1.0, "CD": 1.0}, "student": "NeuMF", "n_experts": 3}
+    given = {"methods": {"RRD": 1.0, "DE": 1.0, "FitNet": 1.0}, "student": "NeuMF", "n_experts": 3}
     make_model("CompositeStudent", **given, curriculum=True).check_trainable()
     assert sum("scores lie in [0, 1]" in record.message for record in caplog.records) == 1
