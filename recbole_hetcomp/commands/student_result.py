@@ -25,7 +25,7 @@ from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.files.locks import held
 
 SHOWN = 10  # rows of the table
-OWN = "# sha256 of the lines below, by which the next search knows that it may replace them: "
+OWN = "# sha256 of the other lines, by which the next search knows that it may replace them: "
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def leave(config: Config, files: Sequence[str], ranked: Sequence[Candidate], bud
         chosen = free_place(folder)
         head = f"# The student that `hetcomp search-student` has chosen for {config.dataset}: {budget}.\n"
         settings = yaml.safe_dump(best.of_a_run, sort_keys=False)
-        write(chosen, f"{head}{OWN}{_digest(settings)}\n{settings}")
+        write(chosen, f"{head}{OWN}{_digest(head + settings)}\n{settings}")
     if chosen.name != "student.yaml":
         console.say(f"{folder / 'student.yaml'} is not of a search, or was changed since; it stays as it is")
     places = [("all shapes", str(folder / "student_search.json")), ("the best", str(chosen)), *console.log_line()]
@@ -92,11 +92,11 @@ def _is_free(path: Path) -> bool:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except (OSError, ValueError):
         return False
-    return len(lines) > 2 and lines[1] == f"{OWN}{_digest(''.join(lines[2:]))}\n"
+    return len(lines) > 2 and lines[1] == f"{OWN}{_digest(''.join([lines[0], *lines[2:]]))}\n"
 
 
-def _digest(settings: str) -> str:
-    return hashlib.sha256(settings.encode()).hexdigest()
+def _digest(lines: str) -> str:
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def next_command(config: Config, files: Sequence[str], best: Shape) -> str:

@@ -334,7 +334,8 @@ def test_a_students_file_that_is_no_searchs_own_is_never_replaced(capsys, flags,
         assert main(command) == 0
     (own,) = folder.glob("student*.yaml")
     assert not [line for line in said if "stays as it is" in line]
-    for text in ("student: MF\n", own.read_text(encoding="utf-8") + "learning_rate: 0.1\n", "\xff"):
+    left = own.read_text(encoding="utf-8")
+    for text in ("student: MF\n", left + "learning_rate: 0.1\n", f"# mine\n{left}", left.replace("toy", "mine"), "\xff"):
         capsys.readouterr()
         for path in folder.glob("student*.yaml"):
             path.unlink()
