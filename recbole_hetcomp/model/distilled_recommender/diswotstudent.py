@@ -31,7 +31,7 @@ class DisWOTStudent(EmbeddingStudent):
     def check_trainable(self) -> None:
         """Raise a UserError also where both parts are off and the student has no loss of its own."""
         super().check_trainable()
-        if not (self.config["relation_weight"] or self.config["semantic_weight"] or self.base_loss_weight):
+        if not (self.config["relation_weight"] or self.config["semantic_weight"] or self.has_other_loss):
             raise UserError("relation_weight, semantic_weight and base_loss_weight: 0 leave nothing to learn; raise one")
 
     def learn_from(self, teachers: TeacherPool) -> None:

@@ -43,6 +43,17 @@ class EmbedDistillStudent(FunctionalTables, EmbeddingStudent):
 
     needs = Needs(trajectories=True, scores=True)
 
+    def check_trainable(self) -> None:
+        """Raise a UserError also where all parts of the distillation loss are off."""
+        super().check_trainable()
+        sides = ["user"] if self.config["side"] == "asymmetric" else ["user", "item"]
+        names = [f"{part}_weight" for part in ("score", *sides, "pseudo")]
+        if self.distillation_weight and not any(self.config[name] for name in names):
+            raise UserError(
+                f"{', '.join(names)}: 0 leave nothing to distil with side: {self.config['side']}; raise one of them, or set "
+                "distillation_weight: 0 for plain training"
+            )
+
     def learn_from(self, teachers: TeacherPool) -> None:
         """Takes vectors and lists, finds items' neighbours for pseudo-users; if asymmetric, the item table becomes T W^T."""
         self.asymmetric = self.config["side"] == "asymmetric"
