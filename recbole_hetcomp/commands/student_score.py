@@ -64,9 +64,9 @@ class StudentScorer:
         Raises:
             UserError: it has no vectors of users and items.
         """
-        features, scores = features_and_scores(model, self.users, self.items)
+        features, scores, points = features_and_scores(model, self.users, self.items)
         relation = gram_distance(relation_gram(features), self.relation)
-        semantic = gram_distance(semantic_gram(scores, features, self.positives), self.semantic)
+        semantic = gram_distance(semantic_gram(scores, features, self.positives, points), self.semantic)
         return Distances(float(relation), float(semantic))
 
     def distances(self, shape: Shape) -> Distances:
