@@ -22,6 +22,7 @@ import numpy as np
 from scipy.stats import kendalltau
 from tabulate import tabulate
 
+from recbole_hetcomp.commands.student_models import UntrainedStudents
 from recbole_hetcomp.commands.student_score import Scale, StudentScorer
 from recbole_hetcomp.commands.student_search import MODEL, scorer_of
 from recbole_hetcomp.commands.student_space import Shape, Space
@@ -108,7 +109,7 @@ def scores(
     """By trained shape: the score, minus each of the two distances, and the seconds that they took."""
     split = make_split(config)
     fit_to_data(config, split)
-    scorer: StudentScorer = scorer_of(config, split, init)
+    scorer: StudentScorer = scorer_of(UntrainedStudents(config, split, init))
     known, found, seconds = {row["shape"] for row in rows}, {}, {}
     for shape in (shape for shape in shapes if str(shape) in known):
         started = perf_counter()

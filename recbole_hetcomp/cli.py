@@ -222,7 +222,8 @@ def _tune_teachers(arguments: Sequence[str]) -> None:
 
 
 def _search_student(arguments: Sequence[str]) -> None:
-    from recbole_hetcomp.commands.student_search import MODEL, Budget, search_student
+    from recbole_hetcomp.commands.student_costs import Budget
+    from recbole_hetcomp.commands.student_search import MODEL, search_student
 
     options = {"max_parameters": None, "max_milliseconds": None, "space": None, "init": "sketch"}
     flags, settings = _parsed(arguments, **options)

@@ -37,6 +37,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("OFAStudent", {"ofa_teachers": "per_teacher", "teachers": ["BPR", "EASE"]}),
     ("OFAStudent", {"student": "LightGCN"}),
     ("OKDStudent", {"divergence": "js"}),
+    ("OKDStudent", {"okd_candidates": "on_policy"}),
     ("ReverseStudent", {"denoise": True, "denoise_from": 0}),
     ("CUKDStudent", {"solver": "sgd", "start_steps": 5}),
     ("RLKDStudent", {**SELECTING, "reward": "r3"}),

@@ -42,10 +42,10 @@ def _recommend(split: Split, checkpoint: str) -> str:
     """The command that recommends to two users."""
     users = split.history.active_users[:2].tolist()
     tokens = ",".join(str(token) for token in split.whole.id2token(split.whole.uid_field, users))
-    return f"{_command()} recommend --checkpoint={shlex.quote(checkpoint)} --users={shlex.quote(tokens)} --k=10"
+    return f"{hetcomp()} recommend --checkpoint={shlex.quote(checkpoint)} --users={shlex.quote(tokens)} --k=10"
 
 
-def _command() -> str:
+def hetcomp() -> str:
     """`hetcomp`, or where it is while the environment that it is installed in is not the shell's."""
     beside = Path(sys.executable).with_name("hetcomp")
     if shutil.which("hetcomp") or not beside.is_file():

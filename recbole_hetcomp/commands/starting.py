@@ -100,6 +100,7 @@ def first_student(config: Config, split: Split, run: Run) -> tuple[str, dict[str
     def train(folder: Path) -> Mapping[str, object]:
         result = run(first, split)
         save_checkpoint(folder / "model.pth", {"state_dict": result["model"].served_state()})
+        Path(result["checkpoint"]).unlink(missing_ok=True)  # what is kept is the folder's
         return {"valid": float(result["best_valid_score"]), "epochs_trained": result["epochs"]}
 
     with console.about(f"{first.model}, to start from"):

@@ -93,6 +93,16 @@ class Space:
             for values in product(*settings.values())
         ]
 
+    def one_a_value(self) -> list[Shape]:
+        """As few shapes as name each value of each setting once, the other settings at their first values."""
+        found = {
+            Shape(model, tuple((key, value if key == changed else others[0]) for key, others in settings.items())): None
+            for model, settings in self.choices.items()
+            for changed, values in settings.items()
+            for value in values
+        }
+        return list(found)
+
     def mutated(self, shape: Shape, generator: torch.Generator) -> Shape:
         """The shape with one choice made anew: another model, which keeps the values that it may have, or another value."""
         genes = ["", *(key for key, values in self.choices[shape.model].items() if len(values) > 1)]

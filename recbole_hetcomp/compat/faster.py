@@ -12,6 +12,7 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector
+from recbole.model.loss import EmbLoss
 from recbole.sampler.sampler import AbstractSampler
 from torch.optim import Adam
 from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
@@ -185,3 +186,15 @@ def collecting_top_items(stock: Callable[..., None]) -> Callable[..., None]:
             self.data_struct.update_tensor("rec.topk", found.long())
 
     return eval_batch_collect
+
+
+def norm_of_embeddings(self: EmbLoss, *embeddings: torch.Tensor, require_pow: bool = False) -> torch.Tensor:
+    """`EmbLoss.forward` [1] whose sum begins on the embeddings' device; RecBole's waits for the device to copy a 0 to it."""
+    total = torch.zeros(1, device=embeddings[-1].device)
+    for embedding in embeddings:
+        norm = torch.norm(embedding, p=self.norm)
+        total += torch.pow(norm, self.norm) if require_pow else norm
+    total /= embeddings[-1].shape[0]
+    if require_pow:
+        total /= self.norm
+    return total

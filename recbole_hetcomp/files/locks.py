@@ -2,8 +2,8 @@
 
 The lock of `<checkpoint_dir>/<name>` is the file `<checkpoint_dir>/locks/<name>.lock`, and `<name>.owner` beside it says who
 holds it. The system frees the lock of a process that has ended; where its machine cannot be asked, `break_lock` takes it. A
-process may hold several, in this order: a benchmark's result, the progress of a student, a trained model, a table; that of
-a search is held alone. So none waits in a circle.
+process may hold several, in this order: a benchmark's result, the progress of a student, a trained model, a table; those of
+a search and of student.yaml are held alone. So none waits in a circle.
 """
 
 from __future__ import annotations

@@ -25,22 +25,28 @@ def relation_gram(features: Tensor) -> Tensor:
     return gram(features - features.mean(0))
 
 
-def class_gradients(scores: Tensor, features: Tensor, positives: Tensor) -> Tensor:
-    """[n, d]: the gradient of the users' cross-entropy over n items by the items' vectors, (P - Y)^T F / B.
+def class_gradients(scores: Tensor, features: Tensor, positives: Tensor, points: Tensor | None = None) -> Tensor:
+    """[n, d]: the gradient of the users' cross-entropy over n items by the items' vectors.
+
+    With D = (P - Y) / B it is D^T F where scores are products <f, v>. Where they are distances, -c |f - v|^2, each item is
+    drawn from where it stands, and over 2 c it is D^T F - diag(D^T 1) V.
 
     Args:
         scores: [B, n] each user's scores of the items; P is their softmax
         features: [B, d] the users' vectors F
         positives: [B] int64, the column of each user's observed item, which Y has; -1 = none, such a user counts for nothing
+        points: [n, d] the items' vectors V, where scores are distances
     """
     counted, columns = (positives >= 0).to(scores.dtype)[:, None], positives.clamp(min=0)[:, None]
     difference = scores.softmax(1).scatter_add(1, columns, -torch.ones_like(counted))
-    return (difference * counted).T @ features / counted.sum().clamp(min=1)
+    difference = difference * counted / counted.sum().clamp(min=1)
+    gradients = difference.T @ features
+    return gradients if points is None else gradients - difference.sum(0)[:, None] * points
 
 
-def semantic_gram(scores: Tensor, features: Tensor, positives: Tensor) -> Tensor:
+def semantic_gram(scores: Tensor, features: Tensor, positives: Tensor, points: Tensor | None = None) -> Tensor:
     """[n, n]: the `gram` of the `class_gradients`, whose arguments it takes."""
-    return gram(class_gradients(scores, features, positives))
+    return gram(class_gradients(scores, features, positives, points))
 
 
 def gram_distance(student: Tensor, teacher: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def ofa_loss(
     Args:
         scores: [B, n] float, the student's, divided by the temperature; the first column is the observed item's
         soft: [B, n] float, the teacher's, divided by the temperature; or [M, B, n] of M teachers, whose losses are averaged
-        present: [B, n] bool, True = there is an item; the others are in neither softmax
+        present: [B, n] bool, or [M, B, n] of each of M teachers, True = there is an item; the others are in neither softmax
         gamma, variant: as `ofa_weights` has them
         heard: [M, B] bool, which of the M teachers count in a row's average; None = all
 
@@ -45,8 +45,8 @@ def ofa_loss(
     floor = log_floor(scores)
     p = soft.clamp(min=floor).masked_fill(~present, floor).softmax(-1).masked_fill(~present, 0.0)
     weights = ofa_weights(p, gamma, variant).masked_fill(~present, 0.0)
-    if heard is not None:
-        weights = (weights * heard[..., None]).sum(0) / heard.sum(0).clamp(min=1)[:, None]
-    elif weights.dim() > scores.dim():
-        weights = weights.mean(0)
-    return -(weights * scores.masked_fill(~present, floor).log_softmax(1)).sum(1)
+    losses = -(weights * scores.masked_fill(~present, floor).log_softmax(-1)).sum(-1)  # [B], or [M, B]
+    if losses.dim() == 1:
+        return losses
+    counted = torch.ones_like(losses) if heard is None else heard.to(losses.dtype)
+    return (losses * counted).sum(0) / counted.sum(0).clamp(min=1)

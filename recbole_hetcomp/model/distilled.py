@@ -42,6 +42,8 @@ class Distilled(AbstractRecommender):
     input_type = InputType.PAIRWISE  # the Config puts the backbone's own in its place
     needs: Needs = Needs()
     trains_apart: ClassVar[bool] = False  # whether `learn_from` puts something in `apart`
+    is_part = False  # whether it is one of a composite's methods
+    beside_others = False  # whether the composite has others with a weight
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         strict = StrictConfig(config)
@@ -81,6 +83,9 @@ class Distilled(AbstractRecommender):
         """
         return ""
 
+    def student_saved(self) -> None:
+        """When the student as it is now is saved as the best so far: for what belongs to that student."""
+
     def finish_training(self) -> None:
         """Leave what is served, and nothing else: at the end of training."""
         self.auxiliary, self.apart = nn.ModuleDict(), nn.ModuleDict()
@@ -111,6 +116,11 @@ class Distilled(AbstractRecommender):
     def table_writers(self) -> list[str]:
         """The methods that put other vectors in the place of the student's."""
         return [type(self).__name__] if self.writes_tables else []
+
+    @property
+    def has_other_loss(self) -> bool:
+        """Whether the student also learns by its own loss, or by other methods of a composite."""
+        return bool(self.base_loss_weight) or self.beside_others
 
     @property
     def writes_tables(self) -> bool:

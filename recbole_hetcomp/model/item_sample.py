@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
@@ -11,7 +12,9 @@ from torch import Tensor
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.history import History
 from recbole_hetcomp.knowledge.sampling import some_of
+from recbole_hetcomp.losses.streaming import squared_distance_vectors
 from recbole_hetcomp.model.backbone import HasVectors, embeddings_of
+from recbole_hetcomp.model.general_recommender.cml import CML, unit_ball
 
 
 @dataclass(frozen=True)
@@ -53,16 +56,33 @@ class ItemSample:
         return self.history.drawn(users, generator) - 1
 
 
-def features_and_scores(backbone: GeneralRecommender, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-    """The vectors [B, d] of `users` [B] and their scores [B, n] of `items` [n], with gradients, in float32 at least.
+class FeaturesAndScores(NamedTuple):
+    """What a model makes of some users and items, with gradients, in float32 at least."""
+
+    features: Tensor  # [B, d] the users' vectors
+    scores: Tensor  # [B, n]
+    points: Tensor | None  # [n, d] the items' vectors where the scores are distances, -c |f - v|^2
+
+
+def features_and_scores(backbone: GeneralRecommender, users: Tensor, items: Tensor) -> FeaturesAndScores:
+    """The vectors of `users` [B], their scores of `items` [n] and, where these are distances, the items' points.
+
+    All vectors are those that the scores are made of: of CML and ML the points in the unit ball.
 
     Raises:
         UserError: the model has no vectors of users and items.
     """
     features, vectors = embeddings_of(backbone, users)
-    of_users, of_items = features, vectors
-    if isinstance(backbone, HasVectors):  # also where scores are distances
-        of_users, of_items, _ = backbone.vectors(users)
+    in_ball = isinstance(backbone, CML)
     wide = torch.promote_types(features.dtype, torch.float32)
     with torch.autocast(features.device.type, enabled=False):
-        return features.to(wide), of_users.to(wide) @ of_items.to(wide)[items].T
+        features, vectors = features.to(wide), vectors.to(wide)
+        if in_ball:
+            features, vectors = unit_ball(features), unit_ball(vectors)
+        of_users, of_items = features, vectors
+        if isinstance(backbone, HasVectors):  # also where scores are distances
+            of_users, of_items, _ = backbone.vectors(users)
+        elif in_ball:
+            of_users, of_items, _ = squared_distance_vectors(features, vectors)
+        scores = of_users.to(wide) @ of_items.to(wide)[items].T
+        return FeaturesAndScores(features, scores, vectors[items] if in_ball else None)

@@ -211,8 +211,13 @@ class DistilledRecommender(Distilled, GeneralRecommender):
         return vectors and vectors._replace(stored_bytes=int(self.config["max_block_mb"] * 2**20))
 
     def check_trainable(self) -> None:
-        """Raise a UserError where the scores do not depend on every parameter: no loss over them can train the model."""
+        """Raise a UserError where the scores do not depend on every parameter: no loss over them can train the model.
+
+        Of a composite's method the composite has checked this.
+        """
         super().check_trainable()
+        if self.is_part:
+            return
         if self.follows_curriculum and not self.needs.trajectories:
             raise UserError(
                 f"curriculum: True, and {type(self).__name__} learns no lists that could follow one; leave it out"

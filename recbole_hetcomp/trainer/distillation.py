@@ -14,7 +14,7 @@ from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
 from recbole.utils import calculate_valid_score, set_color
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, parametrize
 from tqdm import tqdm
 
 from recbole_hetcomp import console
@@ -160,6 +160,7 @@ class DistillationTrainer(Trainer):
         return sums if len(sums) > 1 else sums[0]
 
     @in_chosen_threads
+    @parametrize.cached()  # a table that is a function is made once, as no parameter changes inside
     def _valid_epoch(self, valid_data: AbstractDataLoader, show_progress: bool = False) -> tuple[float, dict[str, float]]:
         score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
         epoch = self._epochs_trained()
@@ -188,6 +189,7 @@ class DistillationTrainer(Trainer):
         return max(self.train_loss_dict) + 1
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: str) -> None:
+        self.model.student_saved()
         if not parallel.is_first():
             return
         path = str(kwargs.get("saved_model_file", self.saved_model_file))
@@ -224,7 +226,9 @@ class DistillationTrainer(Trainer):
             self.logger.info(f"Loading model structure and parameters from {path}")
         if not parallel.is_first():
             return parallel.from_first(None)
-        return parallel.from_first(super().evaluate(eval_data, load_best_model=False, show_progress=show_progress))
+        with parametrize.cached():
+            result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        return parallel.from_first(result)
 
 
 def _not_apart(model: DistilledRecommender) -> list[torch.nn.Parameter]:

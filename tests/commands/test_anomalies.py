@@ -13,7 +13,13 @@ from recbole_hetcomp.cli import main
 from recbole_hetcomp.commands.anomalies import find_anomalies
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.files import atomic
+from recbole_hetcomp.model.distilled_recommender.reversestudent import SIDES
+from recbole_hetcomp.model.one_class import restoration_errors
+from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teachers.vectors import EntityVectors
+from recbole_hetcomp.testing.results import same
+from recbole_hetcomp.trainer import progress_file
+from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
 STRANGE = 'odd, "quoted" NA'
 
@@ -119,3 +125,90 @@ def test_what_gives_no_file_is_refused_before_any_training(fast, case) -> None:
     assert error.value.sentence.startswith(sentence)
     assert len(error.value.sentence) <= 400
     assert not (Path("saved") / "trained").exists()
+
+
+SCORES = (0.1, 0.9, 0.3, 0.2)  # of the epochs: the second one is the best
+
+
+@pytest.fixture
+def watched(monkeypatch) -> dict[int, dict[str, torch.Tensor]]:
+    """Validations have SCORES; what the decoders make of the codes at each of them, by epoch."""
+    seen: dict[int, dict[str, torch.Tensor]] = {}
+    validate = DistillationTrainer._valid_epoch
+
+    def validated(trainer, data, show_progress=False):
+        validate(trainer, data, show_progress)
+        model, epoch = trainer.model, max(trainer.train_loss_dict)
+        with torch.no_grad():
+            seen[epoch] = {
+                side: restoration_errors(model.teacher[side], model.auxiliary[side](model.codes(side)), model.sizes)
+                for side in SIDES
+            }
+        return SCORES[epoch], {"recall@10": SCORES[epoch]}
+
+    monkeypatch.setattr(DistillationTrainer, "_valid_epoch", validated)
+    monkeypatch.setattr(progress_file, "pause_after", lambda seconds: 0.0)
+    return seen
+
+
+def run_of_four_epochs(fast, folder: str, **settings):
+    given = {**fast, "epochs": 4, "learning_rate": 0.02, "checkpoint_dir": folder, **settings}
+    return run_hetcomp("ReverseStudent", "toy", config_dict=given, arguments=(), compare=False)
+
+
+def test_anomalies_are_those_of_the_student_that_is_kept(fast, watched) -> None:
+    """Of the best epoch, as its tables are, though the training went on."""
+    result = run_of_four_epochs(fast, "saved")
+    model = result["model"]
+    assert list(watched) == [0, 1, 2, 3]
+    for side in SIDES:
+        assert torch.equal(model.anomalies[side], watched[1][side])
+        assert not torch.allclose(model.anomalies[side], watched[3][side], atol=1e-4)
+    best = torch.load(result["checkpoint"], weights_only=True)
+    assert best["epoch"] == 1
+    assert same({f"backbone.{name}": rows for name, rows in model.backbone.state_dict().items()}, best["state_dict"])
+
+
+def test_where_the_last_student_is_kept_they_are_of_the_last(fast, watched) -> None:
+    given = {**fast, "epochs": 4, "learning_rate": 0.02}
+    model = run_hetcomp("ReverseStudent", "toy", config_dict=given, arguments=(), saved=False, compare=False)["model"]
+    assert all(torch.equal(model.anomalies[side], watched[3][side]) for side in SIDES)
+
+
+def test_a_resumed_run_has_the_anomalies_of_a_best_epoch_before_its_interruption(fast, watched, monkeypatch) -> None:
+    train_epoch = DistillationTrainer._train_epoch
+
+    def stopping(trainer, data, epoch, **settings):
+        loss = train_epoch(trainer, data, epoch, **settings)
+        if epoch == 3:
+            raise KeyboardInterrupt
+        return loss
+
+    whole = run_of_four_epochs(fast, "whole")
+    with monkeypatch.context() as patched:
+        patched.setattr(DistillationTrainer, "_train_epoch", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run_of_four_epochs(fast, "stopped")
+    watched.clear()
+    again = run_of_four_epochs(fast, "stopped")
+    assert list(watched) == [3]  # the best epoch was before
+    assert same(again["model"].anomalies, whole["model"].anomalies)
+    assert same(again["model"].state_dict(), whole["model"].state_dict())
+
+
+@pytest.mark.parametrize("change", ["a side less", "a user less", "a teacher more", "known", "type"])
+def test_anomalies_of_other_data_are_refused(fast, change) -> None:
+    model = run_of_four_epochs(fast, "saved", epochs=1)["model"]
+    state = model.distillation_state()
+    model.load_distillation_state(state)
+    errors = state["anomalies"]["user"]
+    state["anomalies"]["user"] = {
+        "a user less": errors[1:],
+        "a teacher more": errors[:, [0, 0, 1]],
+        "known": errors.index_fill(0, torch.tensor([2]), torch.nan),
+        "type": errors.double(),
+    }.get(change, errors)
+    if change == "a side less":
+        del state["anomalies"]["item"]
+    with pytest.raises(ValueError, match="anomalies are not of these users"):
+        model.load_distillation_state(state)

@@ -204,3 +204,11 @@ def test_two_methods_that_write_the_same_tables_are_refused_before_any_training(
     writers = [name for name in methods if name != "RRD"]
     assert error.value.sentence.startswith(f"methods: {writers[0]} and {writers[1]} ")
     assert not (Path("saved") / "trained").exists()
+
+
+def test_the_file_of_the_first_model_stays_in_its_folder_alone(run) -> None:
+    """What its training saved beside it serves nobody; the run's own student is there."""
+    result = run("HetCompStudent", start_from="FitNetStudent", start_config=FIRST)
+    assert [str(path) for path in Path("saved").glob("*.pth")] == [str(Path(result["checkpoint"]).relative_to(Path.cwd()))]
+    (folder,) = (Path("saved") / "started").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["model.pth", "record.json"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ import torch
 import yaml
 
 from recbole_hetcomp.cli import main
-from recbole_hetcomp.commands import student_search
-from recbole_hetcomp.commands.student_score import Distances, Scale, StudentScorer, projections, sketch_tables
-from recbole_hetcomp.commands.student_search import MODEL, Budget, rank, search_student
+from recbole_hetcomp.commands import student_costs, student_models, student_result, student_search
+from recbole_hetcomp.commands.student_costs import Budget, Cost, Costs
+from recbole_hetcomp.commands.student_models import UntrainedStudents, projections, sketch_tables
+from recbole_hetcomp.commands.student_score import Distances, Scale, StudentScorer
+from recbole_hetcomp.commands.student_search import MODEL, rank, search_student
 from recbole_hetcomp.commands.student_space import Shape, Space
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.fitting import fit_to_data
@@ -45,6 +49,14 @@ def space(tmp_path) -> str:
 
 
 @pytest.fixture
+def few(tmp_path) -> str:
+    """A file of two shapes."""
+    path = tmp_path / "few.yaml"
+    path.write_text("MF: {embedding_size: [2, 4]}\n", encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
 def make_scorer(make_config, split, trained_pool):
     """`make_scorer(**settings)`: a scorer, whose teacher is a trained LightGCN, and that teacher's model."""
 
@@ -52,7 +64,7 @@ def make_scorer(make_config, split, trained_pool):
         config = make_config(MODEL, **{"n_classes": 30, **overrides})
         fit_to_data(config, split)
         teacher = trained_pool("LightGCN").teachers[0]
-        return StudentScorer(config, split, teacher.embeddings(), init), teacher.model
+        return StudentScorer(UntrainedStudents(config, split, init), teacher.embeddings()), teacher.model
 
     return make
 
@@ -64,13 +76,13 @@ def shape(model: str, **settings: Any) -> Shape:
 # ---- the score ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_teacher_itself_has_distances_of_0_and_the_best_score(make_scorer, space, make_config, split) -> None:
+def test_the_teacher_itself_has_distances_of_0_and_the_best_score(make_scorer, space) -> None:
     """With its own weights, in its own architecture; every untrained shape is below it."""
     scorer, teacher = make_scorer()
-    own = scorer.model(shape("LightGCN", embedding_size=8, n_layers=2), 11)
+    own = scorer.students.model(shape("LightGCN", embedding_size=8, n_layers=2), 11)
     own.load_state_dict(teacher.state_dict())
     assert scorer.distances_of(own) == Distances(0.0, 0.0)
-    shapes = Space.read(Path(space), scorer.config).shapes()
+    shapes = Space.read(Path(space), scorer.students.config).shapes()
     found = [scorer.distances(one) for one in shapes[::3]]
     scale = Scale(found)
     assert all(one.relation > 0 and one.semantic > 0 for one in found)
@@ -79,7 +91,7 @@ def test_the_teacher_itself_has_distances_of_0_and_the_best_score(make_scorer, s
 
 def test_a_permuted_batch_changes_nothing(make_scorer) -> None:
     scorer, _ = make_scorer()
-    model = scorer.model(shape("LightGCN", embedding_size=4, n_layers=1), 3)
+    model = scorer.students.model(shape("LightGCN", embedding_size=4, n_layers=1), 3)
     before = scorer.distances_of(model)
     order = torch.randperm(len(scorer.users), generator=torch.Generator().manual_seed(0))
     scorer.users, scorer.positives = scorer.users[order], scorer.positives[order]
@@ -108,7 +120,7 @@ def test_a_sketch_is_the_projected_training_matrix(make_scorer, split) -> None:
         gaussian = torch.randn(6, width, generator=torch.Generator().manual_seed(10 + of_items), dtype=torch.float64).T
         found = projections(history, 6, 5, of_items=of_items)
         torch.testing.assert_close(found.double(), rows @ gaussian / 6**0.5, rtol=1e-5, atol=1e-7)
-    model = make_scorer("random")[0].model(shape("HistoryEncoder", embedding_size=6, hidden_size=4), 5)
+    model = make_scorer("random")[0].students.model(shape("HistoryEncoder", embedding_size=6, hidden_size=4), 5)
     layers = [parameter.clone() for parameter in model.layers.parameters()]
     sketch_tables(model, history, 5)
     torch.testing.assert_close(model.input_embedding.weight.detach(), projections(history, 6, 5, of_items=True))
@@ -117,7 +129,7 @@ def test_a_sketch_is_the_projected_training_matrix(make_scorer, split) -> None:
 
 @pytest.mark.parametrize("name", ["MF", "ML", "LightGCN", "HistoryEncoder"])
 def test_as_many_users_as_items_do_not_confuse_their_tables(make_scorer, split, name) -> None:
-    model = make_scorer("random")[0].model(shape(name, embedding_size=6), 5)
+    model = make_scorer("random")[0].students.model(shape(name, embedding_size=6), 5)
     pairs, n = split.history.pairs, max(split.history.n_users, split.history.n_items)
     square = History(pairs // split.history.n_items, split.history.items, n, n)
     for table in (module for module in model.modules() if isinstance(module, torch.nn.Embedding)):
@@ -132,13 +144,13 @@ def test_who_has_no_vector_is_not_compared(make_config, split, trained_pool) -> 
     config = make_config(MODEL, n_classes=30)
     fit_to_data(config, split)
     covered = Covered(*(torch.arange(n) % 2 > 0 for n in (split.history.n_users, split.history.n_items)))
-    scorer = StudentScorer(config, split, trained_pool("BPR").teachers[0].embeddings(), covered=covered)
+    scorer = StudentScorer(UntrainedStudents(config, split), trained_pool("BPR").teachers[0].embeddings(), covered)
     assert len(scorer.users) > 10
     assert covered.user[scorer.users].all()
     assert covered.item[scorer.items].all()
 
 
-def test_lightgcns_graph_is_built_once_and_is_the_same(make_scorer, monkeypatch, split) -> None:
+def test_lightgcns_graph_is_built_once_and_is_the_same(make_scorer, monkeypatch) -> None:
     from recbole.model.general_recommender.lightgcn import LightGCN
 
     built = []
@@ -146,9 +158,9 @@ def test_lightgcns_graph_is_built_once_and_is_the_same(make_scorer, monkeypatch,
     monkeypatch.setattr(LightGCN, "get_norm_adj_mat", lambda self: built.append(1) or build(self))
     scorer, _ = make_scorer()
     built.clear()
-    models = [scorer.model(shape("LightGCN", embedding_size=size, n_layers=2), 1) for size in (4, 8, 4)]
+    models = [scorer.students.model(shape("LightGCN", embedding_size=size, n_layers=2), 1) for size in (4, 8, 4)]
     assert len(built) == 1
-    alone = make_scorer()[0].model(shape("LightGCN", embedding_size=4, n_layers=2), 1)
+    alone = make_scorer()[0].students.model(shape("LightGCN", embedding_size=4, n_layers=2), 1)
     assert torch.equal(models[2].forward()[0], alone.forward()[0])
 
 
@@ -164,11 +176,11 @@ def test_both_distances_weigh_alike_in_the_score() -> None:
 # ---- the search -----------------------------------------------------------------------------------------------------------
 
 
-class _ByHand:
-    """A scorer that makes nothing: distances and sizes by formula, `asked` counts."""
+class _ByHand(Costs):
+    """Costs and a scorer that make nothing: distances and sizes by formula, `asked` counts."""
 
-    def __init__(self, config) -> None:
-        self.config, self.asked = config, []
+    def __init__(self) -> None:
+        self.budget, self.asked = Budget(parameters=300), []
 
     def distances(self, one: Shape) -> Distances:
         self.asked.append(one)
@@ -177,9 +189,9 @@ class _ByHand:
         bonus = {"MF": 0.0, "ML": 0.5, "LightGCN": -1.0, "HistoryEncoder": 0.2}[one.model]
         return Distances(10 / size + bonus + 0.1 * (other - 3) ** 2, 3 / size + bonus)
 
-    def cost(self, one: Shape, *_: Any) -> tuple[int, None] | None:
-        parameters = one.settings["embedding_size"] * 10 + one.settings.get("n_layers", 0)
-        return (parameters, None) if parameters <= 300 else None
+    def of(self, shape: Shape) -> Cost | None:
+        parameters = shape.settings["embedding_size"] * 10 + shape.settings.get("n_layers", 0)
+        return Cost(parameters, None) if parameters <= 300 else None
 
 
 LARGE = {
@@ -190,44 +202,41 @@ LARGE = {
 }
 
 
-def test_evolution_finds_the_enumerated_optimum_and_nothing_over_budget_in_95_of_100_seeds(
-    make_config, split, monkeypatch
-) -> None:
-    scorer = _ByHand(make_config(MODEL))
-    monkeypatch.setattr(student_search, "_cost", scorer.cost)
+def test_evolution_finds_the_enumerated_optimum_and_nothing_over_budget_in_95_of_100_seeds() -> None:
+    scorer = _ByHand()
     large = Space(LARGE)
-    everything = [one for one in large.shapes() if scorer.cost(one)]
+    everything = [one for one in large.shapes() if scorer.of(one)]
     assert len(everything) > 400
     hits = 0
     for seed in range(100):
         scorer.asked.clear()
-        ranked = rank(large, scorer, Budget(parameters=300), split, seed)
+        ranked = rank(large, scorer, scorer, seed)
         assert all(candidate.parameters <= 300 for candidate in ranked)
         assert len(set(scorer.asked)) == len(scorer.asked) <= 332
         hits += ranked[0].shape == shape("LightGCN", embedding_size=29, n_layers=3)
     assert hits >= 95
 
 
-def test_a_small_space_is_looked_through(make_scorer, space, split) -> None:
+def test_a_small_space_is_looked_through(make_scorer, space) -> None:
     scorer, _ = make_scorer()
-    shapes = Space.read(Path(space), scorer.config)
-    ranked = rank(shapes, scorer, Budget(parameters=10**9), split, 0)
+    shapes = Space.read(Path(space), scorer.students.config)
+    ranked = rank(shapes, scorer, Costs(scorer.students, Budget(parameters=10**9)), 0)
     assert sorted(map(str, (one.shape for one in ranked))) == sorted(map(str, shapes.shapes()))
     scores = [one.score for one in ranked]
     assert scores == sorted(scores, reverse=True)
-    few = rank(shapes, scorer, Budget(parameters=600), split, 0)
+    few = rank(shapes, scorer, Costs(scorer.students, Budget(parameters=600)), 0)
     assert {str(one.shape) for one in few} == {str(one.shape) for one in ranked if one.parameters <= 600}
     assert 0 < len(few) < len(ranked)
     for one in few:
-        assert one.parameters == n_parameters(scorer.model(one.shape, 0))
+        assert one.parameters == n_parameters(scorer.students.model(one.shape, 0))
 
 
-def test_a_budget_of_milliseconds_is_measured(make_scorer, space, split, monkeypatch) -> None:
+def test_a_budget_of_milliseconds_is_measured(make_scorer, space, monkeypatch) -> None:
     scorer, _ = make_scorer()
     width = lambda model, *_, **__: float(model.item_embedding.embedding_dim)  # noqa: E731
-    monkeypatch.setattr(student_search, "ranking_milliseconds", width)
-    shapes = Space.read(Path(space), scorer.config)
-    ranked = rank(shapes, scorer, Budget(milliseconds=4.5), split, 0)
+    monkeypatch.setattr(student_costs, "ranking_milliseconds", width)
+    shapes = Space.read(Path(space), scorer.students.config)
+    ranked = rank(shapes, scorer, Costs(scorer.students, Budget(milliseconds=4.5)), 0)
     assert {one.milliseconds for one in ranked} == {2.0, 4.0}
     assert len(ranked) == shapes.size / 2
 
@@ -286,6 +295,139 @@ def test_without_a_budget_a_student_may_be_as_large_as_that_of_the_settings(sett
     assert again == ranked
 
 
+def next_of(out: str) -> list[str]:
+    """The flags of the command that the last lines name."""
+    (line,) = [line for line in out.splitlines() if line.startswith("next:")]
+    return shlex.split(line.partition(":")[2])[1:]
+
+
+QUICK = ["--n_classes=30", "--relation_users=20", "--max_parameters=900", "--state=INFO"]
+
+
+@pytest.mark.parametrize("folder", ["saved", "a folder"])
+def test_the_next_command_works_as_it_stands(capsys, settings, few, folder) -> None:
+    """With the dataset, its path, files of settings and flags of the search, the student it trains is the best one."""
+    Path("mine.yaml").write_text("teachers: [BPR]\nseed: 11\nembedding_size: 3\n", encoding="utf-8")
+    given = {**settings, "checkpoint_dir": folder, "teacher_rank": 4, "without_distillation": False}
+    flags = [f"--{key}={value}" for key, value in given.items() if key not in ("teachers", "seed")]
+    command = ["search-student", "--dataset=toy", "--config_files=mine.yaml", f"--space={few}", *flags, *QUICK]
+    assert main(command) == 0
+    best = json.loads((Path(folder) / "student_search.json").read_text(encoding="utf-8"))["ranked"][0]
+    (arguments,) = [next_of(capsys.readouterr().out)]
+    assert not [flag for flag in arguments if flag.startswith(("--teacher_rank", "--n_classes", "--max_parameters"))]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert f"{best['parameters']:,}" in next(
+        line for line in out.splitlines() if f"HetCompStudent ({best['model']})" in line
+    )
+    assert "unknown setting" not in out
+    trained = sorted((Path(folder) / "trained").iterdir())
+    assert [path.name.partition("-")[0] for path in trained] == ["BPR"]  # as mine.yaml has it, and found again
+
+
+def test_a_students_file_that_is_no_searchs_own_is_never_replaced(capsys, flags, settings, few, monkeypatch) -> None:
+    """Not one of the user's, nor one of a search that was changed since; an unchanged one is."""
+    folder = Path(settings["checkpoint_dir"])
+    command, said = [*flags, f"--space={few}", *QUICK], []
+    monkeypatch.setattr(student_result.console, "say", said.append)
+    for _ in range(2):
+        assert main(command) == 0
+    (own,) = folder.glob("student*.yaml")
+    assert not [line for line in said if "stays as it is" in line]
+    left = own.read_text(encoding="utf-8")
+    for text in ("student: MF\n", left + "learning_rate: 0.1\n", f"# mine\n{left}", left.replace("toy", "mine"), "\xff"):
+        capsys.readouterr()
+        for path in folder.glob("student*.yaml"):
+            path.unlink()
+        own.write_text(text, encoding="latin-1")
+        assert main(command) == 0
+        assert own.read_text(encoding="latin-1") == text
+        beside = folder / "student-2.yaml"
+        assert yaml.safe_load(beside.read_text(encoding="utf-8"))["student"]
+        assert said[-1] == f"{own} is not of a search, or was changed since; it stays as it is"
+        assert f"--config_files={beside}" in next_of(capsys.readouterr().out)
+    assert not list(folder.glob(".student*"))
+
+
+def test_the_files_are_written_under_a_lock(flags, settings, few, monkeypatch) -> None:
+    held_by, write = [], student_result.write
+    lock = Path(settings["checkpoint_dir"]) / "locks" / "student.yaml.owner"
+    monkeypatch.setattr(student_result, "write", lambda path, text: held_by.append(lock.exists()) or write(path, text))
+    assert main([*flags, f"--space={few}", *QUICK]) == 0
+    assert held_by == [True, True]
+    assert not lock.exists()
+
+
+LATE = {
+    "size 0": ("MF: {embedding_size: [4, 0]}", "space: MF: embedding_size: 0"),
+    "a size of no layer": (
+        "ML: {embedding_size: [4]}\nMF: {embedding_size: [4, 2000000]}",
+        "space: MF: embedding_size: 2000000",
+    ),
+    "no layers": ("LightGCN: {embedding_size: [4], n_layers: [1, -1]}", "LightGCN"),
+    "no vectors": (
+        "MF: {embedding_size: [4]}\nNeuMF: {mf_embedding_size: [4]}",
+        "student: NeuMF has no vectors of users and items",
+    ),
+    "no model": ("MF: {embedding_size: [4]}\nDL: {embedding_size: [4]}", "student: DL has no vectors of users and items"),
+    "budget": ("MF: {embedding_size: [4]}", "no shape of the space has at most 3 parameters"),
+    "large space": (
+        f"LightGCN: {{embedding_size: {[*range(4, 22)]}, n_layers: {[*range(1, 19)]}}}\n"
+        "ML: {embedding_size: [4, 2000000]}",
+        "space: ML: embedding_size: 2000000",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LATE)
+def test_what_makes_no_student_is_said_before_the_teachers_are_trained(capsys, flags, monkeypatch, case) -> None:
+    monkeypatch.setattr(student_search, "build_pool", lambda *_, **__: pytest.fail("teachers are trained"))
+    text, sentence = LATE[case]
+    Path("space.yaml").write_text(text, encoding="utf-8")
+    budget = "--max_parameters=3" if case == "budget" else "--max_parameters=900"
+    assert main([*flags, "--space=space.yaml", budget]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hetcomp: ")]
+    assert sentence in line
+    assert len(line) <= 409
+
+
+def test_a_teacher_without_scores_is_refused_before_another_is_trained(capsys, flags, settings, few) -> None:
+    """Ranked lists have no vectors, nor scores whose factors could stand for them."""
+    rows = [f"u{user},i{item},{rank}" for user in range(60) for rank, item in enumerate(range(user % 40, user % 40 + 30), 1)]
+    Path("lists.csv").write_text("\n".join(["user,item,rank", *rows]) + "\n", encoding="utf-8")
+    given = [flag for flag in flags if not flag.startswith("--teachers")]
+    assert main([*given, f"--space={few}", "--teachers=['BPR','lists.csv']"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hetcomp: ")]
+    assert "needs a teacher's scores, and 'lists' is lists alone" in line
+    assert not (Path(settings["checkpoint_dir"]) / "trained").exists()
+
+
+def test_students_are_built_as_all_models_are(make_scorer, monkeypatch) -> None:
+    """By `build_model`, whose sentence says what does not fit."""
+    scorer, _ = make_scorer()
+    monkeypatch.setattr(student_models, "check_settings", lambda *_: None)
+    with pytest.raises(UserError, match=r"^MF cannot be made: "):
+        scorer.students.model(shape("MF", embedding_size=-3), 1)
+
+
+def test_what_a_student_costs_needs_no_sketch(make_scorer, space, monkeypatch) -> None:
+    scorer, _ = make_scorer()
+    shapes = Space.read(Path(space), scorer.students.config).shapes()
+    monkeypatch.setattr(student_models, "projections", lambda *_, **__: pytest.fail("a sketch is made"))
+    costs = Costs(scorer.students, Budget(parameters=10**9))
+    assert all(costs.of(one) for one in shapes)
+
+
+@pytest.mark.parametrize("gpus", ["0", ""])
+def test_the_gpus_of_the_process_stay_visible(make_config, split, monkeypatch, gpus) -> None:
+    """A student is on the CPU, and what is trained afterwards is where the settings say."""
+    config = make_config(MODEL, gpu_id=gpus)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == gpus
+    made = UntrainedStudents(config, split).model(shape("LightGCN", embedding_size=4, n_layers=1), 1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == gpus
+    assert made.device == torch.device("cpu")
+
+
 WRONG = {
     "parameters": (["--max_parameters=many"], "max_parameters: 'many' is no whole number"),
     "no parameters": (["--max_parameters=0"], "max_parameters: 0 must be above 0"),
@@ -326,19 +468,19 @@ def test_a_wrong_space_is_one_sentence(make_config, tmp_path, case) -> None:
     assert len(caught.value.sentence) <= 400
 
 
-def test_models_without_user_vectors_and_impossible_values_are_refused(make_scorer, split) -> None:
+def test_models_without_user_vectors_and_impossible_values_are_refused(make_scorer) -> None:
     scorer, _ = make_scorer()
     with pytest.raises(UserError, match="NeuMF has no vectors of users and items"):
         scorer.distances(shape("NeuMF", mf_embedding_size=4))
     with pytest.raises(UserError, match="space: MF: embedding_size: 'big'"):
         scorer.distances(shape("MF", embedding_size="big"))
     with pytest.raises(UserError, match="no shape of the space has at most 3 parameters"):
-        rank(Space({"MF": {"embedding_size": [4]}}), scorer, Budget(parameters=3), split, 0)
+        rank(Space({"MF": {"embedding_size": [4]}}), scorer, Costs(scorer.students, Budget(parameters=3)), 0)
 
 
 def test_the_space_that_holds_unless_another_is_named_is_of_students_with_vectors(make_scorer) -> None:
     scorer, _ = make_scorer()
-    shapes = Space.read(None, scorer.config)
+    shapes = Space.read(None, scorer.students.config)
     assert shapes.size == len(shapes.shapes()) == 70
     for model in shapes.choices:
         assert scorer.distances(next(one for one in shapes.shapes() if one.model == model)).relation > 0

@@ -12,6 +12,7 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector
+from recbole.model.loss import EmbLoss
 from recbole.sampler import Sampler
 from recbole.sampler.sampler import AbstractSampler
 from recbole.trainer import trainer as trainer_module
@@ -26,6 +27,7 @@ def functions():
         AbstractDataLoader.__init__,
         FullSortEvalDataLoader.collate_fn,
         Collector.eval_batch_collect,
+        EmbLoss.forward,
     )
 
 
@@ -218,3 +220,29 @@ def test_adam_in_one_pass_takes_the_same_steps() -> None:
 def test_other_names_of_the_optimisers_stay() -> None:
     assert trainer_module.optim.SGD is torch.optim.SGD
     assert isinstance(trainer_module.optim.Adam(torch.nn.Linear(2, 2).parameters(), lr=0.1), torch.optim.Adam)
+
+
+@pytest.mark.parametrize("norm", [1, 2, 3])
+@pytest.mark.parametrize("require_pow", [True, False])
+def test_the_norm_of_embeddings_is_the_same_with_its_gradient(stock, norm, require_pow) -> None:
+    parts = [torch.randn(7, size, requires_grad=True) for size in (4, 5, 6)]
+    found = []
+    for function in (EmbLoss.forward, stock[-1]):
+        value = function(EmbLoss(norm), *parts, require_pow=require_pow)
+        found.append([value, *torch.autograd.grad(value, parts)])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found))
+    assert found[0][0].shape == found[1][0].shape == (1,)
+
+
+def test_the_norm_of_embeddings_copies_nothing_from_the_cpu(stock, monkeypatch) -> None:
+    """RecBole's makes a 0 there, whose way to a GPU waits for all that the GPU has to do before."""
+    made, zeros = [], torch.zeros
+
+    def watched(*size, device=None):
+        made.append(device)
+        return zeros(*size, device=device)
+
+    monkeypatch.setattr(torch, "zeros", watched)
+    for function in (EmbLoss.forward, stock[-1]):
+        function(EmbLoss(), torch.randn(3, 2, device="meta"))
+    assert made == [torch.device("meta"), None]

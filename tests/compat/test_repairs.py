@@ -30,6 +30,7 @@ from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector, DataStruct
 from recbole.model.context_aware_recommender import kd_dagfm
 from recbole.model.general_recommender import dgcf, ldiffrec, lightgcn, multivae, neumf
+from recbole.model.loss import EmbLoss
 from recbole.sampler.sampler import AbstractSampler
 from recbole.trainer import Trainer, hyper_tuning
 from recbole.trainer import trainer as trainer_module
@@ -215,6 +216,7 @@ def patched():
         "adam": trainer_module.optim,
         "full_sort_users": vars(FullSortEvalDataLoader)["collate_fn"],
         "top_items": vars(Collector)["eval_batch_collect"],
+        "emb_loss": vars(EmbLoss)["forward"],
         "multivae_rows": vars(multivae.MultiVAE)["calculate_loss"],
         "lightgcn_rows": vars(lightgcn.LightGCN)["get_norm_adj_mat"],
         "lightgcn": lightgcn.torch,

@@ -143,8 +143,6 @@ def test_hetcomp_asks_for_its_loss_at_the_end_of_an_epoch_alone(
 @pytest.mark.parametrize("size", [4, 8])  # below the teacher's, and as large
 def test_every_method_trains_without_waiting(make_model, trained_pool, split, any_method, size) -> None:
     method, own = any_method
-    if own.get("student") == "LightGCN":
-        own["base_loss_weight"] = 0.0  # for RecBole's EmbLoss, in its own loss, copies a number to the device and waits
     model = make_model(method, embedding_size=size, teacher_rank=8, **own)
     model.learn_from(trained_pool(*own.get("teachers", ["BPR"])))
     model.on_epoch_start(0)

@@ -43,6 +43,17 @@ def test_the_class_gradients_are_those_of_the_cross_entropy_by_the_items_vectors
     torch.testing.assert_close(class_gradients(users @ items.T.detach(), users, positives), expected)
 
 
+@given(st.integers(0, 10_000), st.sampled_from([0.3, 1.0, 20.0]))
+def test_those_of_distances_are_the_gradients_by_the_items_points(seed, scale) -> None:
+    """But for the factor of a squared distance, which no gram sees."""
+    users, items, positives = case(seed, 5)
+    items.requires_grad_()
+    known, scores = positives >= 0, -scale * (users[:, None] - items).square().sum(2)
+    (expected,) = torch.autograd.grad(cross_entropy(scores[known], positives[known]), items)
+    found = class_gradients(scores.detach(), users, positives, items.detach())
+    torch.testing.assert_close(2 * scale * found, expected, rtol=1e-10, atol=1e-13)
+
+
 @given(st.integers(0, 10_000))
 def test_the_gradient_of_the_semantic_distance_is_that_of_its_definition(seed) -> None:
     """Where the class gradients come from autograd, which is differentiated once more."""

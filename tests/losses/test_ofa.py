@@ -67,6 +67,16 @@ def test_the_losses_of_several_teachers_are_averaged() -> None:
     torch.testing.assert_close(ofa_loss(scores, several, present, 1.3), mean, rtol=1e-12, atol=0)
 
 
+def test_each_of_several_teachers_may_know_other_items() -> None:
+    scores, soft, present = case(4)
+    several, known = torch.stack([soft, -soft]), torch.stack([present, ~present])
+    alone = torch.stack([ofa_loss(scores, one, there, 1.3) for one, there in zip(several, known)])
+    heard = torch.ones(2, len(scores), dtype=torch.bool)
+    heard[1, :2] = False
+    expected = torch.where(heard[1], alone.mean(0), alone[0])
+    torch.testing.assert_close(ofa_loss(scores, several, known, 1.3, "code", heard), expected, rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("variant", ["code", "paper"])
 def test_what_is_not_there_counts_for_nothing_and_learns_nothing(variant) -> None:
     scores, soft, present = case(5)

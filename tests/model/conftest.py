@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from recbole.data.dataloader import AbstractDataLoader
 from torch import Tensor
 
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.trainer import progress_file
+from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
 
 class ScoreTable:
@@ -147,3 +150,32 @@ def train_alone() -> Callable[..., float]:
         return model.distillation_loss(everything).item()
 
     return train
+
+
+@pytest.fixture
+def resumed(settings, monkeypatch) -> Callable[..., tuple[dict[str, Any], dict[str, Any]]]:
+    """`resumed(name, **settings)`: the results of a training that was left alone and of one stopped after three epochs."""
+    train_epoch = DistillationTrainer._train_epoch
+    monkeypatch.setattr(progress_file, "pause_after", lambda seconds: 0.0)
+
+    def stopping(trainer: DistillationTrainer, data: AbstractDataLoader, epoch: int, **given: Any) -> object:
+        loss = train_epoch(trainer, data, epoch, **given)
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return loss
+
+    def run(name: str, **overrides: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        training = {"epochs": 4, "stopping_step": 10, "learning_rate": 0.02, "embedding_size": 4, "teacher_rank": 8}
+        config = {**settings, **training, "teachers": ["BPR"], "without_distillation": False, **overrides}
+
+        def once(folder: str) -> dict[str, Any]:
+            given = {**config, "checkpoint_dir": folder}
+            return run_hetcomp(name, "toy", config_dict=given, arguments=(), compare=False)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(DistillationTrainer, "_train_epoch", stopping)
+            with pytest.raises(KeyboardInterrupt):
+                once("stopped")
+        return once("whole"), once("stopped")
+
+    return run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbole_hetcomp.model.candidates import candidates
+from recbole_hetcomp.model.candidates import Candidates
 
 
 @pytest.fixture
@@ -16,7 +16,8 @@ def draw(split, list_pool):
     def drawn(seed: int, **sizes):
         users = split.history.active_users
         sizes = {"n_top": 5, "n_random": 7, "temperature": 10.0, **sizes}
-        return candidates(split.history, lists, users, torch.Generator().manual_seed(seed), **sizes), lists[users]
+        drawn = Candidates.of(split.history, **sizes).from_lists(lists, users, torch.Generator().manual_seed(seed))
+        return drawn, lists[users]
 
     return drawn
 

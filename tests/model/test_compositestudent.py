@@ -111,3 +111,46 @@ def test_what_the_composites_own_file_sets_wins_over_its_methods_files(make_mode
     part = make_model("CompositeStudent", methods={"RRD": 1.0}).parts["RRD"]
     assert part.config["n_interesting"] == 40
     assert "list_depth" not in make_model("CompositeStudent", methods={"RRD": 1.0})._settings_of("RRD")
+
+
+NOTHING = {
+    "EmbedDistill": {"score_weight": 0.0, "user_weight": 0.0, "item_weight": 0.0, "pseudo_weight": 0.0},
+    "CUKD": {"anchor_weight": 0.0},
+    "DisWOT": {"relation_weight": 0.0, "semantic_weight": 0.0},
+    "EGA": {"node_weight": 0.0, "edge_weight": 0.0},
+    "Reverse": {"restore_weight": 0.0},
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_a_method_that_cannot_be_trained_is_refused_as_it_is_alone(make_model, name) -> None:
+    given = {**NOTHING[name], "base_loss_weight": 0.0, "user_batches": False}
+    with pytest.raises(UserError) as alone:
+        make_model(f"{name}Student", **given).check_trainable()
+    with pytest.raises(UserError) as error:
+        make_model("CompositeStudent", methods={name: 1.0}, **given).check_trainable()
+    assert error.value.sentence == f"methods: {name}: {alone.value.sentence}"
+    assert len(error.value.sentence) <= 400
+
+
+@pytest.mark.parametrize("name", sorted(NOTHING.keys() - {"EmbedDistill"}))
+def test_a_method_beside_one_with_a_loss_need_have_none(make_model, name) -> None:
+    """The start that CUKD gives, and the encoders of Reverse, are trained by the other's; with a weight of 0 it has none."""
+    given = {**NOTHING[name], "base_loss_weight": 0.0, "user_batches": False}
+    make_model("CompositeStudent", methods={name: 1.0, "RRD": 1.0}, **given).check_trainable()
+    with pytest.raises(UserError, match=f"methods: {name}: "):
+        make_model("CompositeStudent", methods={name: 1.0, "RRD": 0.0}, **given).check_trainable()
+
+
+def test_weights_of_0_alone_teach_nothing(make_model) -> None:
+    weights = {"methods": {"RRD": 0.0, "DE": 0.0}, "user_batches": False}
+    make_model("CompositeStudent", **weights, base_loss_weight=1.0).check_trainable()
+    with pytest.raises(UserError, match="methods: weights of 0 and base_loss_weight: 0 leave nothing to learn"):
+        make_model("CompositeStudent", **weights, base_loss_weight=0.0).check_trainable()
+
+
+def test_what_is_the_students_is_checked_once_and_a_curriculum_is_that_of_any_method(make_model, caplog) -> None:
+    """DE has no lists, and RRD beside it follows the curriculum; a warning about the student is not said for each."""
+    given = {"methods": {"RRD": 1.0, "DE": 1.0, "FitNet": 1.0}, "student": "NeuMF", "n_experts": 3}
+    make_model("CompositeStudent", **given, curriculum=True).check_trainable()
+    assert sum("scores lie in [0, 1]" in record.message for record in caplog.records) == 1

@@ -14,6 +14,7 @@ from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teachers.vectors import EntityVectors
+from recbole_hetcomp.testing.results import same, saved_state, state_of
 
 FILE = Path("elsewhere.safetensors")
 SIZE = 7
@@ -178,6 +179,36 @@ def test_distances_in_the_unit_ball_cannot_say_what_inner_products_do(make_model
             make_model(name, student=student, **more)
         assert len(error.value.sentence) <= 400
     make_model("CUKDStudent", student=student, distillation_weight=0.0)
+
+
+STARTS = {
+    "closed form": {"solver": "pca"},
+    "steps": {"solver": "sgd", "start_steps": 20},
+    "factors of two teachers": {"teachers": ["BPR", "EASE"]},
+    "graph": {"student": "LightGCN", "start_steps": 5},
+}
+
+
+@pytest.mark.parametrize("case", STARTS)
+def test_a_resumed_run_finds_the_same_map_and_ends_with_the_same_bits(resumed, case) -> None:
+    """The stopped run trained its teachers, and the resumed one found them: the map depends on neither."""
+    whole, again = resumed("CUKDStudent", anchor_weight=1.0, anchor_epochs=8, **STARTS[case])
+    assert torch.equal(whole["model"].projection, again["model"].projection)
+    assert whole["model"].projection.any()
+    assert same(state_of(whole), state_of(again))
+    assert same(saved_state(whole), saved_state(again))
+
+
+@pytest.mark.parametrize("case", STARTS)
+def test_the_map_does_not_hang_on_what_was_drawn_before(make_model, trained_pool, case) -> None:
+    given = dict(STARTS[case])
+    pool, found = trained_pool(*given.pop("teachers", ["BPR"])), []
+    for seed in (1, 2):
+        model = make_model("CUKDStudent", embedding_size=4, teacher_rank=8, **given)
+        torch.manual_seed(seed)
+        model.learn_from(pool)
+        found.append({"map": model.projection, **model.state_dict()})
+    assert same(*found)
 
 
 # ---- two domains of shared factors ------------------------------------------------------------------------------------

@@ -146,3 +146,23 @@ def test_a_setting_or_a_student_that_does_not_fit_is_refused(learnt) -> None:
 def test_training_puts_the_teachers_vectors_into_the_students(after_training, missed) -> None:
     plain, distilled = (missed(after_training(NAME, weight, side="symmetric", **SMALL)) for weight in (0.0, 3.0))
     assert distilled < 0.7 * plain
+
+
+OFF = dict.fromkeys(("score_weight", "user_weight", "item_weight", "pseudo_weight"), 0.0)
+TEACH_NOTHING = {
+    "symmetric": ({**OFF, "side": "symmetric"}, "score_weight, user_weight, item_weight, pseudo_weight: 0 leave nothing"),
+    "asymmetric": ({**OFF, "side": "asymmetric"}, "score_weight, user_weight, pseudo_weight: 0 leave nothing to distil"),
+    "item side alone, which plays no role": ({**OFF, "item_weight": 1.0, "side": "asymmetric"}, "with side: asymmetric"),
+}
+
+
+@pytest.mark.parametrize("case", TEACH_NOTHING)
+def test_weights_that_distil_nothing_are_refused(make_model, case) -> None:
+    given, sentence = TEACH_NOTHING[case]
+    with pytest.raises(UserError) as error:
+        make_model(NAME, **given).check_trainable()
+    assert sentence in error.value.sentence
+    assert len(error.value.sentence) <= 400
+    make_model(NAME, **given, distillation_weight=0.0).check_trainable()  # plain training
+    for key in OFF.keys() - ({"item_weight"} if given["side"] == "asymmetric" else set()):
+        make_model(NAME, **{**given, key: 0.1}).check_trainable()

@@ -9,8 +9,11 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.data.history import History
 from recbole_hetcomp.losses.divergence import kullback_leibler
 from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.model.candidates import Candidates
+from recbole_hetcomp.model.distilled_recommender import okdstudent
 from recbole_hetcomp.model.distilled_recommender.okdstudent import Adapter
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teacher_training.scheduling import build_pool
@@ -85,12 +88,53 @@ def test_at_the_start_the_adapted_teacher_is_the_teacher_to_the_last_bit(learnt,
     assert not torch.equal(stirred(model).of_teacher(batch.users, items, adapted=True), frozen)
 
 
+@pytest.mark.parametrize("n_random", [7, 60])
+def test_the_low_rank_shift_is_that_of_tables_adapted_row_by_row(learnt, n_random) -> None:
+    """In float64, with fewer candidates than items and with more."""
+    model = stirred(learnt(NAME, **{**SMALL, "n_random": n_random})).double()
+    users = model.history.active_users[: 5 if n_random == 7 else 50]
+    items = model.candidates(users)
+    assert (items.numel() < model.n_items) == (n_random == 7)
+    model.teacher = {name: table.double() for name, table in model.teacher.items()}
+    model.deviations = model.deviations.double()
+    tables = [
+        torch.stack([row + adapter.up.weight @ (adapter.down.weight @ row) for row in model.teacher[name]])
+        for name, adapter in model.apart.items()
+    ]
+    for adapted, (of_users, of_items) in ((True, tables), (False, model.teacher.values())):
+        found = model.of_teacher(users, items, adapted=adapted)
+        expected = torch.zeros_like(found)
+        for row, user in enumerate(users.tolist()):
+            there = items[row] > 0
+            scores = (of_users[user] * of_items[items[row][there]]).sum(1) / model.deviations[user] / 0.7
+            expected[row, there] = scores.log_softmax(0)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+        if adapted:
+            parameters = list(model.apart.parameters())
+            weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(2), dtype=found.dtype)
+            gradients = [torch.autograd.grad((weights * value).sum(), parameters) for value in (found, expected)]
+            torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-10)
+
+
 def test_adapters_that_do_not_learn_are_no_adapters(student) -> None:
     """A learning rate of 0, and a rank of 0: the same student to the last bit; adapters that learn make another one."""
     still, none, moving = student(apart_learning_rate=0.0), student(module_rank=0), student(apart_learning_rate=0.05)
     assert still.keys() == none.keys() == moving.keys()
     assert all(torch.equal(still[name], none[name]) for name in still)
     assert any(not torch.equal(still[name], moving[name]) for name in still)
+
+
+def test_a_large_weight_of_the_teacher_gives_the_student_without_adapters(student) -> None:
+    """After a training of several epochs; without that weight it is another student."""
+    settings = {"epochs": 5, "apart_learning_rate": 1e-3}
+    none = student(module_rank=0, **settings)
+    scores = none["backbone.user_embedding.weight"] @ none["backbone.item_embedding.weight"].T
+    gaps = {}
+    for rho in (1e6, 0.0):
+        held = student(teacher_weight=rho, **settings)
+        others = held["backbone.user_embedding.weight"] @ held["backbone.item_embedding.weight"].T
+        gaps[rho] = float((others - scores).norm() / scores.norm())
+    assert gaps[1e6] < 1e-3 < 10 * gaps[1e6] < gaps[0.0]
 
 
 def test_a_large_weight_of_the_teacher_holds_it_where_it_was(learnt, batch) -> None:
@@ -176,6 +220,59 @@ def test_on_policy_takes_the_students_own_list(learnt, batch) -> None:
         assert set(row[1:21]) == set(own[user].tolist())
     theirs = learnt(NAME, **{**SMALL, "n_top": 20}).candidates(batch.users)
     assert set(theirs[0, 1:21].tolist()) != set(own[int(batch.users[0])].tolist())
+
+
+def test_on_policy_others_are_neither_its_own_nor_training_items(learnt) -> None:
+    model = learnt(NAME, **SMALL, okd_candidates="on_policy")
+    users = model.history.active_users
+    own = top_unobserved(model, model.history, SMALL["list_depth"])
+    rows = [model.candidates(users) for _ in range(20)]
+    for row in torch.cat([row[:, 6:] for row in rows], 1).tolist():
+        assert len(set(row)) > 20
+    for drawn in rows:
+        for user, row in zip(users.tolist(), drawn.tolist()):
+            places = [own[user].tolist().index(item) for item in row[1:6]]
+            assert places == sorted(set(places))
+            assert not set(row[6:]) - {0} & set(own[user].tolist())
+        assert not model.history.contains(users[:, None], drawn[:, 1:]).any()
+        assert model.history.contains(users, drawn[:, 0]).all()
+
+
+def test_on_policy_ranks_the_users_of_the_batch_alone(learnt, batch, monkeypatch) -> None:
+    """Under a budget that makes blocks of them; a user who has had nearly everything has a short list."""
+    model = learnt(NAME, **{**SMALL, "list_depth": 1000}, okd_candidates="on_policy", max_block_mb=0.001)
+    history, whole = model.history, okdstudent.full_scores
+    pairs = torch.arange(1, history.n_items - 4) + 3 * history.n_items
+    others = history.pairs[history.pairs // history.n_items != 3]
+    both = torch.cat([others, pairs])
+    model.history = History(both // history.n_items, both % history.n_items, history.n_users, history.n_items)
+    model.to_draw = Candidates.of(model.history, n_top=30, n_random=7, temperature=10.0)
+    asked: list[int] = []
+    monkeypatch.setattr(okdstudent, "full_scores", lambda model, users: asked.extend(users.tolist()) or whole(model, users))
+    ranked, drawn = model.own_ranking(batch.users), model.candidates(batch.users)
+    assert asked == 2 * batch.users.tolist()
+    expected = top_unobserved(model, model.history, model.n_items - 1, users=batch.users)[batch.users]
+    assert torch.equal(ranked, expected.long())
+    assert (ranked[0] > 0).sum() == 4
+    assert set(drawn[0, 1:31].tolist()) == {0, *ranked[0].tolist()}
+    assert (drawn[1:, 1:31] > 0).all()
+
+
+def test_on_policy_trains_and_makes_a_student_of_its_own(student) -> None:
+    """The same to the last bit each time; another one than by the teachers' lists, and than without adapters."""
+    given = {"okd_candidates": "on_policy", "epochs": 3, "apart_learning_rate": 0.05}
+    first, again, off = student(**given), student(**given), student(**{**given, "okd_candidates": "off_policy"})
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert all(value.isfinite().all() for value in first.values())
+    for other in (off, student(**given, module_rank=0)):
+        assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_on_policy_training_lowers_the_divergence_on_the_students_own_items(learnt, train_alone) -> None:
+    model = learnt(NAME, **SMALL, okd_candidates="on_policy")
+    before = sum(train_alone(model, 0) for _ in range(5))
+    train_alone(model, 150)
+    assert sum(train_alone(model, 0) for _ in range(5)) < 0.5 * before
 
 
 def test_on_policy_and_a_curriculum_of_lists_do_not_go_together(make_model) -> None:

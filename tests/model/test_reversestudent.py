@@ -271,6 +271,13 @@ def test_denoising_without_a_loss_of_the_students_own_is_refused(learnt) -> None
     learnt(NAME, denoise=False, base_loss_weight=0.0).check_trainable()
 
 
+def test_denoising_without_anything_that_learns_to_restore_is_refused(learnt) -> None:
+    with pytest.raises(UserError, match=r"denoise: True .* restore_weight: 0 nothing learns") as error:
+        learnt(NAME, denoise=True, restore_weight=0.0).check_trainable()
+    assert len(error.value.sentence) <= 400
+    learnt(NAME, denoise=False, restore_weight=0.0).check_trainable()
+
+
 def test_denoising_draws_odd_interactions_more_rarely(learnt) -> None:
     model = learnt(NAME, *TEACHERS, denoise=True, denoise_from=3)
     model.on_epoch_start(2)

@@ -8,6 +8,7 @@ from scipy.stats import spearmanr
 from torch.nn.functional import normalize
 
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.testing.results import same, saved_state, state_of
 
 FAST = {"head_steps": 30, "head_points": 64}
 
@@ -112,3 +113,31 @@ def test_it_recommends_as_its_teacher_after_no_training_at_all(after_training, l
     own[:, 0] = -torch.inf
     found = own.topk(20).indices
     assert (found[:, :, None] == best[:, None]).any(2).double().mean() > 0.6
+
+
+WAYS = {
+    "copied": {},
+    "by gradient": {"mode": "gradient"},
+    "factors of two teachers": {"teachers": ["BPR", "EASE"], "norm": "plain"},
+    "graph, with a loss of its own": {"student": "LightGCN", "base_loss_weight": 1.0, "user_batches": False},
+}
+
+
+@pytest.mark.parametrize("case", WAYS)
+def test_a_resumed_run_finds_the_same_map_and_ends_with_the_same_bits(resumed, case) -> None:
+    """The stopped run trained its teachers, and the resumed one found them: the map depends on neither."""
+    whole, again = resumed("TinTeMStudent", head_steps=20, **WAYS[case])
+    assert torch.equal(whole["model"].head, again["model"].head)
+    assert same(whole["model"].directions, again["model"].directions)
+    assert same(state_of(whole), state_of(again))
+    assert same(saved_state(whole), saved_state(again))
+
+
+def test_the_map_does_not_hang_on_what_was_drawn_before(make_model, trained_pool) -> None:
+    pool, found = trained_pool("BPR"), []
+    for seed in (1, 2):
+        model = make_model("TinTeMStudent", embedding_size=4, head_steps=20)
+        torch.manual_seed(seed)
+        model.learn_from(pool)
+        found.append({"map": model.head, **model.directions})
+    assert same(*found)

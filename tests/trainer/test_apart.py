@@ -12,6 +12,7 @@ from recbole.utils import init_seed
 from torch import nn
 
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.registry import get_model
 from recbole_hetcomp.model.distilled_recommender import compositestudent
 from recbole_hetcomp.model.distilled_recommender.fitnetstudent import FitNetStudent
 from recbole_hetcomp.testing.parts_of_a_batch import USERS_ALONE
@@ -175,6 +176,44 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(make_trainer, tmp_path)
         trainer, loaders = make_trainer()
         trainer.resume(path)
         assert_same(fitted(trainer, loaders), expected)
+
+
+RESUMED = [
+    ("OKDStudent", {"list_depth": 20, "n_top": 5, "n_random": 7, "module_rank": 2}),
+    ("OKDStudent", {"list_depth": 20, "n_top": 5, "n_random": 7, "module_rank": 2, "okd_candidates": "on_policy"}),
+    ("EGAStudent", {"n_nodes": 12, "graph_size": 6}),
+]
+
+
+@pytest.mark.parametrize(("method", "given"), RESUMED)
+def test_so_does_one_of_a_method_with_modules_apart(make_config, split, trained_pool, tmp_path, method, given) -> None:
+    """What is trained apart ends with the same bits, too; with the state of its optimiser lost it does not."""
+    pool, settings = trained_pool("BPR"), {**SETTINGS, **given, "learning_rate": 0.01}
+
+    def make() -> tuple[DistillationTrainer, Any]:
+        config = make_config(method, **settings)
+        init_seed(config["seed"], True)
+        loaders = split.loaders(config)
+        model = get_model(method)(config, loaders.train._dataset)
+        model.learn_from(pool)
+        return DistillationTrainer(config, model), loaders
+
+    expected, path = fitted(*make()), tmp_path / "a.progress"
+    assert any(name.startswith("apart.") for name in expected)
+    trainer, loaders = make()
+    trainer.resume(path)
+    with pytest.raises(StoppedError):
+        fitted(trainer, loaders, 2)
+    state = path.read_bytes()
+    trainer, loaders = make()
+    trainer.resume(path)
+    assert_same(fitted(trainer, loaders), expected)
+    path.write_bytes(state)
+    trainer, loaders = make()
+    trainer.resume(path)
+    trainer.optimizer_apart.state.clear()
+    ended = fitted(trainer, loaders)
+    assert any(not torch.equal(ended[name], value) for name, value in expected.items())
 
 
 def nan(tensor: torch.Tensor) -> torch.Tensor:

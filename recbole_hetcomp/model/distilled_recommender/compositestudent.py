@@ -15,6 +15,7 @@ import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, close_matches
@@ -51,6 +52,8 @@ class CompositeStudent(DistilledRecommender):
         own.final_config_dict = {**config.final_config_dict, **self._settings_of(name)}
         part = method(own, dataset)
         part.backbone, part.history, part.generator = self.backbone, self.history, self.generator
+        part.is_part = True
+        part.beside_others = any(weight for other, weight in config["methods"].items() if other != name)
         return part
 
     def _settings_of(self, name: str) -> dict[str, Any]:
@@ -78,11 +81,23 @@ class CompositeStudent(DistilledRecommender):
         return bool(self.table_writers())
 
     def check_trainable(self) -> None:
-        """Raise a UserError also where two methods would write the same tables."""
+        """Raise a UserError also where two methods would write the same tables, or one could not be trained beside them."""
         super().check_trainable()
         writers = [name.removesuffix("Student") for name in self.table_writers()]
         if len(writers) > 1:
             raise UserError(f"methods: {writers[0]} and {writers[1]} both write the student's tables; leave one of them out")
+        if not self.base_loss_weight and not any(self.config["methods"].values()):
+            raise UserError("methods: weights of 0 and base_loss_weight: 0 leave nothing to learn; raise one of them")
+        for name, part in self.parts.items():
+            try:
+                part.check_trainable()
+            except UserError as error:
+                raise UserError(f"methods: {name}: {error.sentence}") from error
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor | tuple[Tensor, Tensor]:
+        """As ever, with every table that is a function made once a step, for all methods together."""
+        with parametrize.cached():
+            return super().calculate_loss(interaction)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
         """[]: the sum over the methods of weight * loss, all of the same batch."""
@@ -135,6 +150,11 @@ class CompositeStudent(DistilledRecommender):
         """Those of the composite's methods that train something apart from the student."""
         methods = map(_method, _checked(config["methods"]))
         return [name for method in methods for name in method.trained_apart(config)]
+
+    def student_saved(self) -> None:
+        """Tells every method."""
+        for part in self.parts.values():
+            part.student_saved()
 
     def finish_training(self) -> None:
         """Drops the modules of all methods; each also leaves plain tables where it trained something in their stead."""

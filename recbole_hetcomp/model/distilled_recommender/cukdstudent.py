@@ -28,6 +28,9 @@ class CUKDStudent(EmbeddingStudent):
     one P for both, since inner products mean nothing otherwise; then P is fixed. Where the student is two tables, that is a
     principal component analysis without a centre (`solver: pca`); else steps of Adam find it (`sgd`). `anchor` falls from
     `anchor_weight` to 0 in `anchor_epochs` epochs. Teachers are best files of vectors; any others will do.
+
+    P is no part of a run's progress: like the teacher's vectors, to which it belongs, it is found again by a resumed run, to
+    the last bit. It depends on these vectors, the seed and the student's first parameters alone.
     """
 
     families = ("general",)  # its start is written into tables of users
@@ -50,7 +53,7 @@ class CUKDStudent(EmbeddingStudent):
     def check_trainable(self) -> None:
         """Raise a UserError also where the anchor alone would train, and is not there, or not to the end."""
         super().check_trainable()
-        if self.base_loss_weight:
+        if self.has_other_loss:
             return
         if not self.config["anchor_weight"]:
             raise UserError("anchor_weight: 0 and base_loss_weight: 0 leave nothing to learn; raise one of them")

@@ -24,8 +24,8 @@ class DisWOTStudent(EmbeddingStudent):
 
     G(X) are the products of all pairs of rows of X, each row of products of length 1. P and T are the vectors of up to
     `relation_users` of the batch's users, centred. C is the gradient of these users' cross-entropy over a fixed sample of n
-    items by the items' vectors, each user having one training item of the sample as the class. Users and items of whom the
-    teacher has no vector are in none of this.
+    items by the items' vectors, each user having one training item of the sample as the class; of CML and ML by the points
+    whose distances are the scores. Users and items of whom the teacher has no vector are in none of this.
     """
 
     families = ("general",)  # it relates users that have tables
@@ -33,7 +33,7 @@ class DisWOTStudent(EmbeddingStudent):
     def check_trainable(self) -> None:
         """Raise a UserError also where both parts are off and the student has no loss of its own."""
         super().check_trainable()
-        if not (self.config["relation_weight"] or self.config["semantic_weight"] or self.base_loss_weight):
+        if not (self.config["relation_weight"] or self.config["semantic_weight"] or self.has_other_loss):
             raise UserError("relation_weight, semantic_weight and base_loss_weight: 0 leave nothing to learn; raise one")
 
     def learn_from(self, teachers: TeacherPool) -> None:
@@ -50,14 +50,12 @@ class DisWOTStudent(EmbeddingStudent):
         chosen = some_of(known, config["relation_users"], self.generator)
         positives = to_device(self.sample.positives(chosen, self.generator), self.device)
         users = to_device(chosen, self.device)
-        features, scores = features_and_scores(self.backbone, users, self.classes)
+        features, scores, points = features_and_scores(self.backbone, users, self.classes)
         with torch.autocast(self.device.type, enabled=False):  # distances are differences of products
             taught = self.teacher["user"][users]
             relation = gram_distance(relation_gram(features), relation_gram(taught))
             taught_scores = taught @ self.teacher["item"][self.classes].T
-            of_student, of_teacher = (
-                semantic_gram(scores, features, positives),
-                semantic_gram(taught_scores, taught, positives),
-            )
+            of_student = semantic_gram(scores, features, positives, points)
+            of_teacher = semantic_gram(taught_scores, taught, positives)
             semantic = gram_distance(of_student, of_teacher)
         return config["relation_weight"] * relation + config["semantic_weight"] * semantic

@@ -41,7 +41,7 @@ class EGAStudent(EmbeddingStudent):
     def check_trainable(self) -> None:
         """Raise a UserError also where both parts are off and the student has no loss of its own."""
         super().check_trainable()
-        if not (self.config["node_weight"] or self.config["edge_weight"] or self.base_loss_weight):
+        if not (self.config["node_weight"] or self.config["edge_weight"] or self.has_other_loss):
             raise UserError("node_weight, edge_weight and base_loss_weight: 0 leave nothing to learn; raise one of them")
 
     def auxiliary_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:

@@ -20,17 +20,16 @@ from recbole_hetcomp.knowledge.pseudo_users import nearest_neighbours, packed, p
 from recbole_hetcomp.losses.soft_targets import soft_label_loss
 from recbole_hetcomp.model.backbone import HasHistories
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.candidates import candidates
-from recbole_hetcomp.model.embedding_student import EmbeddingStudent, squared_distance
+from recbole_hetcomp.model.candidate_student import CandidateStudent
+from recbole_hetcomp.model.embedding_student import squared_distance
 from recbole_hetcomp.model.functional_tables import Folded, FunctionalTables
-from recbole_hetcomp.teachers.pool import Needs, TeacherPool
-from recbole_hetcomp.teachers.single import SingleTeacher
+from recbole_hetcomp.teachers.pool import TeacherPool
 
 NEIGHBOURS_BLOCK = 1024  # items whose cosines with all items are held at once
 BLOCK_MB = 64  # of vectors of histories' items held at once
 
 
-class EmbedDistillStudent(FunctionalTables, EmbeddingStudent):
+class EmbedDistillStudent(FunctionalTables, CandidateStudent):
     """L = L_base + weight * (a L_score + b L_user + c L_item + g L_pseudo), each a mean over its entities.
 
     L_score = cross-entropy of the teacher's and the student's softmax over a training item, items of the teacher's list and
@@ -42,16 +41,22 @@ class EmbedDistillStudent(FunctionalTables, EmbeddingStudent):
     """
 
     families = ("general",)  # a made-up user has no order of items
-    needs = Needs(trajectories=True, scores=True)
+
+    def check_trainable(self) -> None:
+        """Raise a UserError also where all parts of the distillation loss are off."""
+        super().check_trainable()
+        sides = ["user"] if self.config["side"] == "asymmetric" else ["user", "item"]
+        names = [f"{part}_weight" for part in ("score", *sides, "pseudo")]
+        if self.distillation_weight and not any(self.config[name] for name in names):
+            raise UserError(
+                f"{', '.join(names)}: 0 leave nothing to distil with side: {self.config['side']}; raise one of them, or set "
+                "distillation_weight: 0 for plain training"
+            )
 
     def learn_from(self, teachers: TeacherPool) -> None:
         """Takes vectors and lists, finds items' neighbours for pseudo-users; if asymmetric, the item table becomes T W^T."""
         self.asymmetric = self.config["side"] == "asymmetric"
         super().learn_from(teachers)
-        self.lists = self.target_lists(teachers, self.config["list_depth"])
-        if self.config["score_weight"]:
-            teacher = SingleTeacher.from_config(teachers, self.history, self.config)
-            self.deviations, self.without_list = teacher.deviations.to(self.device), teacher.without_list
         if self.config["pseudo_weight"]:
             found = nearest_neighbours(self.teacher["item"], self.config["pseudo_neighbours"], NEIGHBOURS_BLOCK)
             self.neighbours = found.cpu()
@@ -97,20 +102,8 @@ class EmbedDistillStudent(FunctionalTables, EmbeddingStudent):
         The teacher's scores are standardised user by user, so that the temperature means the same for any teacher.
         """
         users, candidates = batch.users, to_device(self.candidates(batch.on_cpu.users), self.device)
-        of_teacher = torch.einsum("bd,bnd->bn", self.teacher["user"][users], self.teacher["item"][candidates])
-        of_teacher = of_teacher / self.deviations[users, None]
-        of_student, temperature = self.pair_scores(users, candidates), self.config["score_temperature"]
-        return soft_label_loss(of_student / temperature, of_teacher / temperature, candidates > 0).mean()
-
-    def candidates(self, users: Tensor) -> Tensor:
-        """[B, 1 + n_top + n_random] int64, 0 = none left: a training item, items of the teacher's list, and others.
-
-        Of `users` [B], both on the CPU; of those of whom the teachers say nothing there are none.
-        """
-        config, lists = self.config, self.current_lists.on_cpu
-        sizes = {"n_top": config["n_top"], "n_random": config["n_random"], "temperature": config["sampling_temperature"]}
-        drawn = candidates(self.history, lists, users, self.generator, **sizes)
-        return drawn.masked_fill(self.without_list[users, None], 0)  # equal soft labels would level the student's order
+        of_student = self.pair_scores(users, candidates) / self.config["score_temperature"]
+        return soft_label_loss(of_student, self.teacher_scores(users, candidates), candidates > 0).mean()
 
     def pseudo_loss(self, users: Tensor) -> Tensor:
         """[]: the mean distance of made-up users, a share of `users` [B], which are on the CPU."""

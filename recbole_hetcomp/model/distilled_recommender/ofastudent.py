@@ -20,14 +20,13 @@ from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.knowledge.sampling import ROWS_PER_BLOCK
 from recbole_hetcomp.losses.ofa import ofa_loss
 from recbole_hetcomp.model.batch import Batch
-from recbole_hetcomp.model.candidates import candidates
-from recbole_hetcomp.model.embedding_student import EmbeddingStudent
+from recbole_hetcomp.model.candidate_student import CandidateStudent
 from recbole_hetcomp.model.stages import prefixes, stages
-from recbole_hetcomp.teachers.pool import Needs, TeacherPool
+from recbole_hetcomp.teachers.pool import TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
 
 
-class OFAStudent(EmbeddingStudent):
+class OFAStudent(CandidateStudent):
     """L = L_base + weight * mean over users of (O(s / temperature) + branch_weight * sum over stages of O(branch of stage)).
 
     O(x) = -sum over candidates c of w_c log softmax(x)_c, w_c = p_c^gamma, and (1 + p_c)^gamma - 1 for the candidate that is
@@ -39,28 +38,25 @@ class OFAStudent(EmbeddingStudent):
     candidates are its scores; a stage of pairs it maps to the score. Branches and temperature are learned, and not served.
     """
 
-    needs = Needs(trajectories=True, scores=True)
-
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.of_each: list[SingleTeacher] = []  # the teachers one by one, where `ofa_teachers` asks for that
         self.drawn = torch.zeros(0, dtype=torch.int64)  # [U, n] on the CPU: the candidates of the epoch, for these
         self.drawn_soft = torch.zeros(0)  # [M, U, n] their scores of them
         self.heard = torch.zeros(0, dtype=torch.bool)  # [M, U] whether each of them says anything of a user
+        self.known: Tensor | None = None  # [M, I] bool, whether each of them has a vector of an item; None = all have
 
     def learn_from(self, teachers: TeacherPool) -> None:
         """Takes vectors, and lists to draw candidates from, and makes a branch for each stage that the student has."""
         super().learn_from(teachers)
-        config = self.config
-        self.lists = self.target_lists(teachers, config["list_depth"])
-        together = SingleTeacher.from_config(teachers, self.history, config)
-        self.without_list = together.without_list
-        if config["ofa_teachers"] == "per_teacher":
-            pools = (TeacherPool([teacher]) for teacher in teachers.teachers)
-            self.of_each = [SingleTeacher.from_config(pool, self.history, config) for pool in pools]
+        if self.config["ofa_teachers"] == "per_teacher":
+            pools = [TeacherPool([teacher]) for teacher in teachers.teachers]
+            self.of_each = [SingleTeacher.from_config(pool, self.history, self.config) for pool in pools]
             self.heard = torch.stack([~teacher.without_list for teacher in self.of_each]).to(self.device)
-        else:
-            self.deviations = together.deviations.to(self.device)
+            if any(teacher.covered is not None for teacher in self.of_each):
+                everything = torch.ones(self.n_items, dtype=torch.bool)
+                known = [everything if one.covered is None else one.covered.item for one in self.of_each]
+                self.known = torch.stack(known).to(self.device)
 
     @property
     def width(self) -> int:
@@ -99,32 +95,22 @@ class OFAStudent(EmbeddingStudent):
             soft = torch.stack([teacher.standardised_of(self.drawn) for teacher in self.of_each])
             self.drawn_soft = soft.to(self.device)
 
-    def candidates(self, users: Tensor) -> Tensor:
-        """[B, 1 + n_top + n_random] int64, 0 = none left: a training item, items of the list, others; users on the CPU.
-
-        Of users of whom the teachers say nothing there are none.
-        """
-        config, lists = self.config, self.current_lists.on_cpu
-        counts = {name: config[name] for name in ("n_top", "n_random")}
-        temperature = config["sampling_temperature"]
-        drawn = candidates(self.history, lists, users, self.generator, **counts, temperature=temperature)
-        return drawn.masked_fill(self.without_list[users, None], 0)  # equal soft labels would level the student's order
-
     def labelled(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Candidates [B, n] of the batch's users, and the teacher's scores of them: [B, n], or [M, B, n] of several."""
-        users, temperature = batch.users, self.config["score_temperature"]
+        users = batch.users
         if self.of_each:
-            return to_device(self.drawn[batch.on_cpu.users], self.device), self.drawn_soft[:, users] / temperature
+            soft = self.drawn_soft[:, users] / self.config["score_temperature"]
+            return to_device(self.drawn[batch.on_cpu.users], self.device), soft
         items = to_device(self.candidates(batch.on_cpu.users), self.device)
-        soft = torch.einsum("bd,bnd->bn", self.teacher["user"][users], self.teacher["item"][items])
-        return items, soft / self.deviations[users, None] / temperature
+        return items, self.teacher_scores(users, items)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
         """[]: the mean over the batch's users of O of the student and, with their weight, of its branches."""
         config, users = self.config, batch.users
         items, soft = self.labelled(batch)
         heard = self.heard[:, users] if self.of_each else None
-        settings = soft, items > 0, config["ofa_gamma"], config["ofa_variant"], heard
+        present = items > 0 if self.known is None else (items > 0) & self.known[:, items]  # [B, n] or [M, B, n]
+        settings = soft, present, config["ofa_gamma"], config["ofa_variant"], heard
         total = ofa_loss(self.auxiliary["temperature"](self.pair_scores(users, items)), *settings)
         if config["branch_weight"]:
             for stage, to_scores in zip(self.stages(users, items), self.branches):

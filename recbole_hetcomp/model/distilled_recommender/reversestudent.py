@@ -7,6 +7,9 @@ the student, teachers stand for feature scales, and `hetcomp anomalies` writes t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
@@ -42,8 +45,8 @@ class ReverseStudent(FunctionalTables, EmbeddingStudent):
     z = f(t_1, ..., t_K) is the student's vector and has no parameters but those of f: one encoder f for users, one for
     items. The decoders g_k see the code alone. Teachers come in the order of their names, so their order in `teachers`
     changes nothing. Where a teacher does not know an entity, K times the mean over those that do stands for the sum over k;
-    whom nobody knows has no part. After training the codes are ordinary tables, and `anomalies` keeps the errors of the last
-    epoch.
+    whom nobody knows has no part. After training the codes are ordinary tables, and `anomalies` has the errors of the epoch
+    from which the student is kept.
 
     Attributes:
         teacher: for users and for items, [n, sum of D_k] float32, every teacher's table `of_size_one` beside the others
@@ -51,8 +54,9 @@ class ReverseStudent(FunctionalTables, EmbeddingStudent):
         sizes: D_k of each teacher
         names: of the teachers, in the order of `sizes`
         tokens: of users and of items in the data, by id
-        anomalies: for users and for items, [n, K] float32 on the CPU: 1 - cos for each teacher, once training has ended; nan
-            where the teacher does not know the entity
+        anomalies: for users and for items, [n, K] float32 on the CPU: 1 - cos for each teacher, of the student that was
+            saved last; where none is saved, of the last one, once training has ended. nan where the teacher does not know
+            the entity
     """
 
     families = ("general",)  # its code is of tables of users and items
@@ -77,12 +81,17 @@ class ReverseStudent(FunctionalTables, EmbeddingStudent):
     def check_trainable(self) -> None:
         """Raise a UserError also where the student has no loss of its own, and nothing else is learnt, or denoised."""
         super().check_trainable()
-        if not self.restore_weight and not self.base_loss_weight:
+        if not self.restore_weight and not self.has_other_loss:
             raise UserError("restore_weight: 0 and base_loss_weight: 0 leave nothing to learn; raise one of them")
         if self.config["denoise"] and not self.base_loss_weight:
             raise UserError(
                 "denoise: True redraws the batches of the student's own loss, which base_loss_weight: 0 leaves out; "
                 "raise that, or set denoise: False"
+            )
+        if self.config["denoise"] and not self.restore_weight:
+            raise UserError(
+                "denoise: True draws by how badly interactions are restored, and with restore_weight: 0 nothing learns to "
+                "restore them; raise that, or set denoise: False"
             )
 
     def learn_from(self, teachers: TeacherPool) -> None:
@@ -177,14 +186,33 @@ class ReverseStudent(FunctionalTables, EmbeddingStudent):
         weights = self.pair_weights[slots].where(self.history.contains(users, items), self.pair_weights.mean())
         return interaction[torch.multinomial(weights, len(weights), replacement=True, generator=self.generator)]
 
+    @torch.no_grad()
+    def student_saved(self) -> None:
+        """Measures `anomalies`, while the decoders are those of the student's codes."""
+        for side, decoders in self.auxiliary.items():
+            errors = restoration_errors(self.teacher[side], decoders(self.codes(side)), self.sizes)
+            self.anomalies[side] = errors.masked_fill(~self.known[side], torch.nan).cpu()
+
+    def distillation_state(self) -> dict[str, Any]:
+        """The `anomalies` of the best student so far."""
+        return {**super().distillation_state(), "anomalies": dict(self.anomalies)}
+
+    def load_distillation_state(self, state: Mapping[str, Any]) -> None:
+        """Takes the `anomalies` back; raises a ValueError for some of other users, items or teachers."""
+        super().load_distillation_state(state)
+        found = {side: errors.cpu() for side, errors in state["anomalies"].items()}
+        if found and (found.keys() != {*SIDES} or any(not self._may_be_errors(side, found[side]) for side in SIDES)):
+            raise ValueError("its anomalies are not of these users, items and teachers")
+        self.anomalies = found
+
+    def _may_be_errors(self, side: str, errors: Tensor) -> bool:
+        known = self.known[side].cpu()
+        return errors.dtype == torch.float32 and errors.shape == known.shape and torch.equal(errors.isnan(), ~known)
+
     def finish_training(self) -> None:
-        """Measures `anomalies`, while the decoders are those of the codes; then the codes become ordinary tables."""
-        if self.auxiliary:
-            with torch.no_grad():
-                for side in SIDES:
-                    restored = self.auxiliary[side](self.codes(side))
-                    errors = restoration_errors(self.teacher[side], restored, self.sizes)
-                    self.anomalies[side] = errors.masked_fill(~self.known[side], torch.nan).cpu()
+        """Measures `anomalies` where no student was saved; then the codes become ordinary tables."""
+        if not self.anomalies:
+            self.student_saved()
         super().finish_training()
 
     def _require_tables(self) -> None:

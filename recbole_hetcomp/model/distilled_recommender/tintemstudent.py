@@ -26,6 +26,9 @@ class TinTeMStudent(EmbeddingStudent):
     temperatures, and the student has no part in it. With `norm: mips` the teacher's vectors get a dimension in which cosines
     rank as inner products do. Where the student is two tables, the minimum is h(t) / |h(t)| itself, which is written into
     them (`mode: copy`); the loss then holds them there.
+
+    h is no part of a run's progress: like the teacher's vectors, to which it belongs, it is found again by a resumed run, to
+    the last bit. It depends on these vectors and the seed alone.
     """
 
     @property
