@@ -169,8 +169,7 @@ class DistilledRecommender(Distilled, GeneralRecommender):
         vectors = self.vectors(users)
         if vectors is not None:
             return vectors.listed(items).scores
-        # These score all items at once, or would make the same user's vector for each pair
-        if isinstance(self.backbone, AutoEncoderMixin) or isinstance(self.history, Sequences):
+        if isinstance(self.backbone, AutoEncoderMixin) or isinstance(self.history, Sequences):  # one vector, all items
             return self.scores(users).gather(1, items.long())
         pairs = {self.USER_ID: users.repeat_interleave(items.size(1)), self.ITEM_ID: items.reshape(-1)}
         self.forget_evaluation()
