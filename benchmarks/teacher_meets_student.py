@@ -76,6 +76,7 @@ def rows(arguments: argparse.Namespace) -> list[list[Any]]:
             settings |= {"teachers": ast.literal_eval(arguments.teachers), "student_weight": mu, "seed": seed}
             settings |= {"resume": False, "show_progress": False}
             settings |= {} if arguments.epochs is None else {"epochs": arguments.epochs}
+            settings |= {} if arguments.rho is None else {"teacher_weight": arguments.rho}
             measured: list[tuple[float, float]] = []
             with watched(measured):
                 result = run_hetcomp("OKDStudent", arguments.dataset, config_dict=settings, arguments=(), compare=False)
@@ -90,6 +91,9 @@ def main() -> int:
     parser.add_argument("--teachers", default="['BPR']")
     parser.add_argument("--embedding_size", type=int, default=8)
     parser.add_argument("--mu", type=float, nargs="+", default=[0.5, 0.0])
+    parser.add_argument(
+        "--rho", type=float, help="weight of the divergence from the teacher as it was; otherwise the default"
+    )
     parser.add_argument("--epochs", type=int, help="of the student, at most; otherwise until it stops by itself")
     parser.add_argument("--seed", type=int, default=2020)
     parser.add_argument("--seeds", type=int, default=1)
