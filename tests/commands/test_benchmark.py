@@ -246,11 +246,21 @@ def test_command_line_runs_it(settings, watched):
     assert [name for name, *_ in watched] == ["BPR", "MF"]
 
 
-@pytest.mark.parametrize("name", ["SASRec", "FM", "CKE"])
-def test_models_that_are_no_general_recommenders_are_refused_before_any_training(settings, watched, name):
-    with pytest.raises(UserError, match=f"^models: '{name}' is a .* model; a benchmark compares general recommenders"):
+@pytest.mark.parametrize("name", ["DIN", "FM", "CKE"])
+def test_models_that_read_more_than_interactions_are_refused_before_any_training(settings, watched, name):
+    with pytest.raises(UserError, match=f"^models: '{name}' is a .* model that reads more than interactions; leave it out"):
         run_benchmark(["BPR", name], "toy", config_dict=settings, seeds=1)
     assert watched == []
+
+
+def test_models_of_both_families_have_one_split_and_are_compared_user_by_user(settings):
+    small = {"hidden_size": 8, "inner_size": 8, "student": "GRU4Rec", "teachers": ["SASRec"]}
+    small["load_col"] = {"inter": ["user_id", "item_id", "timestamp"]}
+    small["teacher_config"] = {"SASRec": {"hidden_size": 8, "inner_size": 8, "epochs": 2, "eval_step": 1}}
+    rows = run_benchmark(["HetCompStudent", "MF", "GRU4Rec"], "toy", config_dict={**settings, **small}, seeds=2)
+    assert [row["model"] for row in rows] == ["HetCompStudent", "MF", "GRU4Rec"]
+    for row in rows[1:]:  # as many users in each, or there would be none
+        assert 0 <= row["p_values"]["recall@10"] <= 1
 
 
 def test_what_is_said_for_one_model_wins_wherever_it_is_said(settings, monkeypatch):
