@@ -13,7 +13,7 @@ import torch
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, close_matches, shown
-from recbole_hetcomp.config.registry import backbone_class, properties_of
+from recbole_hetcomp.config.registry import backbone_class, family_of, properties_of
 
 SIZES = [4, 6, 8, 12, 16, 24, 32]
 DEFAULT = {
@@ -133,7 +133,8 @@ def _another(values: list[Any], than: Any, generator: torch.Generator) -> Any:
 
 
 def _check_model(model: str, settings: Mapping[str, Any], config: Config) -> None:
-    backbone_class(model, "space")
+    if family_of(backbone_class(model, "space")) == "sequential":
+        raise UserError(f"space: {model} is asked by sequences and has no vectors of users; take general recommenders")
     path = properties_of(model)
     known = (config.read_yaml(path) or {}) if path is not None else {}
     for key, values in settings.items():

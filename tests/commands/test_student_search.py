@@ -441,7 +441,7 @@ WRONG = {
 WRONG_SPACES = {
     "no space": ("[1, 2]", "must have lines such as"),
     "unknown model": ("MFF: {embedding_size: [4]}", "space: there is no model named 'MFF'; did you mean 'MF'"),
-    "no student": ("GRU4Rec: {embedding_size: [4]}", "space: 'GRU4Rec' is no general recommender"),
+    "no student": ("GRU4Rec: {embedding_size: [4]}", "space: GRU4Rec is asked by sequences"),
     "unknown setting": ("MF: {embeding_size: [4]}", "MF has no setting 'embeding_size'; did you mean 'embedding_size'"),
     "not like the default": ("LightGCN: {n_layers: [1.5]}", "1.5 is no int, as its default 2 is"),
     "no list": ("MF: {embedding_size: 4}", "give a list of single values"),

@@ -134,8 +134,8 @@ def test_probing_a_student_moves_nothing(make_config, split, monkeypatch):
     assert random.getstate() == states[2]
 
 
-@pytest.mark.parametrize("student", ["GRU4Rec", "DeepFM", "HetCompStudent"])
-def test_only_general_recommenders_can_be_students(make_config, student):
+@pytest.mark.parametrize("student", ["DIN", "DeepFM", "HetCompStudent"])
+def test_only_recommenders_of_items_can_be_students(make_config, student):
     with pytest.raises(UserError, match=f"^student: '{student}' is no general recommender"):
         make_config("HetCompStudent", student=student)
 

@@ -276,7 +276,7 @@ def test_a_teacher_that_becomes_nan_is_named_with_a_remedy__and_not_kept(make_co
     [
         ({"teachers": ["BPR", "BPR"]}, "'BPR' is named twice"),
         ({"teachers": ["BPR", "LihgtGCN"]}, "no model named 'LihgtGCN'; did you mean 'LightGCN'"),
-        ({"teachers": ["SASRec"]}, "'SASRec' is a sequential model"),
+        ({"teachers": ["DIN"]}, "'DIN' is a sequential model that reads more"),
         ({"teachers": ["FM"]}, "'FM' is a context model"),
         ({"teachers": ["HetCompStudent"]}, "'HetCompStudent' is itself"),
         ({"teachers": []}, "is no list of names"),
