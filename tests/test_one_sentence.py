@@ -184,7 +184,7 @@ YAML = {
     "epochs: [1, 2]": "epochs: [1, 2] must be a whole number",
     "learning_rate: .nan": "learning_rate: nan must be a number above 0",
     "seed: [1]": "seed: [1] must be a whole number",
-    "state: 3": "state: 3 must be a name, such as INFO",
+    "state: 3": "state: 3 is none of CRITICAL, ERROR, WARNING, INFO, DEBUG",
     "load_col: 3": "load_col: 3 is no dict of lists",
     "load_col: {inter: 3}": "load_col: {'inter': 3} is no dict of lists",
     "dataset: 3": "dataset: 3 is no name; write --dataset=ml-100k",

@@ -40,7 +40,9 @@ def trainings(monkeypatch):
     names = []
     fit = training.fit_recorded
     for module in (training, alone):
-        monkeypatch.setattr(module, "fit_recorded", lambda config, *rest: names.append(config.model) or fit(config, *rest))
+        monkeypatch.setattr(
+            module, "fit_recorded", lambda config, *rest, **named: names.append(config.model) or fit(config, *rest, **named)
+        )
     return names
 
 

@@ -61,7 +61,9 @@ def test_teachers_are_trained_in_the_first_trial_alone(settings, monkeypatch):
 
     names = []
     fit = training.fit_recorded
-    monkeypatch.setattr(training, "fit_recorded", lambda config, *rest: names.append(config.model) or fit(config, *rest))
+    monkeypatch.setattr(
+        training, "fit_recorded", lambda config, *rest, **named: names.append(config.model) or fit(config, *rest, **named)
+    )
     for rate in (0.01, 0.1):
         objective_function(
             {"learning_rate": rate}, None, model="HetCompStudent", dataset="toy", arguments=arguments(settings)

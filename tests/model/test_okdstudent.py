@@ -13,7 +13,6 @@ from recbole_hetcomp.data.history import History
 from recbole_hetcomp.losses.divergence import kullback_leibler
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.candidates import Candidates
-from recbole_hetcomp.model.distilled_recommender import okdstudent
 from recbole_hetcomp.model.distilled_recommender.okdstudent import Adapter
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teacher_training.scheduling import build_pool
@@ -241,14 +240,14 @@ def test_on_policy_others_are_neither_its_own_nor_training_items(learnt) -> None
 def test_on_policy_ranks_the_users_of_the_batch_alone(learnt, batch, monkeypatch) -> None:
     """Under a budget that makes blocks of them; a user who has had nearly everything has a short list."""
     model = learnt(NAME, **{**SMALL, "list_depth": 1000}, okd_candidates="on_policy", max_block_mb=0.001)
-    history, whole = model.history, okdstudent.full_scores
+    history, whole = model.history, type(model).scores
     pairs = torch.arange(1, history.n_items - 4) + 3 * history.n_items
     others = history.pairs[history.pairs // history.n_items != 3]
     both = torch.cat([others, pairs])
     model.history = History(both // history.n_items, both % history.n_items, history.n_users, history.n_items)
     model.to_draw = Candidates.of(model.history, n_top=30, n_random=7, temperature=10.0)
     asked: list[int] = []
-    monkeypatch.setattr(okdstudent, "full_scores", lambda model, users: asked.extend(users.tolist()) or whole(model, users))
+    monkeypatch.setattr(type(model), "scores", lambda model, users: asked.extend(users.tolist()) or whole(model, users))
     ranked, drawn = model.own_ranking(batch.users), model.candidates(batch.users)
     assert asked == 2 * batch.users.tolist()
     expected = top_unobserved(model, model.history, model.n_items - 1, users=batch.users)[batch.users]

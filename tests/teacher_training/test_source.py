@@ -129,7 +129,9 @@ def test_a_docstring_is_no_code_wherever_it_stands(tmp_path, monkeypatch) -> Non
 
 def test_an_edited_history_trains_a_teacher_anew_and_a_remark_does_not(edit, make_config, split, monkeypatch) -> None:
     trained, fit = [], training.fit_recorded
-    monkeypatch.setattr(training, "fit_recorded", lambda config, *rest: trained.append(config.model) or fit(config, *rest))
+    monkeypatch.setattr(
+        training, "fit_recorded", lambda config, *rest, **named: trained.append(config.model) or fit(config, *rest, **named)
+    )
     for module, text in (("cli", CODE), ("data.history", "# a remark\n"), ("data.history", CODE)):
         edit(module, text)
         build_pool(make_config("HetCompStudent", teachers=["BPR"]), split)
