@@ -25,8 +25,10 @@ def model_of(path: Path) -> str:
     return path.stem if path.parent.name in ("model", "teacher") else "HetCompStudent"
 
 
-def family_of(path: Path) -> dict[str, int]:
+def family_of(path: Path) -> dict[str, object]:
     """Settings under which the file is read."""
+    if path.parent.name == "student":
+        return {"student": path.stem}
     return {"points_per_user": 4} if path.stem.startswith("sequential") else {}
 
 
