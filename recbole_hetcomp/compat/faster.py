@@ -13,6 +13,7 @@ from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector
 from recbole.model.loss import EmbLoss
+from recbole.model.sequential_recommender.bert4rec import BERT4Rec
 from recbole.sampler.sampler import AbstractSampler
 from torch.optim import Adam
 from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
@@ -198,3 +199,9 @@ def norm_of_embeddings(self: EmbLoss, *embeddings: torch.Tensor, require_pow: bo
     if require_pow:
         total /= self.norm
     return total
+
+
+def masked_at_the_end(self: BERT4Rec, item_seq: torch.Tensor, item_seq_len: torch.Tensor) -> torch.Tensor:
+    """`BERT4Rec.reconstruct_test_data` [B, T] at once: sequences moved by a place, the mask behind the last item."""
+    longer = torch.nn.functional.pad(item_seq, (0, 1))
+    return longer.scatter_(1, item_seq_len[:, None], self.mask_token)[:, 1:]

@@ -9,6 +9,7 @@ from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector
 from recbole.model import loss
 from recbole.model.general_recommender import multivae, neumf
+from recbole.model.sequential_recommender import bert4rec
 from recbole.sampler.sampler import AbstractSampler
 from recbole.trainer import trainer
 
@@ -88,5 +89,12 @@ FASTER = (
         "any: NeuMF ranks the catalogue pair by pair, through a first layer that is a sum of a user's and an item's part",
         lambda: "full_sort_predict" not in vars(neumf.NeuMF),
         lambda: replaced(neumf.NeuMF, full_sort_predict=scores_of_all_items),
+    ),
+    Repair(
+        "bert4rec_mask",
+        "not reported",
+        "any: BERT4Rec puts its mask behind each sequence of a batch by itself, and on a GPU waits for each",
+        lambda: is_stock(bert4rec.BERT4Rec.reconstruct_test_data),
+        lambda: replaced(bert4rec.BERT4Rec, reconstruct_test_data=faster.masked_at_the_end),
     ),
 )

@@ -41,7 +41,7 @@ def test_rows_agree_with_a_loop(of_users, points) -> None:
         assert asked["user_id"][row] == user
         assert asked["item_id_list"][row].tolist() == (before[-5:] + [0] * 5)[:5]
         assert asked["item_length"][row] == max(1, min(5, length))
-        assert following[row].tolist() == (after + [0] * 3)[:3]
+        assert following[row].tolist() == ([*dict.fromkeys(after[:3])] + [0] * 3)[:3]
         assert set(rows.padded(torch.tensor([row])).squeeze(0).tolist()) - {0} == set(items)
     points_of = [sorted(rows.lengths[rows.of_user == user].tolist()) for user in range(len(of_users))]
     for items, drawn in zip(of_users, points_of):
@@ -117,7 +117,7 @@ def test_a_sequential_student_and_its_teachers_have_the_same_rows(sequential) ->
 def test_evaluation_masks_what_general_models_have_masked__or_nothing(sequential, mask_seen) -> None:
     config = sequential(mask_seen=mask_seen, eval_batch_size=82 * 7)
     split = make_split(config)
-    loaders, general = split.loaders(config), split.loaders(sequential("BPR", points_per_user=1, repeatable=False))
+    loaders, general = split.loaders(config), split.loaders(sequential("BPR", in_sequential_run=True, repeatable=False))
     for of_instances, of_users in ((loaders.valid, general.valid), (loaders.test, general.test)):
         masked = {}
         for interaction, history, rows, positives in of_instances:
