@@ -90,7 +90,7 @@ def _check_protocol(config: Config) -> None:
             "leave it out"
         )
     split, order = config["eval_args"]["split"], config["eval_args"]["order"]
-    mixed = is_distilled(config.model_class) or config.given(MIXED)
+    mixed = is_distilled(config.model_class) or bool(config[MIXED])
     if mixed and (split != {"LS": "valid_and_test"} or order != "TO"):
         raise UserError(
             "eval_args: a run with sequential models leaves each user's last two items out, in the order of time; write "

@@ -218,7 +218,7 @@ def _draws_what_is_new(config: Config) -> bool:
     if config.family != "sequential":
         return not config["repeatable"]
     sequential = [is_sequential(config), *map(is_sequential_model, teachers_in([{"teachers": config["teachers"]}]))]
-    return config.given(MIXED) or not all(sequential)
+    return bool(config[MIXED]) or not all(sequential)
 
 
 def is_sequential(config: Config) -> bool:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_hetcomp.config import Config
+from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.sequences import Sequences
 from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.teacher_training.configs import teacher_config
@@ -46,6 +47,23 @@ def test_rows_agree_with_a_loop(of_users, points) -> None:
     points_of = [sorted(rows.lengths[rows.of_user == user].tolist()) for user in range(len(of_users))]
     for items, drawn in zip(of_users, points_of):
         assert len(drawn) == len(set(drawn)) == max(1, min(points, len(items)))
+
+
+@given(histories(), st.integers(1, 6))
+def test_rows_have_what_a_history_of_rows_has(of_users, points) -> None:
+    rows = sequences(of_users, points)
+    pairs = [(row, item) for row, user in enumerate(rows.of_user.tolist()) for item in of_users[user]]
+    row_of, items = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T
+    plain = History(row_of, items, rows.n_users, 10)
+    for name in ("pairs", "items", "counts", "starts", "active_users"):
+        assert torch.equal(getattr(rows, name), getattr(plain, name)), name
+    assert (rows.n_users, rows.n_items, rows.longest) == (plain.n_users, plain.n_items, plain.longest)
+    some = torch.arange(rows.n_users).repeat(3)
+    assert torch.equal(rows.padded(some), plain.padded(some))
+    draws = [history.drawn(some, torch.Generator().manual_seed(4)) for history in (rows, plain)] if pairs else [some, some]
+    assert torch.equal(*draws)
+    both = torch.arange(rows.n_users)[:, None], torch.arange(10)
+    assert torch.equal(rows.contains(*both), plain.contains(*both))
 
 
 def test_earlier_points_are_drawn_evenly_and_by_the_seed_alone() -> None:
