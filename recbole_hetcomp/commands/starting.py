@@ -30,7 +30,7 @@ from recbole_hetcomp.trainer.checkpoint import CheckpointError, check_state, loa
 OWN = {"base_loss_weight", "curriculum", "distillation_weight", "start_config", "start_from", "user_batches"}
 # What the first model has of the run, whatever start_config says, beside the student's shape, the data and the protocol.
 OF_RUN = {"embedding_size", "resume", "seed", "student", "teacher_backend", "teacher_config", "teacher_workers", "teachers"}
-OF_RUN |= {"split_seed", *SHAPING_SETTINGS}
+OF_RUN |= {"mask_seen", "points_per_user", "split_seed", *SHAPING_SETTINGS}
 
 PIPELINE = "recbole_hetcomp.commands.pipeline"  # has the order of the draws
 Run = Callable[[Config, Split], Mapping[str, Any]]

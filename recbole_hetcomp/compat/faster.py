@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 import numpy as np
 import torch
@@ -13,10 +13,12 @@ from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector
 from recbole.model.loss import EmbLoss
-from recbole.model.sequential_recommender.bert4rec import BERT4Rec
 from recbole.sampler.sampler import AbstractSampler
 from torch.optim import Adam
 from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
+
+if TYPE_CHECKING:
+    from recbole.model.sequential_recommender import BERT4Rec
 
 FullSortBatch = tuple[Interaction, Optional[tuple[torch.Tensor, torch.Tensor]], torch.Tensor, torch.Tensor]
 Ids = Union[Sequence[int], np.ndarray, torch.Tensor]

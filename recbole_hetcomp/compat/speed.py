@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
@@ -9,7 +12,6 @@ from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector
 from recbole.model import loss
 from recbole.model.general_recommender import multivae, neumf
-from recbole.model.sequential_recommender import bert4rec
 from recbole.sampler.sampler import AbstractSampler
 from recbole.trainer import trainer
 
@@ -18,6 +20,12 @@ from recbole_hetcomp.compat.lightgcn_rows import propagate_by_rows, rows_are_fas
 from recbole_hetcomp.compat.multivae_rows import leave_out_the_zeros
 from recbole_hetcomp.compat.neumf_rows import scores_of_all_items
 from recbole_hetcomp.compat.replacing import Overlay, Repair, is_stock, replaced, wrapped
+
+
+def _bert4rec() -> Any:
+    """Imported when it is asked for: its package holds SINE, which changes torch, and another row looks at that first."""
+    return importlib.import_module("recbole.model.sequential_recommender.bert4rec").BERT4Rec
+
 
 FASTER = (
     Repair(
@@ -94,7 +102,7 @@ FASTER = (
         "bert4rec_mask",
         "not reported",
         "any: BERT4Rec puts its mask behind each sequence of a batch by itself, and on a GPU waits for each",
-        lambda: is_stock(bert4rec.BERT4Rec.reconstruct_test_data),
-        lambda: replaced(bert4rec.BERT4Rec, reconstruct_test_data=faster.masked_at_the_end),
+        lambda: is_stock(_bert4rec().reconstruct_test_data),
+        lambda: replaced(_bert4rec(), reconstruct_test_data=faster.masked_at_the_end),
     ),
 )

@@ -99,6 +99,13 @@ def test_what_a_student_starts_from_is_of_the_students_family(make_config, stude
     assert first_config(config)["repeatable"] is repeats
 
 
+@pytest.mark.parametrize("key", ["points_per_user", "mask_seen", "MAX_ITEM_LIST_LENGTH"])
+def test_what_a_student_starts_from_has_the_runs_sequences(make_config, key) -> None:
+    given = {"student": "GRU4Rec", "teachers": ["SASRec"], "start_from": "FitNetStudent", "start_config": {key: 2}}
+    with pytest.raises(UserError, match=rf"^start_config: {key} is the run's own"):
+        check(make_config("HetCompStudent", **COLUMNS, **given))
+
+
 @pytest.mark.parametrize("key", ["MAX_ITEM_LIST_LENGTH", "mask_seen", "points_per_user", "eval_args", "USER_ID_FIELD"])
 @pytest.mark.parametrize("setting", ["teacher_config of SASRec", "teacher_config of all", "without_distillation_config"])
 def test_one_model_of_a_sequential_run_has_no_sequences_of_its_own(make_config, key, setting) -> None:
