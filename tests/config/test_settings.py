@@ -27,7 +27,7 @@ def model_of(path: Path) -> str:
 
 def family_of(path: Path) -> dict[str, int]:
     """Settings under which the file is read."""
-    return {"points_per_user": 4} if path.stem.startswith("sequential") else {}
+    return {"in_sequential_run": True} if path.stem.startswith("sequential") else {}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
