@@ -241,7 +241,7 @@ def test_an_exception_in_the_second_teacher_keeps_the_first_and_leaves_no_half(
 ) -> None:
     trained, fit = [], training.fit_recorded
 
-    def fails(config, split, snapshots, depth):
+    def fails(config, split, snapshots, depth, **_):
         trained.append(config.model)
         trainer = fit(config, split, snapshots, depth)
         if config.model == "LightGCN" and trained.count("LightGCN") == 1:
