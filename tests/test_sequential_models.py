@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from pathlib import Path
 
 import pytest
 import recbole.model.sequential_recommender as sequential
@@ -55,6 +56,31 @@ def test_without_the_mask_it_is_recboles_own_run_to_the_last_digit(run, settings
         assert dict(ours[part]) == dict(theirs[part])
     masked = run(model, epochs=3, metric_decimal_place=12)
     assert dict(masked["test_result"]) != dict(ours["test_result"])
+
+
+@pytest.fixture
+def with_classes(toy) -> dict:
+    """`toy` with columns of the items, as RecBole's ml-100k has them; settings to load them."""
+    path = Path(toy) / "toy" / "toy.item"
+    tokens = [line.split("\t")[0] for line in path.read_text("utf-8").splitlines()[1:]]
+    lines = [f"{token}\t{1990 + place % 9}\tc{place % 3} c{place % 5}" for place, token in enumerate(tokens)]
+    path.write_text("item_id:token\trelease_year:token\tclass:token_seq\n" + "\n".join(lines) + "\n", "utf-8")
+    return {"load_col": {**COLUMNS, "item": ["item_id", "release_year", "class"]}}
+
+
+@pytest.mark.parametrize(
+    ("model", "by", "settings_of_one"),
+    [
+        ("FDSA", "recall@10", {}),
+        ("GRU4RecF", "recall@10", {}),
+        ("SASRecF", "recall@10", {}),
+        ("DIN", "auc", {"valid_metric": "AUC"}),
+        ("DIEN", "auc", {"valid_metric": "AUC", "topk": [10]}),
+    ],
+)
+def test_a_model_that_reads_more_runs_alone_by_recboles_protocol(run, with_classes, model, by, settings_of_one) -> None:
+    result = run(model, selected_features=["class"], **with_classes, **settings_of_one)
+    assert 0 <= result["test_result"][by] <= 1
 
 
 def test_a_model_that_reads_more_than_the_sequence_is_no_teacher_and_no_student(run) -> None:

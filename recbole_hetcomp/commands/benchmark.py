@@ -134,7 +134,9 @@ def _measured(config: Config, split: Split) -> tuple[dict[str, Any], dict[str, n
         **(_learnt_from(config, split) if is_distilled(config.model_class) else {"teachers": []}),
         **{key: config[key] for key in ("split_seed", "metrics", "topk")},
     }
-    folder = cached(config, split.fingerprint, shaped_by, lambda work: _measure(config, split, work), home="benchmark")
+    folder = cached(
+        config, split.fingerprint_for(config), shaped_by, lambda work: _measure(config, split, work), home="benchmark"
+    )
     remedy = f"delete the folder {str(folder)!r} to have it measured again"
     return read_record(folder / "record.json", RECORD, remedy), _users_in(folder, remedy)
 

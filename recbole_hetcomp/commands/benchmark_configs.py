@@ -8,6 +8,7 @@ from typing import Any
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.family import MIXED
 from recbole_hetcomp.config.registry import family_of, get_model, settings_of_any_model
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.data.split import split_seed
@@ -39,9 +40,8 @@ def one_family(
 ) -> dict[str, object]:
     """`settings` by which all models have the split of sequential data where one of them is, or has, a sequential model."""
     given = dict(settings or {})
-    configs = [Config(name, dataset, files, given, arguments) for name in models]
-    sequential = next((config for config in configs if config.family == "sequential"), None)
-    return given if sequential is None else {"points_per_user": sequential["points_per_user"], **given}
+    families = {Config(name, dataset, files, given, arguments).family for name in models}
+    return {MIXED: True, **given} if len(families) > 1 else given
 
 
 def configs_of(

@@ -7,6 +7,7 @@ from pathlib import Path
 from recbole_hetcomp.commands.starting import check_first, check_start, first_config
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.family import MIXED
 from recbole_hetcomp.config.registry import backbone_class, is_distilled, properties_of
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.data.files import check_folder
@@ -31,6 +32,8 @@ def check(config: Config) -> None:
         check_optuna()
     make_folder(Path(config["checkpoint_dir"]))
     clear(Path(config["checkpoint_dir"]))
+    if config.family == "sequential":
+        _check_protocol(config)
     if is_distilled(config.model_class):
         check_teachers(config)
         backbone_class(str(config["student"]))
@@ -60,7 +63,7 @@ def check_with_data(config: Config, split: Split) -> None:
 
 
 def _check_family(config: Config) -> None:
-    """Raise a UserError where data are sequential, and the method or the split is not for such."""
+    """Raise a UserError where data are sequential, and the method is not for such, or a model is to have data of its own."""
     if config.family != "sequential":
         return
     refused = config.model_class.refuses_sequential(config) if is_sequential(config) else []
@@ -69,11 +72,29 @@ def _check_family(config: Config) -> None:
             f"student: {refused[0]} is not defined for a student such as {config['student']}, which is asked by sequences; "
             "choose HetCompStudent, RRDStudent or FitNetStudent, or student: MF"
         )
+    given = {f"teacher_config of {name}": own for name, own in config["teacher_config"].items()}
+    of_run = {*config.parameters["Dataset"], *config.parameters["Evaluation"], "mask_seen", "points_per_user"}
+    for setting, own in {**given, "without_distillation_config": config["without_distillation_config"]}.items():
+        for key in own:
+            if key in of_run - {"eval_batch_size"}:
+                raise UserError(
+                    f"{setting}: {key} is the run's own, whose models see the same sequences; give {key} to the run"
+                )
+
+
+def _check_protocol(config: Config) -> None:
+    """Raise a UserError for a split on which models with sequences cannot be compared with others, or not be trained."""
+    if config["benchmark_filename"]:
+        raise UserError(
+            "benchmark_filename: a run with sequential models splits each user's interactions itself, in the order of time; "
+            "leave it out"
+        )
     split, order = config["eval_args"]["split"], config["eval_args"]["order"]
-    if split != {"LS": "valid_and_test"} or order != "TO" or config["benchmark_filename"]:
+    mixed = is_distilled(config.model_class) or bool(config[MIXED])
+    if mixed and (split != {"LS": "valid_and_test"} or order != "TO"):
         raise UserError(
             "eval_args: a run with sequential models leaves each user's last two items out, in the order of time; write "
-            "split: {'LS': 'valid_and_test'} and order: TO, and no benchmark_filename"
+            "split: {'LS': 'valid_and_test'} and order: TO"
         )
 
 

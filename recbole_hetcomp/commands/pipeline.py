@@ -207,7 +207,7 @@ def _progress_file(config: Config, split: Split, pool: TeacherPool, started: str
     shaped_by |= {"started": started} if started else {}
     rows = split.rows_for(config)
     shaped_by |= {} if rows is None else {"rows": rows.fingerprint}
-    name = f"{config.model}-{split.fingerprint[:8]}-{fingerprint(config, shaped_by)[:12]}.progress"
+    name = f"{config.model}-{split.fingerprint_for(config)[:8]}-{fingerprint(config, shaped_by)[:12]}.progress"
     return Path(config["checkpoint_dir"]) / name
 
 

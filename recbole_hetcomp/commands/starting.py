@@ -30,7 +30,7 @@ from recbole_hetcomp.trainer.checkpoint import CheckpointError, check_state, loa
 OWN = {"base_loss_weight", "curriculum", "distillation_weight", "start_config", "start_from", "user_batches"}
 # What the first model has of the run, whatever start_config says, beside the student's shape, the data and the protocol.
 OF_RUN = {"embedding_size", "resume", "seed", "student", "teacher_backend", "teacher_config", "teacher_workers", "teachers"}
-OF_RUN |= {"split_seed", *SHAPING_SETTINGS}
+OF_RUN |= {"mask_seen", "points_per_user", "split_seed", *SHAPING_SETTINGS}
 
 PIPELINE = "recbole_hetcomp.commands.pipeline"  # has the order of the draws
 Run = Callable[[Config, Split], Mapping[str, Any]]
@@ -83,7 +83,7 @@ def started(config: Config, split: Split) -> str:
     if config["start_from"] is None:
         return ""
     first = _prepared(config, split)
-    return folder_of(first, split.fingerprint, _shaped_by(config, split), "started").name
+    return folder_of(first, split.fingerprint_for(first), _shaped_by(config, split), "started").name
 
 
 def first_student(config: Config, split: Split, run: Run) -> tuple[str, dict[str, Tensor]]:
@@ -104,7 +104,7 @@ def first_student(config: Config, split: Split, run: Run) -> tuple[str, dict[str
         return {"valid": float(result["best_valid_score"]), "epochs_trained": result["epochs"]}
 
     with console.about(f"{first.model}, to start from"):
-        folder = cached(first, split.fingerprint, _shaped_by(config, split), train, home="started")
+        folder = cached(first, split.fingerprint_for(first), _shaped_by(config, split), train, home="started")
     try:
         return folder.name, load_checkpoint(folder / "model.pth", map_location=config["device"])["state_dict"]
     except (OSError, LookupError, CheckpointError) as error:
@@ -153,4 +153,6 @@ def _prepared(config: Config, split: Split) -> Config:
 
 
 def _shaped_by(config: Config, split: Split) -> dict[str, object]:
-    return {"teachers": teachers_of(config, split), "pipeline": source_fingerprint([], alone=[PIPELINE])}
+    rows = split.rows_for(config)
+    of_rows = {} if rows is None else {"rows": rows.fingerprint}
+    return {"teachers": teachers_of(config, split), "pipeline": source_fingerprint([], alone=[PIPELINE]), **of_rows}

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, shown
+from recbole_hetcomp.data.sequences import Sequences
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.files.output import check_output
 from recbole_hetcomp.model.backbone import HasVectors
@@ -54,13 +55,18 @@ def write_vectors(checkpoint: str, output: str, *, rank: int = 64, arguments: Se
 
 @torch.no_grad()
 def _vectors_of(model: AbstractRecommender, split: Split, config: Config, rank: int) -> tuple[Tensor, Tensor]:
-    """([U, D], [I, D]) a model's own, a distilled student's backbone's, or `rank` spectral factors of its scores."""
+    """([U, D], [I, D]) a model's own, a distilled student's backbone's, or `rank` spectral factors of its scores.
+
+    A user's vector of a sequential model is what it makes of the whole training sequence.
+    """
     model = getattr(model, "backbone", model)
     if isinstance(model, HasVectors):
         made = model.vectors(torch.arange(split.whole.user_num, device=config["device"]))
         getLogger().info(f"{config.model}: its own vectors of size {made.items.size(1)}")
         return made.users, made.items
     without_lists = Trajectory.from_lists(torch.zeros(split.whole.user_num, 1, dtype=torch.int32))
-    pool = TeacherPool([Teacher(config.model, without_lists, load=lambda: model)])
-    single = SingleTeacher(pool, split.history, weighting=0, max_block_mb=config["max_block_mb"], seed=SEED)
+    history = split.asked_at_the_end(model)
+    rows = history if isinstance(history, Sequences) else None
+    pool = TeacherPool([Teacher(config.model, without_lists, load=lambda: model, rows=rows)])
+    single = SingleTeacher(pool, history, weighting=0, max_block_mb=config["max_block_mb"], seed=SEED)
     return single.embeddings(rank)

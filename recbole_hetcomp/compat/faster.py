@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from recbole.model.loss import EmbLoss
 from recbole.sampler.sampler import AbstractSampler
 from torch.optim import Adam
 from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
+
+if TYPE_CHECKING:
+    from recbole.model.sequential_recommender import BERT4Rec
 
 FullSortBatch = tuple[Interaction, Optional[tuple[torch.Tensor, torch.Tensor]], torch.Tensor, torch.Tensor]
 Ids = Union[Sequence[int], np.ndarray, torch.Tensor]
@@ -198,3 +201,9 @@ def norm_of_embeddings(self: EmbLoss, *embeddings: torch.Tensor, require_pow: bo
     if require_pow:
         total /= self.norm
     return total
+
+
+def masked_at_the_end(self: BERT4Rec, item_seq: torch.Tensor, item_seq_len: torch.Tensor) -> torch.Tensor:
+    """`BERT4Rec.reconstruct_test_data` [B, T] at once: sequences moved by a place, the mask behind the last item."""
+    longer = torch.nn.functional.pad(item_seq, (0, 1))
+    return longer.scatter_(1, item_seq_len[:, None], self.mask_token)[:, 1:]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
@@ -17,6 +20,12 @@ from recbole_hetcomp.compat.lightgcn_rows import propagate_by_rows, rows_are_fas
 from recbole_hetcomp.compat.multivae_rows import leave_out_the_zeros
 from recbole_hetcomp.compat.neumf_rows import scores_of_all_items
 from recbole_hetcomp.compat.replacing import Overlay, Repair, is_stock, replaced, wrapped
+
+
+def _bert4rec() -> Any:
+    """Imported when it is asked for: its package holds SINE, which changes torch, and another row looks at that first."""
+    return importlib.import_module("recbole.model.sequential_recommender.bert4rec").BERT4Rec
+
 
 FASTER = (
     Repair(
@@ -88,5 +97,12 @@ FASTER = (
         "any: NeuMF ranks the catalogue pair by pair, through a first layer that is a sum of a user's and an item's part",
         lambda: "full_sort_predict" not in vars(neumf.NeuMF),
         lambda: replaced(neumf.NeuMF, full_sort_predict=scores_of_all_items),
+    ),
+    Repair(
+        "bert4rec_mask",
+        "not reported",
+        "any: BERT4Rec puts its mask behind each sequence of a batch by itself, and on a GPU waits for each",
+        lambda: is_stock(_bert4rec().reconstruct_test_data),
+        lambda: replaced(_bert4rec(), reconstruct_test_data=faster.masked_at_the_end),
     ),
 )

@@ -10,10 +10,19 @@ from typing import Any
 
 import yaml
 from recbole.config import Config as RecBoleConfig
-from recbole.utils import InputType, ModelType
+from recbole.utils import ModelType
 
 from recbole_hetcomp.config.declarations import Declaration, declarations_in
 from recbole_hetcomp.config.errors import UserError, close_matches
+from recbole_hetcomp.config.family import (
+    MIXED,
+    input_type_of,
+    is_sequential_model,
+    protocol_of,
+    reads_more,
+    settle_negatives,
+    teachers_in,
+)
 from recbole_hetcomp.config.preset import preset_of, preset_or_file
 from recbole_hetcomp.config.reading import read_settings, read_yaml
 from recbole_hetcomp.config.recbole import check_names, check_read_at_once
@@ -42,7 +51,7 @@ READ_BY_RECBOLE = {
     "local_rank",
     "loss_type",
 }
-READ_BY_RECBOLE |= {"model", "nproc", "offset", "port", "reg_weight", "world_size"}
+READ_BY_RECBOLE |= {"model", "nproc", "offset", "port", "reg_weight", "world_size", MIXED}
 
 
 class Config(RecBoleConfig):
@@ -116,13 +125,14 @@ class Config(RecBoleConfig):
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         asked = get_model(self._student(), "student") if is_distilled(model_class) else model_class
         super()._load_internal_config_dict(model, asked, dataset)  # its type is that of what is trained and asked
+        theirs = protocol_of(model_class, self.internal_config_dict)
         preset = self.preset_of(dataset)
         by_model = preset.pop("model_config")
         for path in self._files(model_class):
             if path == properties_dir() / "distillation.yaml":
                 self.internal_config_dict.update(by_model.get(self._student(), {}))
             self._update_internal_config_dict(str(path))
-        self.internal_config_dict.update(preset)
+        self.internal_config_dict.update({**theirs, **preset})
         if is_distilled(model_class):
             self.internal_config_dict.update(by_model.get(model, {}))
         self.internal_config_dict.update(self.defaults)
@@ -135,18 +145,19 @@ class Config(RecBoleConfig):
 
     @cached_property
     def family(self) -> str:
-        """Whether the data of the run are `general` or `sequential`.
-
-        They are sequential where the model, its student or one of its teachers is, or where `points_per_user` is given.
-        """
-        given = self.external_config_dict
-        if "points_per_user" in given:  # of another model of the same run
+        """Whether the data of the run are `general` or `sequential`: so where the model, its student or a teacher is."""
+        if self.external_config_dict.get(MIXED):  # another model of the same run is
             return "sequential"
-        names = [self._student()] if is_distilled(self.model_class) else []
-        teachers = given.get("teachers", ()) if names else ()
-        names += [name for name in teachers if isinstance(name, str) and name.isidentifier()]
-        classes = [get_model(name) for name in names] if names else [self.model_class]
-        return "sequential" if any(getattr(found, "type", None) == ModelType.SEQUENTIAL for found in classes) else "general"
+        names = [self._student(), *self._teachers()] if is_distilled(self.model_class) else []
+        own = getattr(self.model_class, "type", None) == ModelType.SEQUENTIAL and not names
+        return "sequential" if own or any(map(is_sequential_model, names)) else "general"
+
+    def _teachers(self) -> list[str]:
+        """The teachers that something beside properties/distillation.yaml names, as far as they are models."""
+        preset, path = self.preset_of(self.dataset), own_properties_of(self.model_class)
+        own = (self.read_yaml(path) if path is not None else None) or {}
+        of_model = preset["model_config"].get(self.model, {})
+        return teachers_in([self.external_config_dict, self.defaults, of_model, preset, own])
 
     def _student(self) -> str:
         """The name of a distilled model's student."""
@@ -156,7 +167,7 @@ class Config(RecBoleConfig):
     def _files(self, model_class: type) -> list[Path]:
         """The yaml files that are read after RecBole's for this model, ours and a plug-in's; later wins."""
         own: list[Path | None] = [properties_dir() / "overall.yaml"]
-        if self.family == "sequential":
+        if self.family == "sequential" and not reads_more(model_class):
             own.append(properties_dir() / "sequential.yaml")
         elif recommends_unseen(model_class):
             own.append(properties_dir() / "general.yaml")
@@ -181,17 +192,11 @@ class Config(RecBoleConfig):
         if self.final_config_dict["MODEL_TYPE"] == ModelType.TRADITIONAL:  # made in one epoch, and validated after it
             self.final_config_dict["eval_step"] = 1
         trained = backbone_class(self._student()) if is_distilled(self.model_class) else self.model_class
-        by_loss = not hasattr(trained, "input_type") and "loss_type" in self.final_config_dict
-        negatives = self.final_config_dict.get("train_neg_sample_args")
-        if isinstance(negatives, dict) and negatives.get("distribution") == "none":  # as RecBole leaves it in a checkpoint
-            self.final_config_dict["train_neg_sample_args"] = None
-        if by_loss and self.final_config_dict["loss_type"] == "CE" and not self.given("train_neg_sample_args"):
-            self.final_config_dict["train_neg_sample_args"] = None  # else half of its targets would be drawn ones
+        settle_negatives(self.final_config_dict, trained, given=self.given("train_neg_sample_args"))
         super()._set_default_parameters()
         if is_distilled(self.model_class):  # negatives are drawn for the backbone's own loss
-            by_type = {"CE": InputType.POINTWISE, "BPR": InputType.PAIRWISE}
-            own = getattr(trained, "input_type", by_type.get(str(self.final_config_dict.get("loss_type"))))
-            self.final_config_dict["MODEL_INPUT_TYPE"] = own
+            loss_type = self.final_config_dict.get("loss_type")
+            self.final_config_dict["MODEL_INPUT_TYPE"] = input_type_of(trained, loss_type)
 
     def declarations(self) -> dict[str, Declaration]:
         """What each setting of this model may be, by its name, as far as our yaml files, or a plug-in's, say it.

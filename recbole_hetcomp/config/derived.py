@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from recbole.utils import ModelType
-
 from recbole_hetcomp.config.config import Config
-from recbole_hetcomp.config.registry import get_model
+from recbole_hetcomp.config.family import MIXED, asked_by_sequences
 
 
 def derive(
@@ -32,10 +30,10 @@ def derive(
     keys |= {"worker", "max_block_mb", "dataset_preset", "break_lock"}
     if config.family == "sequential":
         keys |= {"mask_seen", "points_per_user", "MAX_ITEM_LIST_LENGTH", "ITEM_LIST_LENGTH_FIELD", "LIST_SUFFIX"}
-        keys -= {"train_neg_sample_args"}
     shared = {key: config[key] for key in keys - {"valid_metric_bigger", "config_file"} if key in config}
     if config.family == "sequential":  # RecBole's sequential models want it, general ones would draw training items
-        shared["repeatable"] = get_model(model).type == ModelType.SEQUENTIAL
+        shared[MIXED] = True
+        shared["repeatable"] = asked_by_sequences(model, str(settings.get("student", config["student"])))
     if config.dataset != "ml-100k":  # RecBole has appended the dataset's name
         shared["data_path"] = str(Path(config["data_path"]).parent)
     return Config(model, config.dataset, None, {**shared, **settings, "seed": seed}, (), defaults)

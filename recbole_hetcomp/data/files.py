@@ -199,7 +199,8 @@ def _check_columns(config: Config, file: Path, columns: dict[str, str]) -> set[s
         getLogger().warning(f"load_col: {file.name} has no column {', '.join(unknown)}, it has {there}")
     if config["USER_ID_FIELD"] == config["ITEM_ID_FIELD"]:
         raise UserError(f"ITEM_ID_FIELD: {shown(config['ITEM_ID_FIELD'])} is USER_ID_FIELD as well; name two columns")
-    _check_columns_of_the_evaluation(config, set(loaded))
+    lacking = set() if config["benchmark_filename"] else {config["TIME_FIELD"]} - set(columns)
+    _check_columns_of_the_evaluation(config, set(loaded) - lacking)
     for key in ("USER_ID_FIELD", "ITEM_ID_FIELD"):
         if config[key] not in columns:
             near = close_matches(str(config[key]), columns)
@@ -213,10 +214,10 @@ def _check_columns_of_the_evaluation(config: Config, loaded: set[str]) -> None:
     """Raise a UserError where times or labels that `eval_args` asks for are not loaded."""
     time, label, eval_args = config["TIME_FIELD"], config["LABEL_FIELD"], config["eval_args"]
     if eval_args["order"] == "TO" and time not in loaded:
-        raise UserError(
-            f"eval_args: order: 'TO' needs the column {shown(time)} (TIME_FIELD), which is not loaded; add it to 'inter' in "
-            "load_col, or write order: RO"
-        )
+        remedy = "add it to 'inter' in load_col, or write order: RO"
+        if config.family == "sequential":
+            remedy = f"name the column of times with TIME_FIELD, and add it to load_col, now {shown(config['load_col'])}"
+        raise UserError(f"eval_args: order: 'TO' needs the column {shown(time)} (TIME_FIELD), which is not loaded; {remedy}")
     if "labeled" in eval_args["mode"].values() and not {label, *(config["threshold"] or ())} & loaded:
         raise UserError(
             f"eval_args: mode: 'labeled' needs the column {shown(label)} (LABEL_FIELD), or a threshold such as "

@@ -31,6 +31,10 @@ class History:
         users, items = (torch.as_tensor(dataset.inter_feat[field]) for field in (dataset.uid_field, dataset.iid_field))
         return cls(users, items, dataset.user_num, dataset.item_num)
 
+    def __deepcopy__(self, memo: object) -> History:
+        """Itself, since nothing changes it: RecBole copies a model to count its operations."""
+        return self
+
     def padded(self, users: Tensor) -> Tensor:
         """[B, H] int64: the items of `users` [B], on their device, filled up with 0.
 

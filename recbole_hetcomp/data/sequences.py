@@ -1,8 +1,4 @@
-"""Sequential data: a user at a point of the training sequence is a row, and the same data as a general model sees them.
-
-RecBole's sequential dataset has one instance for each interaction but a user's first: the items before it, oldest first, and
-the item itself. Its training, validation and test parts are lists of instances.
-"""
+"""Sequential data: a user at a point of the training sequence is a row, and rows stand in the place of users."""
 
 from __future__ import annotations
 
@@ -15,6 +11,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_hetcomp.data.history import History
+from recbole_hetcomp.data.views import plain
 
 
 class Sequences(History):
@@ -50,23 +47,23 @@ class Sequences(History):
         seed: int,
     ) -> None:
         self.n_people, self.longest_given, self.fields = n_people, longest, fields
+        self.people = History(users, items, n_people, n_items)  # a row's items are its user's: they are held once
         self.in_order = torch.cat([items.long(), torch.zeros(1, dtype=torch.int64)])  # [N + 1], the last for who has none
         counts = torch.bincount(users.long(), minlength=n_people)
         self.begins = counts.cumsum(0) - counts  # [n_people] of each user's interactions in `in_order`
         earlier = _earlier_points(counts, points - 1, torch.Generator().manual_seed(seed))  # [2, M]
         self.of_user = torch.cat([torch.arange(n_people), earlier[0]])
         self.lengths = torch.cat([counts, earlier[1]])
-        rows, of_rows = _all_of(self.of_user, counts, self.begins, self.in_order)
-        super().__init__(rows, of_rows, len(self.of_user), n_items)
-        by_user = torch.sort(self.of_user, stable=True)
-        self._rows_of_users = by_user.indices
+        self.n_users, self.n_items = len(self.of_user), n_items
+        self._rows_of_users = torch.sort(self.of_user, stable=True).indices
         self._n_rows = torch.bincount(self.of_user, minlength=n_people)
+        self._first_rows = self._n_rows.cumsum(0) - self._n_rows
         self._on_device: dict[torch.device, tuple[Tensor, ...]] = {}
 
     @classmethod
     def of_part(cls, train: SequentialDataset, points: int, seed: int) -> Sequences:
         """The rows of RecBole's sequential training part."""
-        return cls.of_plain(plain(train, firsts=True), points, seed)
+        return cls.of_plain(plain(train), points, seed)
 
     @classmethod
     def of_whole(cls, dataset: SequentialDataset) -> Sequences:
@@ -92,8 +89,52 @@ class Sequences(History):
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of the rows' users and lengths."""
-        return hashlib.sha256(torch.stack([self.of_user, self.lengths]).numpy().tobytes()).hexdigest()
+        """sha256 of what a model can be asked: the rows' users and lengths, the items in order, and how many are given."""
+        digest = hashlib.sha256(torch.stack([self.of_user, self.lengths]).numpy().tobytes())
+        digest.update(self.in_order.numpy().tobytes())
+        digest.update(str(self.longest_given).encode())
+        return digest.hexdigest()
+
+    # ---- what a History has, of rows ----------------------------------------------------------------------------------
+
+    @cached_property
+    def counts(self) -> Tensor:  # type: ignore[override]
+        """[R] int64: the different training items of each row's user."""
+        return self.people.counts[self.of_user]
+
+    @cached_property
+    def starts(self) -> Tensor:  # type: ignore[override]
+        """[R] int64: where a row's begin in `items`."""
+        return self.counts.cumsum(0) - self.counts
+
+    @cached_property
+    def items(self) -> Tensor:
+        """[P] int64, row by row: made for who asks, since many rows have a user's items over and over."""
+        within = torch.arange(int(self.counts.sum())) - self.starts.repeat_interleave(self.counts)
+        return self.people.items[self.people.starts[self.of_user].repeat_interleave(self.counts) + within]
+
+    @cached_property
+    def pairs(self) -> Tensor:
+        """[P] int64, sorted: row * n_items + item; made for who asks."""
+        return torch.arange(self.n_users).repeat_interleave(self.counts) * self.n_items + self.items
+
+    def padded(self, users: Tensor) -> Tensor:
+        """[B, H] int64: the training items of the users of the rows `users` [B], filled up with 0."""
+        return self.people.padded(self.users_of(users))
+
+    def drawn(self, users: Tensor, generator: torch.Generator) -> Tensor:
+        """[B] int64: one training item of the user of each of the rows `users` [B]."""
+        return self.people.drawn(self.users_of(users), generator)
+
+    def contains(self, users: Tensor, items: Tensor) -> Tensor:
+        """bool: whether each item is a training item of the row's user, whatever the point."""
+        return self.people.contains(self.users_of(users), items)
+
+    # ---- what rows have beside ----------------------------------------------------------------------------------------
+
+    def users_of(self, rows: Tensor) -> Tensor:
+        """The users of `rows`, of whatever shape, on their device."""
+        return self._on_rows(rows.device)[0][rows.long()]
 
     def asked(self, rows: Tensor) -> Interaction:
         """What a sequential model is asked for `rows` [B], on their device, as RecBole's datasets have it.
@@ -113,21 +154,22 @@ class Sequences(History):
 
     def drawn_rows(self, users: Tensor, generator: torch.Generator) -> Tensor:
         """[B] int64 on the CPU: one row of each of `users` [B], any of them alike."""
-        first = (self._n_rows.cumsum(0) - self._n_rows)[users]
         which = (torch.rand(users.shape, generator=generator, dtype=torch.float64) * self._n_rows[users]).long()
-        return self._rows_of_users[first + which]
+        return self._rows_of_users[self._first_rows[users] + which]
 
     def following(self, k: int) -> Tensor:
-        """[R, k] int32 on the CPU: the items that followed each row's point in training, nearest first, filled up with 0.
+        """[R, k] int32 on the CPU: the items that followed each row's point in training, nearest first, each once; 0 = none.
 
-        Rows at the end have none.
+        Rows at the end have none, and of what comes back within the next `k` interactions the first time counts.
         """
         column = torch.arange(k)
         total = self.lengths[: self.n_people][self.of_user]
         inside = self.lengths[:, None] + column < total[:, None]
         place = (self.begins[self.of_user] + self.lengths)[:, None] + column
-        found = self.in_order[place.clamp(max=len(self.in_order) - 1)]
-        return torch.where(inside, found, torch.zeros_like(found)).int()
+        found = self.in_order[place.clamp(max=len(self.in_order) - 1)].masked_fill(~inside, 0)
+        for later in range(1, k):
+            found[:, later].masked_fill_((found[:, :later] == found[:, later : later + 1]).any(1), 0)
+        return found.gather(1, (found == 0).long().argsort(dim=1, stable=True)).int()
 
     def _on_rows(self, device: torch.device) -> tuple[Tensor, ...]:
         """(users, lengths, begins, items in order) on `device`, copied there once."""
@@ -153,38 +195,3 @@ def _earlier_points(counts: Tensor, n: int, generator: torch.Generator) -> Tenso
         row, column = (best >= 0).nonzero(as_tuple=True)
         found.append(torch.stack([block[row], points[row, column] + 1]))
     return torch.cat(found, 1)
-
-
-def _all_of(of_user: Tensor, counts: Tensor, begins: Tensor, in_order: Tensor) -> tuple[Tensor, Tensor]:
-    """(rows [P], items [P]): for each row every training item of its user."""
-    of_row = counts[of_user]
-    rows = torch.arange(len(of_user)).repeat_interleave(of_row)
-    within = torch.arange(len(rows)) - (of_row.cumsum(0) - of_row).repeat_interleave(of_row)
-    return rows, in_order[begins[of_user][rows] + within]
-
-
-def plain(part: SequentialDataset, firsts: bool) -> Dataset:
-    """The part as a general model sees it: its interactions, without sequences, by user and time.
-
-    Args:
-        part: RecBole's training, validation or test part of sequential data
-        firsts: whether each user's first interaction, which is the target of no instance, comes first; of a training part
-    """
-    view: Dataset = Dataset.__new__(Dataset)
-    view.__dict__.update(vars(part))
-    table, suffix = part.inter_feat, part.config["LIST_SUFFIX"]
-    beside = {part.item_list_length_field}
-    columns = [name for name in table.columns if name not in beside and not name.endswith(suffix)]
-    values = {name: table[name] for name in columns}
-    if firsts:
-        first = table[part.item_list_length_field] == 1
-        values = {name: torch.cat([_firsts(table, name, suffix, first), values[name]]) for name in columns}
-    order = torch.sort(values[part.uid_field], stable=True).indices
-    view.inter_feat = Interaction({name: column[order] for name, column in values.items()})
-    return view
-
-
-def _firsts(table: Interaction, name: str, suffix: str, first: Tensor) -> Tensor:
-    """What the column `name` says of the interactions before the instances whose sequence has one item."""
-    of_sequence = name + suffix
-    return table[of_sequence][first][:, 0] if of_sequence in table.columns else table[name][first]

@@ -12,10 +12,9 @@ from logging import getLogger
 from typing import NamedTuple
 
 import numpy as np
-import recbole.data.dataset
 from recbole.data import create_samplers
 from recbole.data.dataloader import AbstractDataLoader
-from recbole.data.dataset import Dataset, KnowledgeBasedDataset, SequentialDataset
+from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.utils import get_dataloader
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.sampler import KGSampler
@@ -23,12 +22,14 @@ from recbole.utils import ModelType, init_seed
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, shown
+from recbole_hetcomp.config.family import MIXED, is_sequential_model, teachers_in
 from recbole_hetcomp.data.files import check_files
 from recbole_hetcomp.data.fitting import set_ratios
 from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.instances import RankedInstances
-from recbole_hetcomp.data.repeats import check_kept, evaluated_once, pairs_of
-from recbole_hetcomp.data.sequences import Sequences, plain
+from recbole_hetcomp.data.repeats import check_kept, pairs_of
+from recbole_hetcomp.data.sequences import Sequences
+from recbole_hetcomp.data.views import both_views, dataset_class
 
 # What RecBole ends in where files or settings of the data are not as it takes them to be
 NOT_LOADED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, NotImplementedError, csv.Error)
@@ -121,6 +122,7 @@ class Split:
 
     def rows(self, points: int, seed: int) -> Sequences:
         """Each user at the end of the training sequence, and at `points` - 1 earlier points."""
+        seed = seed if points > 1 else 0  # nothing is drawn
         if (points, seed) not in self._rows:
             self._rows[points, seed] = Sequences.of_plain(self.train, points, seed)
         return self._rows[points, seed]
@@ -150,6 +152,16 @@ class Split:
             digest.update(b"|")
         return digest.hexdigest()
 
+    def fingerprint_for(self, config: Config) -> str:
+        """`fingerprint`; for a model that is asked by sequences with the order of each user's training items, too."""
+        by_sequence = self.instances is not None and is_sequential(config)
+        return self._fingerprint_in_order if by_sequence else self.fingerprint
+
+    @cached_property
+    def _fingerprint_in_order(self) -> str:
+        items = self.train.inter_feat[self.whole.iid_field].numpy().astype(np.int64)  # by user
+        return hashlib.sha256(self.fingerprint.encode() + items.tobytes()).hexdigest()
+
 
 def make_split(config: Config) -> Split:
     """Load the dataset of `config` and split it, with `split_seed` (by default the run's seed).
@@ -172,7 +184,7 @@ def make_split(config: Config) -> Split:
             f"dataset {config.dataset!r}: no training interaction is left after filtering and splitting; "
             "loosen user_inter_num_interval, item_inter_num_interval or eval_args"
         )
-    parts, instances = _both_views(config, parts)
+    parts, instances = both_views(config, parts)
     for name, part in zip(("validation", "test"), parts[1:]):
         if not len(part):
             raise UserError(
@@ -183,22 +195,13 @@ def make_split(config: Config) -> Split:
     return Split(dataset, parts, instances)
 
 
-def _both_views(config: Config, parts: tuple[Dataset, ...]) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...] | None]:
-    """The parts as general models see them, and as sequential ones do where the data are sequential; each pair once."""
-    if config.family != "sequential":
-        return evaluated_once(config, parts, pairs_of(parts[0])), None
-    train = plain(parts[0], firsts=True)
-    instances = evaluated_once(config, parts, pairs_of(train))
-    return (train, *(plain(part, firsts=False) for part in instances[1:])), instances
-
-
 def _check_negatives(config: Config, dataset: Dataset, parts: Sequence[Dataset]) -> None:
     """Raise a UserError for a user who has every item: RecBole draws no negative item for such a user, and ends there."""
     n_items = dataset.item_num - 1  # without the padding
     pairs = np.unique(np.concatenate([pairs_of(part) for part in parts]))
     users, counts = np.unique(pairs // dataset.item_num, return_counts=True)
     full = users[counts == n_items]
-    if config["repeatable"] or not len(full):
+    if not len(full) or not _draws_what_is_new(config):
         return
     user, others = shown(str(dataset.id2token(dataset.uid_field, full[0]))), len(full) - 1
     remedy = f'leave such users out by --user_inter_num_interval="[0,{n_items - 1}]"'
@@ -210,6 +213,14 @@ def _check_negatives(config: Config, dataset: Dataset, parts: Sequence[Dataset])
     )
 
 
+def _draws_what_is_new(config: Config) -> bool:
+    """Whether some model of the run draws negatives outside of what a user has had: a sequential one draws repeats, too."""
+    if config.family != "sequential":
+        return not config["repeatable"]
+    sequential = [is_sequential(config), *map(is_sequential_model, teachers_in([{"teachers": config["teachers"]}]))]
+    return bool(config[MIXED]) or not all(sequential)
+
+
 def is_sequential(config: Config) -> bool:
     """Whether the model of `config`, of a distilled one the student, is asked by sequences."""
     return bool(config["MODEL_TYPE"] == ModelType.SEQUENTIAL)
@@ -218,11 +229,3 @@ def is_sequential(config: Config) -> bool:
 def split_seed(config: Config) -> int:
     """The seed of the split and of the teachers, so that students of several seeds share both."""
     return int(config["seed"] if config["split_seed"] is None else config["split_seed"])
-
-
-def dataset_class(config: Config) -> type[Dataset]:
-    """RecBole's choice of a dataset class, without its habit of unpickling a dataset that lies in `checkpoint_dir`."""
-    if config.family == "sequential":
-        return SequentialDataset
-    by_type = {ModelType.KNOWLEDGE: KnowledgeBasedDataset}
-    return vars(recbole.data.dataset).get(f"{config['model']}Dataset", by_type.get(config["MODEL_TYPE"], Dataset))

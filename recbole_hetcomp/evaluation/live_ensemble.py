@@ -19,7 +19,7 @@ from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.evaluation.list_recommender import ListRecommender, of_ensemble
 from recbole_hetcomp.teachers.ensemble import Ensemble
 from recbole_hetcomp.teachers.pool import Teacher, TeacherPool
-from recbole_hetcomp.teachers.ranking import full_scores, top_of_block
+from recbole_hetcomp.teachers.ranking import full_scores, opinions, top_of_block
 
 
 def ensemble_on_test(config: Config, split: Split, pool: TeacherPool) -> ListRecommender:
@@ -35,7 +35,7 @@ class _Live:
     """The candidates for RecBole's batch of instances."""
 
     def __init__(self, config: Config, split: Split, pool: TeacherPool) -> None:
-        self.pool, self.seen = pool, [split.history, History.of(split.parts[1])] if config["mask_seen"] else []
+        self.pool, self.seen, self.mask_seen = pool, [split.history, History.of(split.parts[1])], bool(config["mask_seen"])
         self.ensemble = Ensemble.from_config(pool, config, max_depth=config["trajectory_depth"])
         self.depth = min(int(config["trajectory_depth"]), split.history.n_items - 1)
 
@@ -46,12 +46,13 @@ class _Live:
         return items, self.ensemble.importance_of(torch.zeros(len(items), 1, self.depth))
 
     def _listed(self, teacher: Teacher, interaction: Interaction) -> Tensor:
-        """[B, L] int64: what the teacher ranks first for the instances, what their users have had left out."""
+        """[B, L] int64: what the teacher ranks first for the instances: as in kept lists, nothing that users have had."""
         users = interaction[teacher.rows.fields[0]].cpu() if teacher.rows is not None else torch.zeros(0)
         if teacher.load is None:
             listed = teacher.trajectory.items[-1, users, : self.depth].long()
             return torch.nn.functional.pad(listed, (0, self.depth - listed.size(1)))
         scores = teacher.model.full_sort_predict(interaction) if teacher.by_sequence else full_scores(teacher.model, users)
         scores = scores.view(len(users), -1).float().cpu()
-        excluded = torch.cat([part.padded(users) for part in self.seen] or [users[:, None] * 0], 1)
-        return top_of_block(scores, excluded, self.depth)
+        masked = self.mask_seen or not teacher.by_sequence  # to a general model what its users have had is no answer
+        excluded = torch.cat([part.padded(users) for part in self.seen] if masked else [users[:, None] * 0], 1)
+        return opinions(scores, excluded, top_of_block(scores, excluded, self.depth))

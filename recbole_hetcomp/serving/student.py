@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from recbole.data.dataset import Dataset
+from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 
@@ -21,6 +21,7 @@ from recbole_hetcomp.data.files import check_folder
 from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.sequences import Sequences
 from recbole_hetcomp.data.split import Split, make_split
+from recbole_hetcomp.data.views import plain
 from recbole_hetcomp.teachers.ranking import full_scores, top_of_block
 from recbole_hetcomp.trainer.building import build_model
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, load_into
@@ -118,7 +119,8 @@ def recommend(model: AbstractRecommender, dataset: Dataset, users: Sequence[str]
             near = close_matches(user, known) or "; its users are those of the .inter file"
             raise UserError(f"users: dataset {dataset.dataset_name!r} has no user {user!r}{near}")
     ids = torch.tensor([known[user] for user in users])
-    history = Sequences.of_whole(dataset) if model.type == ModelType.SEQUENTIAL else History.of(dataset)
+    by_sequence = model.type == ModelType.SEQUENTIAL
+    history = Sequences.of_whole(dataset) if by_sequence else History.of(_interactions(dataset))
     scores = full_scores(asked_by(model, history), ids).float().cpu()
     try:
         items = top_of_block(scores, history.padded(ids), min(k, dataset.item_num - 1))
@@ -129,6 +131,11 @@ def recommend(model: AbstractRecommender, dataset: Dataset, users: Sequence[str]
         user: [(str(tokens[item]), float(scores[row, item])) for item in items[row].tolist() if item]
         for row, user in enumerate(users)
     }
+
+
+def _interactions(dataset: Dataset) -> Dataset:
+    """The dataset with its interactions one by one, those of a run with sequential models among them."""
+    return plain(dataset) if isinstance(dataset, SequentialDataset) else dataset
 
 
 def titles(dataset: Dataset) -> dict[str, str]:

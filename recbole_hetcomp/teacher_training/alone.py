@@ -48,7 +48,7 @@ def student_alone(config: Config, split: Split) -> AbstractRecommender:
 
     with console.about(f"{alone.model} without distillation"):
         say_found(found)
-        folder = cached(alone, split.fingerprint, _shaped_by(config), train)
+        folder = cached(alone, split.fingerprint_for(alone), _shaped_by(config), train)
     return load_model(alone, split, folder / "model.pth")
 
 
@@ -56,7 +56,7 @@ def alone_folder(config: Config, split: Split) -> Path:
     """Where the student without distillation is cached, be it there or not."""
     alone = alone_config(config)
     use_found(alone, config, split)
-    return folder_of(alone, split.fingerprint, _shaped_by(config))
+    return folder_of(alone, split.fingerprint_for(alone), _shaped_by(config))
 
 
 def _shaped_by(config: Config) -> dict[str, object]:

@@ -22,6 +22,7 @@ import recbole
 from recbole_hetcomp import console
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.family import MIXED
 from recbole_hetcomp.config.registry import backbone_class, get_model, is_distilled
 from recbole_hetcomp.files.atomic import working_folder, write
 from recbole_hetcomp.files.leftovers import remove_abandoned
@@ -35,7 +36,7 @@ from recbole_hetcomp.trainer.choice import get_trainer
 WITHOUT_EFFECT = {"break_lock", "checkpoint_dir", "config_files", "data_path", "dataloaders_save_path", "dataset_preset"}
 WITHOUT_EFFECT |= {"dataset_save_path", "device", "process_timeout"}
 WITHOUT_EFFECT |= {"eval_batch_size", "gpu_id", "id_fingerprint", "local_rank", "log_wandb", "loss_decimal_place"}
-WITHOUT_EFFECT |= {"max_block_mb", "metrics", "model_config", "save_dataloaders", "save_dataset", "show_progress"}
+WITHOUT_EFFECT |= {MIXED, "max_block_mb", "metrics", "model_config", "save_dataloaders", "save_dataset", "show_progress"}
 WITHOUT_EFFECT |= {
     "points_per_user",
     "single_spec",

@@ -37,6 +37,7 @@ SHAPING_SETTINGS = ("trajectory_depth", "trajectory_rule", "trajectory_fractions
 # What a recorded training runs beside its model and trainer. This module imports more than it needs for that (it chooses
 # among trainers, and through them reaches every student), so it counts without its imports.
 RECORDING = ("recbole_hetcomp.teacher_training.recorder", "recbole_hetcomp.teachers.ranking")
+BY_ROW = "recbole_hetcomp.data.asked"  # beside these, of a model that is asked by sequences
 
 
 def cached_teacher(config: Config, split: Split, name: str) -> Teacher:
@@ -56,7 +57,7 @@ def cached_teacher(config: Config, split: Split, name: str) -> Teacher:
 
     with console.about(f"teacher {name}"):
         say_found(found)
-        folder = cached(own, split.fingerprint, _shaped_by(config, of_rows), train)
+        folder = cached(own, split.fingerprint_for(own), _shaped_by(config, of_rows), train)
     path = folder / "trajectory.safetensors"
     try:
         trajectory = Trajectory.load(path)
@@ -78,13 +79,14 @@ def cached_teacher(config: Config, split: Split, name: str) -> Teacher:
     return Teacher(name, trajectory, load=lambda: load_model(own, split, folder / "model.pth"), rows=rows)
 
 
-def recording_source() -> dict[str, str]:
-    """What shapes a recorded training beside its settings and the source of its model."""
-    return {"recording": source_fingerprint(RECORDING, alone=[__name__])}
+def recording_source(rows: Sequences | None = None) -> dict[str, str]:
+    """What shapes a recorded training beside its settings and the source of its model, which may be asked for `rows`."""
+    modules = RECORDING if rows is None else (*RECORDING, BY_ROW)
+    return {"recording": source_fingerprint(modules, alone=[__name__])}
 
 
 def _shaped_by(config: Config, rows: Sequences | None) -> dict[str, object]:
-    shaped_by = {**{key: config[key] for key in SHAPING_SETTINGS}, **recording_source()}
+    shaped_by = {**{key: config[key] for key in SHAPING_SETTINGS}, **recording_source(rows)}
     return shaped_by if rows is None else {**shaped_by, "rows": rows.fingerprint}
 
 
@@ -92,7 +94,8 @@ def teacher_folder(config: Config, split: Split, name: str) -> Path:
     """Where the teacher is cached, be it there or not."""
     own = teacher_config(config, name)
     use_found(own, config, split)
-    return folder_of(own, split.fingerprint, _shaped_by(config, split.rows_for(config) if is_sequential(own) else None))
+    of_rows = split.rows_for(config) if is_sequential(own) else None
+    return folder_of(own, split.fingerprint_for(own), _shaped_by(config, of_rows))
 
 
 def load_model(config: Config, split: Split, path: Path) -> AbstractRecommender:
@@ -168,7 +171,7 @@ def _train_teacher(
         valid_scores=torch.tensor([snapshots.scores[i] for i in chosen], dtype=torch.float32),
         teacher=config.model,
         dataset_fingerprint=split.fingerprint,
-        config_fingerprint=fingerprint(config, recording_source()),
+        config_fingerprint=fingerprint(config, recording_source(rows)),
         rows="" if rows is None else rows.fingerprint,
     )
     trajectory.save(folder / "trajectory.safetensors")

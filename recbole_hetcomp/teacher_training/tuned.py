@@ -29,6 +29,7 @@ RECORDED: dict[str, Kind] = {
     "seconds": is_duration,
 }
 JUDGED_BY = ("valid_metric", "eval_args")
+BY_SEQUENCE = ["MAX_ITEM_LIST_LENGTH", "mask_seen"]  # beside these, in a run with sequential models
 # What is found holds for a training of another length, too.
 NOT_ASKED = {"epochs", "eval_step", "loss_decimal_place", "seed", "stopping_step"}
 
@@ -58,11 +59,13 @@ class Tuning:
         path = properties_of(config.model)
         own = set((config.read_yaml(path) if path else None) or ()) | set(config.parameters["Training"])
         keys = sorted((own | set(JUDGED_BY) | set(space)) - NOT_ASKED)
+        if config.family == "sequential":
+            keys += BY_SEQUENCE
         users = split.parts[1].inter_feat[split.whole.uid_field].unique().numel()
         judges = min(run["tune_users"] or users, users)
         rests_on = [{key: config[key] for key in keys}, {key: str(part) for key, part in space.items()}, judges]
         digest = sha256(json.dumps(rests_on, default=str, sort_keys=True).encode()).hexdigest()[:12]
-        folder = Path(run["checkpoint_dir"]) / "tuned" / f"{config.model}-{split.fingerprint[:8]}-{digest}"
+        folder = Path(run["checkpoint_dir"]) / "tuned" / f"{config.model}-{split.fingerprint_for(config)[:8]}-{digest}"
         config = copy.deepcopy(config)
         config["seed"] = split_seed(run)
         return cls(config, space, folder)

@@ -92,9 +92,18 @@ def validation_sample(split: Split, users: int | None, seed: int) -> Split:
     if users is None or len(known) <= users:
         return split
     chosen = np.random.default_rng(seed).choice(known, users, replace=False)
-    fewer = copy.copy(valid)
-    fewer.inter_feat = valid.inter_feat[torch.from_numpy(np.flatnonzero(np.isin(ids, chosen)))]
-    return Split(split.whole, (split.parts[0], fewer, split.parts[2]))
+    parts = (split.parts[0], _of_users(valid, chosen), split.parts[2])
+    train, instances, test = split.instances or (None, None, None)
+    same = None if split.instances is None else (train, _of_users(instances, chosen), test)
+    return Split(split.whole, parts, same)
+
+
+def _of_users(part: Any, users: np.ndarray) -> Any:
+    """The part, of RecBole's whichever kind, with the rows of these users alone."""
+    fewer = copy.copy(part)
+    rows = np.flatnonzero(np.isin(part.inter_feat[part.uid_field].numpy(), users))
+    fewer.inter_feat = part.inter_feat[torch.from_numpy(rows)]
+    return fewer
 
 
 def _one_by_one(jobs: Mapping[str, Callable[[], object]]) -> dict[str, UserError]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from logging import getLogger
 
 import torch
@@ -49,9 +50,6 @@ class Ensemble:
         weighting: a teacher's importances are multiplied by `teacher_weights` with this exponent; 0 is the plain sum
         larger_is_better: of the validation scores; RecBole's `valid_metric_bigger`
         device: where the lists are merged; they lie on the CPU, and on another device only those of a block of users
-
-    Attributes:
-        items: [X, E, U, L] int32, 0 = no item
     """
 
     def __init__(
@@ -66,8 +64,7 @@ class Ensemble:
     ) -> None:
         self.pool, self.device = pool, device
         self.weights = teacher_weights(pool, weighting, larger_is_better=larger_is_better)
-        self.importance = importance
-        self.items, self.rank_std = pool.lists(depth)
+        self.importance, self.depth = importance, depth
 
     @classmethod
     def from_config(cls, pool: TeacherPool, config: Config, max_depth: int | None = None) -> Ensemble:
@@ -82,6 +79,20 @@ class Ensemble:
             config["device"],
             larger_is_better=config["valid_metric_bigger"],
         )
+
+    @property
+    def items(self) -> Tensor:
+        """[X, E, U, L] int32, 0 = no item."""
+        return self._lists[0]
+
+    @property
+    def rank_std(self) -> Tensor:
+        """[X, E, U, L] float16: how far the items' ranks deviate."""
+        return self._lists[1]
+
+    @cached_property
+    def _lists(self) -> tuple[Tensor, Tensor]:
+        return self.pool.lists(self.depth)
 
     def candidates(self, stage: Tensor, users: Tensor) -> tuple[Tensor, Tensor]:
         """(items [X, B, L], importance [X, B, L] or [X, 1, L]) at the checkpoints `stage` [X, B] for `users` [B]."""

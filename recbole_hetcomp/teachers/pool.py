@@ -90,7 +90,7 @@ class Teacher:
 
     def _known(self, rows: Tensor) -> Tensor:
         """[B] `rows` [B] as the model knows them: a general one says the same at all points of a user's sequence."""
-        return rows if self.rows is None or self.by_sequence else self.rows.of_user.to(rows.device)[rows]
+        return rows if self.rows is None or self.by_sequence else self.rows.users_of(rows)
 
     @torch.no_grad()
     def embeddings(self) -> tuple[Tensor, Tensor] | None:
@@ -240,4 +240,5 @@ def _by_row(teacher: Teacher) -> Teacher:
     if rows is None or given.items.size(1) != rows.n_people or rows.n_users == rows.n_people:
         return teacher
     lists = {name: getattr(given, name)[:, rows.of_user] for name in ("items", "rank_std")}
-    return replace(teacher, trajectory=replace(given, **lists, observed=given.observed[rows.of_user]))
+    covered = teacher.covered and replace(teacher.covered, user=teacher.covered.user[rows.of_user])
+    return replace(teacher, trajectory=replace(given, **lists, observed=given.observed[rows.of_user]), covered=covered)

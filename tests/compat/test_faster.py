@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector
 from recbole.model.loss import EmbLoss
+from recbole.model.sequential_recommender.bert4rec import BERT4Rec
 from recbole.sampler import Sampler
 from recbole.sampler.sampler import AbstractSampler
 from recbole.trainer import trainer as trainer_module
@@ -27,6 +29,7 @@ def functions():
         AbstractDataLoader.__init__,
         FullSortEvalDataLoader.collate_fn,
         Collector.eval_batch_collect,
+        BERT4Rec.reconstruct_test_data,
         EmbLoss.forward,
     )
 
@@ -246,3 +249,12 @@ def test_the_norm_of_embeddings_copies_nothing_from_the_cpu(stock, monkeypatch) 
     for function in (EmbLoss.forward, stock[-1]):
         function(EmbLoss(), torch.randn(3, 2, device="meta"))
     assert made == [torch.device("meta"), None]
+
+
+def test_bert4recs_mask_stands_behind_each_sequence(stock) -> None:
+    lengths = torch.tensor([1, 3, 5, 5, 2])
+    sequences = torch.arange(1, 26).view(5, 5).masked_fill(torch.arange(5) >= lengths[:, None], 0)
+    model, given = SimpleNamespace(mask_token=99), sequences.clone()
+    made = BERT4Rec.reconstruct_test_data(model, sequences, lengths)
+    assert torch.equal(made, stock[-2](model, sequences, lengths))
+    assert torch.equal(sequences, given)

@@ -29,7 +29,7 @@ def family_of(path: Path) -> dict[str, object]:
     """Settings under which the file is read."""
     if path.parent.name == "student":
         return {"student": path.stem}
-    return {"points_per_user": 4} if path.stem.startswith("sequential") else {}
+    return {"in_sequential_run": True} if path.stem.startswith("sequential") else {}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")

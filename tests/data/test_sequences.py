@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_hetcomp.config import Config
+from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.sequences import Sequences
 from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.teacher_training.configs import teacher_config
@@ -41,11 +42,28 @@ def test_rows_agree_with_a_loop(of_users, points) -> None:
         assert asked["user_id"][row] == user
         assert asked["item_id_list"][row].tolist() == (before[-5:] + [0] * 5)[:5]
         assert asked["item_length"][row] == max(1, min(5, length))
-        assert following[row].tolist() == (after + [0] * 3)[:3]
+        assert following[row].tolist() == ([*dict.fromkeys(after[:3])] + [0] * 3)[:3]
         assert set(rows.padded(torch.tensor([row])).squeeze(0).tolist()) - {0} == set(items)
     points_of = [sorted(rows.lengths[rows.of_user == user].tolist()) for user in range(len(of_users))]
     for items, drawn in zip(of_users, points_of):
         assert len(drawn) == len(set(drawn)) == max(1, min(points, len(items)))
+
+
+@given(histories(), st.integers(1, 6))
+def test_rows_have_what_a_history_of_rows_has(of_users, points) -> None:
+    rows = sequences(of_users, points)
+    pairs = [(row, item) for row, user in enumerate(rows.of_user.tolist()) for item in of_users[user]]
+    row_of, items = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T
+    plain = History(row_of, items, rows.n_users, 10)
+    for name in ("pairs", "items", "counts", "starts", "active_users"):
+        assert torch.equal(getattr(rows, name), getattr(plain, name)), name
+    assert (rows.n_users, rows.n_items, rows.longest) == (plain.n_users, plain.n_items, plain.longest)
+    some = torch.arange(rows.n_users).repeat(3)
+    assert torch.equal(rows.padded(some), plain.padded(some))
+    draws = [history.drawn(some, torch.Generator().manual_seed(4)) for history in (rows, plain)] if pairs else [some, some]
+    assert torch.equal(*draws)
+    both = torch.arange(rows.n_users)[:, None], torch.arange(10)
+    assert torch.equal(rows.contains(*both), plain.contains(*both))
 
 
 def test_earlier_points_are_drawn_evenly_and_by_the_seed_alone() -> None:
@@ -117,7 +135,7 @@ def test_a_sequential_student_and_its_teachers_have_the_same_rows(sequential) ->
 def test_evaluation_masks_what_general_models_have_masked__or_nothing(sequential, mask_seen) -> None:
     config = sequential(mask_seen=mask_seen, eval_batch_size=82 * 7)
     split = make_split(config)
-    loaders, general = split.loaders(config), split.loaders(sequential("BPR", points_per_user=1, repeatable=False))
+    loaders, general = split.loaders(config), split.loaders(sequential("BPR", in_sequential_run=True, repeatable=False))
     for of_instances, of_users in ((loaders.valid, general.valid), (loaders.test, general.test)):
         masked = {}
         for interaction, history, rows, positives in of_instances:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.data.sequences import Sequences
 from recbole_hetcomp.losses import Dense, fine_ranking_loss, overall_ranking_loss
 from recbole_hetcomp.losses.adaptive_transfer import list_sizes
 from recbole_hetcomp.model.batch import Batch
@@ -37,10 +38,17 @@ class HetCompStudent(DistilledRecommender):
         self.observed = torch.zeros(0)  # [U, P] int32, the training items to learn, in the teachers' order
 
     def learn_from(self, teachers: TeacherPool) -> None:
-        """Takes lists of `n_targets` items, and `n_observed` training items a user in the teachers' order."""
+        """Takes lists of `n_targets` items, and `n_observed` training items a user in the teachers' order.
+
+        Of a point of a sequence these are the items that followed it, in their own order; none of its end.
+        """
         config = self.config
         self.lists = self.target_lists(teachers, config["n_targets"])
-        observed = self.lists.ensemble.observed(config["n_observed"], self.history, config["importance_temperature"])
+        n_observed, temperature = config["n_observed"], config["importance_temperature"]
+        if isinstance(self.history, Sequences):  # what followed a point is known, and no opinion
+            observed = self.history.following(n_observed)
+        else:
+            observed = self.lists.ensemble.observed(n_observed, self.history, temperature)
         self.observed = observed.to(self.device)
 
     def distillation_loss(self, batch: Batch) -> Tensor:
