@@ -161,8 +161,8 @@ def test_a_live_list_ends_where_opinions_do(live) -> None:
 
 
 def test_the_live_ensemble_reads_no_kept_lists(live, monkeypatch) -> None:
-    ensemble, _, instances, _ = live(["SASRec"])
     monkeypatch.setattr(TeacherPool, "lists", lambda *_: pytest.fail("lists were read"))
+    ensemble, _, instances, _ = live(["SASRec"])
     assert ensemble.candidates(instances)[0].any()
 
 
