@@ -8,7 +8,7 @@ from pathlib import Path
 from recbole.utils import ModelType
 
 from recbole_hetcomp.config.config import Config
-from recbole_hetcomp.config.registry import get_model
+from recbole_hetcomp.config.registry import backbone_class, get_model, is_distilled
 
 
 def derive(
@@ -35,7 +35,9 @@ def derive(
         keys -= {"train_neg_sample_args"}
     shared = {key: config[key] for key in keys - {"valid_metric_bigger", "config_file"} if key in config}
     if config.family == "sequential":  # RecBole's sequential models want it, general ones would draw training items
-        shared["repeatable"] = get_model(model).type == ModelType.SEQUENTIAL
+        student = str(settings.get("student", config["student"]))
+        asked = backbone_class(student) if is_distilled(get_model(model)) else get_model(model)
+        shared["repeatable"] = asked.type == ModelType.SEQUENTIAL
     if config.dataset != "ml-100k":  # RecBole has appended the dataset's name
         shared["data_path"] = str(Path(config["data_path"]).parent)
     return Config(model, config.dataset, None, {**shared, **settings, "seed": seed}, (), defaults)
