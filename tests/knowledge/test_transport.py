@@ -104,5 +104,5 @@ def test_a_plan_is_kept_for_as_many_steps_and_a_resumed_transport_goes_on_alike(
 def test_what_no_transport_comes_to_is_refused(change) -> None:
     transport = LayerTransport(3, 2)
     transport.step(torch.rand(3, 2))
-    with pytest.raises(ValueError, match="transport|weight"):
+    with pytest.raises(ValueError, match=r"transport|weight"):
         LayerTransport(3, 2).load_state_dict({**transport.state_dict(), **change})

@@ -38,9 +38,7 @@ def test_causal_operations_see_nothing_behind_their_position(name) -> None:
     values = torch.rand(2, 3, T)
     changed = values.clone()
     changed[:, :, 7:] = torch.rand(2, 3, T - 7) * 9
-    torch.testing.assert_close(
-        operation(values, VALID)[:, :, :7], operation(changed, VALID)[:, :, :7], rtol=1e-6, atol=1e-7
-    )
+    torch.testing.assert_close(operation(values, VALID)[:, :, :7], operation(changed, VALID)[:, :, :7], rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["max_pool", "avg_pool"])
