@@ -1,4 +1,4 @@
-"""AdaRec's search: its loss against loops, what costs decide, and an architecture that fits what the data ask for."""
+"""AdaRec's search: its loss against loops, what costs decide, and what is refused before a teacher is trained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recbole_hetcomp.data.split import make_split
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.distilled_recommender.adarecsearchstudent import AdaRecSearchStudent
 from recbole_hetcomp.model.layers import LAYERS, computed, layer_paths
-from recbole_hetcomp.model.operations import CONVOLUTIONS, COSTS, reach
+from recbole_hetcomp.model.operations import CONVOLUTIONS, COSTS
 from recbole_hetcomp.model.sequential_recommender.adarecnet import EDGES
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teacher_training.scheduling import build_pool
@@ -175,41 +175,3 @@ def test_what_cannot_be_searched_is_refused_before_any_training(sequential, case
     assert error.value.sentence.startswith(sentence)
     assert len(error.value.sentence) <= 400
     assert not (Path("saved") / "trained").exists()
-
-
-def scene(folder: Path, back: int) -> None:
-    """Items of which each is the one `back` places before plus 1, in a circle, after `back` that are drawn."""
-    draw, lines = torch.Generator().manual_seed(back), []
-    for user in range(150):
-        items = torch.randint(12, (back,), generator=draw).tolist()
-        while len(items) < 14:
-            items.append((items[-back] + 1) % 12)
-        lines += [f"{user}\t{item}\t{time}\n" for time, item in enumerate(items)]
-    folder.mkdir(parents=True)
-    (folder / f"{folder.name}.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\n" + "".join(lines), "utf-8")
-
-
-def farthest(architecture: list[str]) -> int:
-    """The places before its own that a node of one cell can see, at most."""
-    seen = [0, 0, 0, 0]
-    for (source, target), name in zip(EDGES, architecture):
-        if name != "none":
-            seen[target] = max(seen[target], seen[source] + reach(name))
-    return max(seen)
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-def test_where_the_next_item_follows_from_one_farther_back_the_search_finds_a_network_that_sees_farther(
-    sequential, tmp_path, seed
-) -> None:
-    """One cell, trained by the student's own loss with a small price of operations."""
-    found = {}
-    for back in (1, 5):
-        scene(tmp_path / "scenes" / f"back{back}", back)
-        given = {**sequential, "data_path": str(tmp_path / "scenes"), "n_cells": 1, "seed": seed, "embedding_size": 12}
-        given |= {"epochs": 30, "eval_step": 30, "learning_rate": 0.01, "train_batch_size": 128, "mask_seen": False}
-        given |= {"base_loss_weight": 1.0, "efficiency_weight": 0.3, "alpha_learning_rate": 0.02, "points_per_user": 2}
-        result = run_hetcomp(NAME, f"back{back}", config_dict=given, arguments=(), compare=False)
-        found[back] = farthest(result["model"].backbone.derived())
-    assert found[1] < found[5]
-    assert found[5] >= 4
