@@ -11,6 +11,7 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.asked import AskedByRow
 from recbole_hetcomp.data.split import make_split
+from recbole_hetcomp.model.operations import COSTS, reach
 from recbole_hetcomp.model.sequential_recommender.adarecnet import EDGES, AdaRecNet
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.serving.student import load_student
@@ -162,3 +163,31 @@ def test_it_learns_what_follows_what(sequential) -> None:
 def test_an_architecture_that_is_none_is_one_sentence(sequential, architecture, sentence) -> None:
     with pytest.raises(UserError, match=sentence):
         run_hetcomp("AdaRecNet", "toy", config_dict={**sequential, "architecture": architecture}, arguments=())
+
+
+def farther_back(net, back: int) -> float:
+    """The probability, a mean over edges, of operations that see 4 places back, once the mixed network has learnt sequences
+    of which each item is the one `back` places before it plus 1.
+    """
+    torch.manual_seed(back)
+    model = net(n_cells=1, dropout_prob=0.0, embedding_size=16).train()
+    own = [part for name, part in model.named_parameters() if name != "alpha"]
+    optimizer = torch.optim.Adam([{"params": own, "lr": 0.02}, {"params": [model.alpha], "lr": 0.03}])
+    costs = torch.tensor([COSTS[name] for name in model.names])
+    for _ in range(150):
+        items = torch.randint(1, 60, (64, back))
+        while items.size(1) <= LONGEST:
+            items = torch.cat([items, items[:, -back, None] % 70 + 1], 1)
+        batch = {model.ITEM_SEQ: items[:, :LONGEST], model.ITEM_SEQ_LEN: torch.full((64,), LONGEST)}
+        optimizer.zero_grad()
+        loss = model.calculate_loss({**batch, model.POS_ITEM_ID: items[:, LONGEST]})
+        (loss + 0.3 * (model.alpha.softmax(1) * costs).sum()).backward()
+        optimizer.step()
+    far = torch.tensor([reach(name) >= 4 for name in model.names])
+    return float(model.alpha.detach().softmax(1)[:, far].sum(1).mean())
+
+
+@pytest.mark.slow
+def test_where_the_next_item_follows_from_one_farther_back_the_search_looks_farther_back(net) -> None:
+    near, far = farther_back(net, 1), farther_back(net, 5)
+    assert far > near + 0.1
