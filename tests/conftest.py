@@ -29,7 +29,8 @@ hypothesis_settings.load_profile("busy machine")
 
 DEPTH, N_STAGES = 20, 2  # of the lists in a `list_pool`
 
-METHODS = sorted(path.stem for path in properties_dir().glob("model/*.yaml") if is_distilled(get_model(path.stem)))
+DISTILLED = sorted(path.stem for path in properties_dir().glob("model/*.yaml") if is_distilled(get_model(path.stem)))
+METHODS = [name for name in DISTILLED if "general" in get_model(name).families]
 SELECTING: dict[str, Any] = {"warmup_epochs": 0, "teachers": ["BPR", "EASE"]}  # there is a choice from the first epoch
 OWN = {"CompositeStudent": {"methods": {"RRD": 0.1, "DE": 0.1}}, "RLKDStudent": SELECTING}
 # Settings under which the loss of a method takes ways of its own on a device.

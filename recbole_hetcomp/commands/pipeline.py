@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from logging import getLogger
 from pathlib import Path
 from time import time
@@ -22,7 +23,7 @@ from recbole_hetcomp import console
 from recbole_hetcomp.commands.checks import check, check_with_data
 from recbole_hetcomp.commands.compare import compare_with_teachers
 from recbole_hetcomp.commands.result import show_result
-from recbole_hetcomp.commands.starting import first_student, start
+from recbole_hetcomp.commands.starting import first_student, settled, start
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.registry import is_distilled
 from recbole_hetcomp.data.fitting import fit_to_data
@@ -117,6 +118,8 @@ def _title(config: Config) -> str:
 
 def run_on_split(config: Config, split: Split, saved: bool = True, compare: bool = True) -> dict[str, Any]:
     """`run_hetcomp` on data that are already split; without `compare`, no comparison is made."""
+    if is_distilled(config.model_class):
+        config = settled(config, split, partial(run_on_split, compare=False))
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     loaders = split.loaders(config)
     model = build_model(config, loaders.train._dataset)
@@ -163,7 +166,7 @@ def _distil(
     _log_weights(pool, config["teacher_weighting"], config["valid_metric_bigger"])
     started = ""
     if config["start_from"] is not None:
-        started, state = first_student(config, split, lambda first, data: run_on_split(first, data, compare=False))
+        started, state = first_student(config, split, partial(run_on_split, compare=False))
         start(model, config["start_from"], started, state)
     with computing_in(possible_threads(config["threads"], config["device"])[0]):
         model.learn_from(pool)

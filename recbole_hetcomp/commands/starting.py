@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -48,6 +49,9 @@ def check_start(config: Config) -> None:
         raise UserError(f"start_from: {name!r} is no distilled model; name one, such as FitNetStudent, or leave it out")
     if name == config.model:
         raise UserError(f"start_from: {name} would begin with its own result; name another distilled model")
+    for key in model.decides:
+        if config.given(key):
+            raise UserError(f"{key}: {name} finds it; leave {key} out, or write start_from: ~")
     _refuse_what_is_of_the_run(config, name)
     first = first_config(config)
     if first["start_from"] is not None:
@@ -62,7 +66,8 @@ def first_config(config: Config) -> Config:
     of_student = _of_student(config)
     of_run = {*config.read_yaml(properties_dir() / "distillation.yaml"), *of_student, "threads"} - OWN
     of_run -= {"embedding_size"} - {*of_student} if of_student else set()  # it would not be heeded
-    same = {key: config[key] for key in of_run - {*config.parameters["Training"]} if key in config}
+    of_run -= {*config.parameters["Training"], *get_model(name).decides}
+    same = {key: config[key] for key in of_run if key in config}
     return derive(config, name, {**same, **config["start_config"]}, seed=config["seed"])
 
 
@@ -84,6 +89,28 @@ def started(config: Config, split: Split) -> str:
         return ""
     first = _prepared(config, split)
     return folder_of(first, split.fingerprint_for(first), _shaped_by(config, split), "started").name
+
+
+def settled(config: Config, split: Split, run: Run) -> Config:
+    """`config` with what the model that it starts from decides, such as an architecture; for that it is trained, or found.
+
+    Args:
+        run: as for `first_student`
+
+    Raises:
+        UserError: the model of `config` cannot be made, or learns nothing; before the first one is trained.
+    """
+    decides = () if config["start_from"] is None else get_model(config["start_from"]).decides
+    if not decides:
+        return config
+    build_model(config, split.train_for(config)).check_trainable()
+    _, state = first_student(config, split, run)
+    found = get_model(config["start_from"]).settings_for_next(first_config(config), state)
+    console.say(f"{config['start_from']} has found {', '.join(f'{key}: {value}' for key, value in found.items())}")
+    with_these = copy.copy(config)
+    with_these.final_config_dict = {**config.final_config_dict, **found}
+    with_these.external_config_dict = {**config.external_config_dict, **found}  # the student alone has them too
+    return with_these
 
 
 def first_student(config: Config, split: Split, run: Run) -> tuple[str, dict[str, Tensor]]:
@@ -122,8 +149,11 @@ def teachers_of(config: Config, split: Split) -> list[str]:
 
 def start(model: Any, name: str, folder: str, state: dict[str, Tensor]) -> None:
     """Give the student of `model` the `state` that is kept in `folder`; raises a UserError where it is another student's."""
+    own = model.served_state()
+    if get_model(name).decides:  # a smaller student, whose parameters are among those of the first
+        state = {key: value for key, value in state.items() if key in own}
     try:
-        check_state(state, model.served_state())
+        check_state(state, own)
     except CheckpointError as error:
         raise UserError(f"start_from: {name} in {folder} has another student ({error}); delete the folder") from error
     model.load_served_state(state)

@@ -160,9 +160,10 @@ class Config(RecBoleConfig):
         return teachers_in([self.external_config_dict, self.defaults, of_model, preset, own])
 
     def _student(self) -> str:
-        """The name of a distilled model's student."""
-        named = self.external_config_dict.get("student")
-        return str(named or declarations_in(properties_dir() / "distillation.yaml")["student"].value)
+        """The name of a distilled model's student, as the user, the method's yaml file or that of all methods has it."""
+        own = own_properties_of(self.model_class)
+        declared = {**declarations_in(properties_dir() / "distillation.yaml"), **(declarations_in(own) if own else {})}
+        return str(self.external_config_dict.get("student") or declared["student"].value)
 
     def _files(self, model_class: type) -> list[Path]:
         """The yaml files that are read after RecBole's for this model, ours and a plug-in's; later wins."""

@@ -59,9 +59,9 @@ def _items_of_bert4rec(model: Any) -> Tensor:
     return torch.cat([_items(model), model.output_bias[:, None]], 1)
 
 
-# RecBole's models whose scores are inner products
+# RecBole's models, and ours, whose scores are inner products
 FACTORS: dict[str, Factors] = {
-    **dict.fromkeys(("GRU4Rec", "SASRec", "NARM", "LightSANs"), Factors(_by_sequence, _items)),
+    **dict.fromkeys(("GRU4Rec", "SASRec", "NARM", "LightSANs", "AdaRecNet"), Factors(_by_sequence, _items)),
     "NextItNet": Factors(_of_nextitnet, _items),
     "Caser": Factors(_of_caser, _items),
     "FPMC": Factors(_of_fpmc, _items_of_fpmc),
@@ -114,7 +114,7 @@ class AskedByRow:
     def vectors(self, rows: Tensor) -> Vectors | None:
         """`rows` [B] and all items as vectors whose inner products are the scores; None for models that have no such."""
         kind = type(self.model)
-        factors = FACTORS.get(kind.__name__) if kind.__module__.startswith("recbole.") else None
+        factors = FACTORS.get(kind.__name__) if kind.__module__.startswith(("recbole.", "recbole_hetcomp.")) else None
         if factors is None:
             return None
         return Vectors(factors.of_rows(self.model, self.rows.asked(rows)), factors.of_items(self.model))

@@ -7,6 +7,7 @@ Entropy", 1991.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -38,3 +39,25 @@ def divergence(log_p: Tensor, log_q: Tensor, present: Tensor, kind: str) -> Tens
         return kullback_leibler(log_q, log_p, present)
     log_mean = torch.logaddexp(log_p, log_q) - math.log(2)
     return (kullback_leibler(log_p, log_mean, present) + kullback_leibler(log_q, log_mean, present)) / 2
+
+
+def layer_divergences(student: Sequence[Tensor], teacher: Sequence[Tensor], valid: Tensor, kind: str) -> Tensor:
+    """[S, T]: for each pair of layers the mean over valid positions of the divergence between their softmaxes.
+
+    Args:
+        student: S layers [B, n, d]
+        teacher: T layers [B, n, d]
+        valid: [B, n] bool, at least one position
+        kind: forward: KL(teacher || student); reverse: KL(student || teacher)
+    """
+    log_q, log_p = (torch.stack([*layers]).float().log_softmax(-1) for layers in (student, teacher))
+    if kind == "reverse":
+        return _mean_divergences(log_q, log_p, valid)
+    return _mean_divergences(log_p, log_q, valid).T
+
+
+def _mean_divergences(log_p: Tensor, log_q: Tensor, valid: Tensor) -> Tensor:
+    """[X, Y]: mean over valid positions of KL(p_x || q_y), of [X, B, n, d] and [Y, B, n, d]."""
+    weights = valid / valid.sum()
+    p = log_p.exp() * weights[..., None]
+    return (p * log_p).sum((1, 2, 3))[:, None] - torch.einsum("xbnd,ybnd->xy", p, log_q)

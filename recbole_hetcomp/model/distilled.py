@@ -42,6 +42,8 @@ class Distilled(AbstractRecommender):
     input_type = InputType.PAIRWISE  # the Config puts the backbone's own in its place
     needs: Needs = Needs()
     trains_apart: ClassVar[bool] = False  # whether `learn_from` puts something in `apart`
+    in_composite: ClassVar[bool] = True  # whether it may be one of a composite's methods
+    decides: ClassVar[tuple[str, ...]] = ()  # settings of its student that its result has for what begins with it
     is_part = False  # whether it is one of a composite's methods
     beside_others = False  # whether the composite has others with a weight
 
@@ -89,6 +91,11 @@ class Distilled(AbstractRecommender):
     def finish_training(self) -> None:
         """Leave what is served, and nothing else: at the end of training."""
         self.auxiliary, self.apart = nn.ModuleDict(), nn.ModuleDict()
+
+    @classmethod
+    def settings_for_next(cls, config: Config, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        """What it `decides` for a model that begins with its result, of which `state` is the served state."""
+        return {}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """torch's groups for the parameters that one of the optimiser's settings, such as `weight_decay`, does not suit."""

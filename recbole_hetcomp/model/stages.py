@@ -16,7 +16,7 @@ PREFIXES = (0.25, 0.5, 0.75)  # parts of a vector that stand for stages where a 
 
 
 class Taps:
-    """Notes, inside a `with` block, what enters some modules of a model each time that it computes.
+    """Notes, inside a `with` block, what enters and leaves some modules of a model each time that it computes.
 
     Args:
         model: any module
@@ -24,18 +24,27 @@ class Taps:
 
     Attributes:
         entered: the first argument of each module at its last call, in the order of `paths`, with gradients
+        left: what each module gave then, of several tensors the first
     """
 
     def __init__(self, model: nn.Module, paths: Sequence[str]) -> None:
         self._modules = [model.get_submodule(path) for path in paths]
         self._seen: dict[int, Tensor] = {}
+        self._given: dict[int, Tensor] = {}
 
     def __enter__(self) -> Taps:
         def note(place: int, arguments: tuple[Tensor, ...]) -> None:
             self._seen[place] = arguments[0]
 
+        def note_result(place: int, result: Tensor | tuple[Tensor, ...]) -> None:
+            self._given[place] = result[0] if isinstance(result, tuple) else result
+
         self._handles = [
             module.register_forward_pre_hook(lambda _, arguments, place=place: note(place, arguments))
+            for place, module in enumerate(self._modules)
+        ]
+        self._handles += [
+            module.register_forward_hook(lambda _, __, result, place=place: note_result(place, result))
             for place, module in enumerate(self._modules)
         ]
         return self
@@ -48,6 +57,11 @@ class Taps:
     def entered(self) -> list[Tensor]:
         """What has entered the modules."""
         return [self._seen[place] for place in range(len(self._modules))]
+
+    @property
+    def left(self) -> list[Tensor]:
+        """What the modules have given."""
+        return [self._given[place] for place in range(len(self._modules))]
 
 
 def stages(backbone: GeneralRecommender, users: Tensor, items: Tensor) -> list[Tensor]:

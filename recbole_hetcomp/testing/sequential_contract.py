@@ -30,10 +30,19 @@ TEACHER = {"epochs": 2, "eval_step": 1, "train_batch_size": 256, "embedding_size
 
 
 class SequentialContract:
-    """Holds `method` to what every method does for a GRU4Rec, with a sequential and a general teacher."""
+    """Holds `method` to what every method does for a GRU4Rec, with a sequential and a general teacher.
+
+    Attributes:
+        method: the name of its class
+        settings_of_method: what it is run with, such as teachers that it can learn from
+        student: of a method that has one student alone
+        settings_of_student: what that is run with, also without the method
+    """
 
     method: ClassVar[str]
     settings_of_method: ClassVar[Mapping[str, Any]] = {}
+    student: ClassVar[str] = "GRU4Rec"
+    settings_of_student: ClassVar[Mapping[str, Any]] = {}
 
     @pytest.fixture
     def run(self, settings: dict[str, Any]) -> Callable[..., dict[str, Any]]:
@@ -41,8 +50,8 @@ class SequentialContract:
 
         def start(model: str, **changes: object) -> dict[str, Any]:
             config: dict[str, Any] = {**settings, **TRAINING, **SMALL, "curriculum_period": 1, "without_distillation": False}
-            config |= {"student": "GRU4Rec", "teachers": ["SASRec", "BPR"], "load_col": {"inter": COLUMNS}}
-            config |= {**(self.settings_of_method if model == self.method else {}), **changes}
+            config |= {"student": self.student, "teachers": ["SASRec", "BPR"], "load_col": {"inter": COLUMNS}}
+            config |= {**self.settings_of_student, **(self.settings_of_method if model == self.method else {}), **changes}
             config["teacher_config"] = {"all": TEACHER, "SASRec": {"hidden_size": 8, "inner_size": 8}}
             return run_hetcomp(model, "toy", config_dict=config, arguments=(), compare=False)
 
@@ -71,10 +80,10 @@ class SequentialContract:
 
     @pytest.mark.usefixtures("defined")
     def test_without_its_weight_it_is_plain_training_bit_for_bit(self, run: Callable[..., dict[str, Any]]) -> None:
-        """With weight 0 and a base loss the student is the GRU4Rec that is trained alone; with a weight it is another."""
+        """With weight 0 and a base loss the student is the one that is trained alone; with a weight it is another."""
         with_loss = {"base_loss_weight": 1.0, "user_batches": False}
         switched_off = run(self.method, distillation_weight=0.0, **with_loss)
-        assert same(state_of(switched_off), state_of(run("GRU4Rec", points_per_user=4)))
+        assert same(state_of(switched_off), state_of(run(self.student, points_per_user=4)))
         weight = {} if self.method == "CompositeStudent" else {"distillation_weight": 1.0}
         assert not same(state_of(run(self.method, **with_loss, **weight)), state_of(switched_off))
 

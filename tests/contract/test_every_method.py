@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import get_model, is_distilled, properties_dir
 from recbole_hetcomp.model import distilled_recommender
+from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.testing import MethodContract
 
-METHODS = [path.stem for path in sorted(properties_dir().glob("model/*.yaml")) if is_distilled(get_model(path.stem))]
+ALL = [path.stem for path in sorted(properties_dir().glob("model/*.yaml")) if is_distilled(get_model(path.stem))]
+METHODS = [name for name in ALL if "general" in get_model(name).families]  # the others: test_every_sequential_method.py
 # What the definition of a method makes an exception.
 EXCEPTIONS: dict[str, dict[str, Any]] = {
     # Its asymmetric side needs scores that are products of tables, and its candidates begin with a training item.
@@ -46,6 +51,17 @@ for name in METHODS:
     globals()[f"Test{name}"] = type(f"Test{name}", (MethodContract,), attributes)
 
 
+@pytest.mark.parametrize("method", sorted({*ALL} - {*METHODS}))
+@pytest.mark.parametrize("student", ["MF", "LightGCN", "GRU4Rec"])
+def test_a_method_of_one_student_refuses_others_before_any_training(settings, method, student) -> None:
+    columns = {"inter": ["user_id", "item_id", "timestamp"]}
+    with pytest.raises(UserError, match=f"^student: '{student}' is none of AdaRecNet"):
+        run_hetcomp(method, "toy", config_dict={**settings, "student": student, "load_col": columns}, arguments=())
+    with pytest.raises(UserError, match=f"methods: '{method.removesuffix('Student')}' is no single distillation method"):
+        run_hetcomp("CompositeStudent", "toy", config_dict={**settings, "methods": {method[:-7]: 1.0}}, arguments=())
+    assert not (Path("saved") / "trained").exists()
+
+
 def test_each_file_of_a_method_has_its_yaml_and_so_its_class_here() -> None:
     files = Path(next(iter(distilled_recommender.__path__))).glob("*.py")
-    assert {name.lower() for name in METHODS} == {file.stem for file in files} - {"__init__"}
+    assert {name.lower() for name in ALL} == {file.stem for file in files} - {"__init__"}

@@ -17,7 +17,20 @@ REFUSED = {
     "IRRRDStudent",
     "ReverseStudent",
 }
-OF_METHOD: dict[str, dict[str, Any]] = {"CompositeStudent": {"settings_of_method": {"methods": {"RRD": 0.5, "DE": 2.0}}}}
+FOUND = ["conv3", "dilated3", "skip", "max_pool", "avg_pool", "conv5"]
+OF_METHOD: dict[str, dict[str, Any]] = {
+    "CompositeStudent": {"settings_of_method": {"methods": {"RRD": 0.5, "DE": 2.0}}},
+    "AdaRecSearchStudent": {
+        "student": "AdaRecNet",
+        "settings_of_student": {"n_cells": 2},
+        "settings_of_method": {"teachers": ["SASRec"]},
+    },
+    "AdaRecStudent": {
+        "student": "AdaRecNet",
+        "settings_of_student": {"n_cells": 2, "architecture": FOUND},
+        "settings_of_method": {"start_from": None},
+    },
+}
 
 for name in METHODS:
     attributes = {"method": name, **OF_METHOD.get(name, {})}

@@ -9,7 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_hetcomp.losses.divergence import DIVERGENCES, divergence, kullback_leibler, log_probabilities
+from recbole_hetcomp.losses.divergence import (
+    DIVERGENCES,
+    divergence,
+    kullback_leibler,
+    layer_divergences,
+    log_probabilities,
+)
 
 
 def kl(p: list[float], q: list[float]) -> float:
@@ -65,3 +71,21 @@ def test_the_js_divergence_is_symmetric_and_at_most_log_2() -> None:
     torch.testing.assert_close(forth, back)
     assert (forth <= math.log(2) + 1e-12).all()
     assert (kullback_leibler(p, q, present) >= 0).all()
+
+
+@pytest.mark.parametrize("kind", ["forward", "reverse"])
+def test_divergences_of_layers_equal_a_loop_over_valid_positions(kind) -> None:
+    student, teacher = torch.randn(3, 4, 5, 6, dtype=torch.float64), torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    valid = torch.arange(5) < torch.tensor([1, 5, 3, 2])[:, None]
+    found = layer_divergences([*student], [*teacher], valid, kind)
+    assert found.shape == (3, 2)
+    for i, one in enumerate(student):
+        for j, other in enumerate(teacher):
+            parts = []
+            for place in valid.nonzero().tolist():
+                q, p = (layer[tuple(place)].softmax(0).tolist() for layer in (one, other))
+                p, q = (p, q) if kind == "forward" else (q, p)
+                parts.append(math.fsum(a * math.log(a / b) for a, b in zip(p, q)))
+            assert found[i, j].item() == pytest.approx(math.fsum(parts) / len(parts), rel=1e-4)
+    same = layer_divergences([*student], [*student], valid, kind)
+    torch.testing.assert_close(same.diagonal(), torch.zeros(3), atol=1e-6, rtol=0)

@@ -25,7 +25,16 @@ def test_taps_note_what_enters_at_the_last_call_and_let_go() -> None:
     torch.testing.assert_close(entered, second)
     torch.testing.assert_close(hidden, model[0](second).relu())
     assert hidden.requires_grad
+    torch.testing.assert_close(taps.left, [model(second), model[0](second)])
     assert not model[0]._forward_pre_hooks
+    assert not model[0]._forward_hooks
+
+
+def test_of_several_tensors_that_leave_a_module_the_first_is_noted() -> None:
+    model = nn.Sequential(nn.GRU(3, 4, batch_first=True))
+    with Taps(model, ["0"]) as taps:
+        states, _ = model(torch.randn(2, 5, 3))
+    assert taps.left[0] is states
 
 
 def test_lightgcn_has_the_users_after_each_propagation_and_their_mean_with_the_tables_is_what_it_scores_with(

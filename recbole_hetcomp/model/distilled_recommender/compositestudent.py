@@ -36,6 +36,8 @@ class CompositeStudent(DistilledRecommender):
     method's yaml file do not hold here. `distillation_weight` multiplies the whole sum.
     """
 
+    in_composite = False
+
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         with torch.random.fork_rng():  # each builds a student, which the shared one replaces
@@ -206,4 +208,4 @@ def _is_weight(value: object) -> bool:
 
 def _is_single(name: str) -> bool:
     model = get_model(name)
-    return issubclass(model, DistilledRecommender) and not issubclass(model, CompositeStudent)
+    return issubclass(model, DistilledRecommender) and model.in_composite
