@@ -123,8 +123,8 @@ class Config(RecBoleConfig):
         return super()._get_model_and_dataset(get_model(model) if isinstance(model, str) else model, dataset)
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
-        asked = get_model(self._student(), "student") if is_distilled(model_class) else model_class
-        super()._load_internal_config_dict(model, asked, dataset)  # its type is that of what is trained and asked
+        asked = get_model(self._student(), "student") if is_distilled(model_class) else model_class  # its type counts
+        super()._load_internal_config_dict(model, asked, dataset)
         theirs = protocol_of(model_class, self.internal_config_dict)
         preset = self.preset_of(dataset)
         by_model = preset.pop("model_config")
@@ -140,17 +140,17 @@ class Config(RecBoleConfig):
     def preset_of(self, dataset: str) -> dict[str, Any]:
         """The preset of the dataset (preset.py): settings of all models, and in `model_config` those of some."""
         folder = Path(str(self.external_config_dict.get("data_path", "dataset"))) / dataset
-        wanted = bool(self.external_config_dict.get("dataset_preset", True))
+        wanted = self.external_config_dict.get("dataset_preset", True)
         return preset_of(dataset, folder, self.read_yaml) if wanted else {"model_config": {}}
 
     @cached_property
     def family(self) -> str:
         """Whether the data of the run are `general` or `sequential`: so where the model, its student or a teacher is."""
-        if self.external_config_dict.get(MIXED):  # another model of the same run is
-            return "sequential"
-        names = [self._student(), *self._teachers()] if is_distilled(self.model_class) else []
-        own = getattr(self.model_class, "type", None) == ModelType.SEQUENTIAL and not names
-        return "sequential" if own or any(map(is_sequential_model, names)) else "general"
+        if self.external_config_dict.get(MIXED):
+            return "sequential"  # another model of the same run is
+        if not is_distilled(self.model_class):
+            return "sequential" if getattr(self.model_class, "type", None) == ModelType.SEQUENTIAL else "general"
+        return "sequential" if any(map(is_sequential_model, [self._student(), *self._teachers()])) else "general"
 
     def _teachers(self) -> list[str]:
         """The teachers that something beside properties/distillation.yaml names, as far as they are models."""
@@ -161,8 +161,8 @@ class Config(RecBoleConfig):
 
     def _student(self) -> str:
         """The name of a distilled model's student, as the user, the method's yaml file or that of all methods has it."""
-        own = own_properties_of(self.model_class)
-        declared = {**declarations_in(properties_dir() / "distillation.yaml"), **(declarations_in(own) if own else {})}
+        files = [properties_dir() / "distillation.yaml", own_properties_of(self.model_class)]
+        declared = {key: found for path in files if path for key, found in declarations_in(path).items()}
         return str(self.external_config_dict.get("student") or declared["student"].value)
 
     def _files(self, model_class: type) -> list[Path]:
