@@ -40,18 +40,8 @@ from recbole_hetcomp.config.registry import (
 from recbole_hetcomp.config.values import SettingsLoader, calls_a_function, literal, plain
 
 # Keys that RecBole reads though none of its yaml files or argument lists names them.
-READ_BY_RECBOLE = {
-    "config_files",
-    "data_path",
-    "dataset",
-    "embedding_size",
-    "encoding",
-    "group_offset",
-    "ip",
-    "local_rank",
-    "loss_type",
-}
-READ_BY_RECBOLE |= {"model", "nproc", "offset", "port", "reg_weight", "world_size", MIXED}
+READ_BY_RECBOLE = {"config_files", "data_path", "dataset", "embedding_size", "encoding", "group_offset", "ip"}
+READ_BY_RECBOLE |= {"local_rank", "loss_type", "model", "nproc", "offset", "port", "reg_weight", "world_size"}
 
 
 class Config(RecBoleConfig):
