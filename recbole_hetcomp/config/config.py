@@ -41,7 +41,7 @@ from recbole_hetcomp.config.values import SettingsLoader, calls_a_function, lite
 
 # Keys that RecBole reads though none of its yaml files or argument lists names them.
 READ_BY_RECBOLE = {"config_files", "data_path", "dataset", "embedding_size", "encoding", "group_offset", "ip"}
-READ_BY_RECBOLE |= {"local_rank", "loss_type", "model", "nproc", "offset", "port", "reg_weight", "world_size"}
+READ_BY_RECBOLE |= {"local_rank", "loss_type", "model", "nproc", "offset", "port", "reg_weight", "world_size", MIXED}
 
 
 class Config(RecBoleConfig):
