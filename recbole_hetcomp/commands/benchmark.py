@@ -143,9 +143,7 @@ def _measured(config: Config, split: Split) -> tuple[dict[str, Any], dict[str, n
 
 def _learnt_from(config: Config, split: Split) -> dict[str, object]:
     """What a distilled model begins with, and learns from."""
-    rows = split.rows_for(config)
-    of_rows = {} if rows is None else {"rows": rows.fingerprint}
-    return {"teachers": teachers_of(config, split), "started": started(config, split), **of_rows}
+    return {"teachers": teachers_of(config, split), "started": started(config, split), **split.rows_key(config)}
 
 
 def _measure(config: Config, split: Split, folder: Path) -> dict[str, Any]:

@@ -208,8 +208,7 @@ def _progress_file(config: Config, split: Split, pool: TeacherPool, started: str
     teachers = [(teacher.name, teacher.trajectory.config_fingerprint) for teacher in pool.teachers]
     shaped_by = {"teachers": teachers, "pipeline": source_fingerprint([], alone=[__name__])}  # the order of the draws
     shaped_by |= {"started": started} if started else {}
-    rows = split.rows_for(config)
-    shaped_by |= {} if rows is None else {"rows": rows.fingerprint}
+    shaped_by |= split.rows_key(config)
     name = f"{config.model}-{split.fingerprint_for(config)[:8]}-{fingerprint(config, shaped_by)[:12]}.progress"
     return Path(config["checkpoint_dir"]) / name
 

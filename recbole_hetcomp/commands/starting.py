@@ -183,6 +183,5 @@ def _prepared(config: Config, split: Split) -> Config:
 
 
 def _shaped_by(config: Config, split: Split) -> dict[str, object]:
-    rows = split.rows_for(config)
-    of_rows = {} if rows is None else {"rows": rows.fingerprint}
-    return {"teachers": teachers_of(config, split), "pipeline": source_fingerprint([], alone=[PIPELINE]), **of_rows}
+    source = source_fingerprint([], alone=[PIPELINE])
+    return {"teachers": teachers_of(config, split), "pipeline": source, **split.rows_key(config)}

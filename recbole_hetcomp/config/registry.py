@@ -26,7 +26,6 @@ from recbole_hetcomp.config.errors import UserError, close_matches
 RECBOLE = Path(recbole.__file__).resolve().parent
 ENTRY_POINTS = "recbole_hetcomp.methods"
 KINDS = ("general", "context_aware", "sequential", "knowledge_aware")
-FAMILIES = ("general", "sequential")  # of students and teachers
 OURS = tuple(f"recbole_hetcomp.model.{kind}_recommender" for kind in ("distilled", "general", "sequential"))
 THEIRS = tuple(f"recbole.model.{kind}_recommender" for kind in KINDS)
 # These need libraries of their own, and RecBole imports them for any name that it does not know.

@@ -120,6 +120,11 @@ class Split:
             return None
         return self.rows(config["points_per_user"] if is_sequential(config) else 1, split_seed(config))
 
+    def rows_key(self, config: Config) -> dict[str, str]:
+        """What `rows_for` adds to that by which results of a run of `config` are kept; nothing where lists are of users."""
+        rows = self.rows_for(config)
+        return {} if rows is None else {"rows": rows.fingerprint}
+
     def rows(self, points: int, seed: int) -> Sequences:
         """Each user at the end of the training sequence, and at `points` - 1 earlier points."""
         seed = seed if points > 1 else 0  # nothing is drawn

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import yaml
-from recbole.data.dataloader import AbstractDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
 from torch.nn.utils import parametrize
 
@@ -25,11 +24,11 @@ from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.distilled_recommender.compositestudent import CompositeStudent
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent
 from recbole_hetcomp.model.student import DistilledRecommender
+from recbole_hetcomp.testing.interruption import interrupt
 from recbole_hetcomp.testing.parts_of_a_batch import PartsOfABatch
 from recbole_hetcomp.testing.results import digests, same, saved_state, serves_alike, state_of
 from recbole_hetcomp.testing.wrong_values import longer_than_the_catalogue, wrong_values
 from recbole_hetcomp.trainer import progress_file
-from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
 TRAINING = {
     "epochs": 4,
@@ -152,18 +151,7 @@ class MethodContract(PartsOfABatch):
         """Stopped after the third epoch and started again, it ends with the same bits."""
         monkeypatch.setattr(progress_file, "pause_after", lambda seconds: 0.0)
         whole = run(self.method, checkpoint_dir="whole")
-        train_epoch = DistillationTrainer._train_epoch
-
-        def interrupted(trainer: DistillationTrainer, data: AbstractDataLoader, epoch: int, **settings: Any) -> object:
-            loss = train_epoch(trainer, data, epoch, **settings)
-            if epoch == 2:
-                raise KeyboardInterrupt
-            return loss
-
-        with monkeypatch.context() as patched:
-            patched.setattr(DistillationTrainer, "_train_epoch", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                run(self.method)
+        interrupt(lambda: run(self.method), after=3)
         assert list(Path("saved").glob("*.progress"))
         assert same(state_of(run(self.method)), state_of(whole))
 

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from recbole.data.dataloader import AbstractDataLoader
 
 from recbole_hetcomp.commands.pipeline import run_hetcomp
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import get_model
+from recbole_hetcomp.testing.interruption import interrupt
 from recbole_hetcomp.testing.results import digests, same, saved_state, serves_alike, state_of
 from recbole_hetcomp.trainer import progress_file
-from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
 TRAINING = {
     "epochs": 3,
@@ -101,17 +100,6 @@ class SequentialContract:
         """Stopped after the second epoch and started again, it ends with the same bits."""
         monkeypatch.setattr(progress_file, "pause_after", lambda seconds: 0.0)
         whole = run(self.method, checkpoint_dir="whole")
-        train_epoch = DistillationTrainer._train_epoch
-
-        def interrupted(trainer: DistillationTrainer, data: AbstractDataLoader, epoch: int, **settings: Any) -> object:
-            loss = train_epoch(trainer, data, epoch, **settings)
-            if epoch == 1:
-                raise KeyboardInterrupt
-            return loss
-
-        with monkeypatch.context() as patched:
-            patched.setattr(DistillationTrainer, "_train_epoch", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                run(self.method)
+        interrupt(lambda: run(self.method), after=2)
         assert list(Path("saved").glob("*.progress"))
         assert same(state_of(run(self.method)), state_of(whole))

@@ -17,6 +17,7 @@ from recbole_hetcomp.model.distilled_recommender.reversestudent import SIDES
 from recbole_hetcomp.model.one_class import restoration_errors
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teachers.vectors import EntityVectors
+from recbole_hetcomp.testing.interruption import interrupt
 from recbole_hetcomp.testing.results import same
 from recbole_hetcomp.trainer import progress_file
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
@@ -175,20 +176,9 @@ def test_where_the_last_student_is_kept_they_are_of_the_last(fast, watched) -> N
     assert all(torch.equal(model.anomalies[side], watched[3][side]) for side in SIDES)
 
 
-def test_a_resumed_run_has_the_anomalies_of_a_best_epoch_before_its_interruption(fast, watched, monkeypatch) -> None:
-    train_epoch = DistillationTrainer._train_epoch
-
-    def stopping(trainer, data, epoch, **settings):
-        loss = train_epoch(trainer, data, epoch, **settings)
-        if epoch == 3:
-            raise KeyboardInterrupt
-        return loss
-
+def test_a_resumed_run_has_the_anomalies_of_a_best_epoch_before_its_interruption(fast, watched) -> None:
     whole = run_of_four_epochs(fast, "whole")
-    with monkeypatch.context() as patched:
-        patched.setattr(DistillationTrainer, "_train_epoch", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            run_of_four_epochs(fast, "stopped")
+    interrupt(lambda: run_of_four_epochs(fast, "stopped"), after=4)
     watched.clear()
     again = run_of_four_epochs(fast, "stopped")
     assert list(watched) == [3]  # the best epoch was before

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from recbole.data.dataloader import AbstractDataLoader
 from torch import Tensor
 
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.testing.interruption import interrupt
 from recbole_hetcomp.trainer import progress_file
-from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
 
 class ScoreTable:
@@ -155,14 +154,7 @@ def train_alone() -> Callable[..., float]:
 @pytest.fixture
 def resumed(settings, monkeypatch) -> Callable[..., tuple[dict[str, Any], dict[str, Any]]]:
     """`resumed(name, **settings)`: the results of a training that was left alone and of one stopped after three epochs."""
-    train_epoch = DistillationTrainer._train_epoch
     monkeypatch.setattr(progress_file, "pause_after", lambda seconds: 0.0)
-
-    def stopping(trainer: DistillationTrainer, data: AbstractDataLoader, epoch: int, **given: Any) -> object:
-        loss = train_epoch(trainer, data, epoch, **given)
-        if epoch == 2:
-            raise KeyboardInterrupt
-        return loss
 
     def run(name: str, **overrides: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         training = {"epochs": 4, "stopping_step": 10, "learning_rate": 0.02, "embedding_size": 4, "teacher_rank": 8}
@@ -172,10 +164,7 @@ def resumed(settings, monkeypatch) -> Callable[..., tuple[dict[str, Any], dict[s
             given = {**config, "checkpoint_dir": folder}
             return run_hetcomp(name, "toy", config_dict=given, arguments=(), compare=False)
 
-        with monkeypatch.context() as patched:
-            patched.setattr(DistillationTrainer, "_train_epoch", stopping)
-            with pytest.raises(KeyboardInterrupt):
-                once("stopped")
+        interrupt(lambda: once("stopped"), after=3)
         return once("whole"), once("stopped")
 
     return run

@@ -18,9 +18,9 @@ from recbole_hetcomp.model.distilled_recommender.rlkdstudent import RLKDStudent
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teachers import TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
+from recbole_hetcomp.testing.interruption import interrupt
 from recbole_hetcomp.testing.results import same, saved_state, state_of
 from recbole_hetcomp.trainer import progress_file
-from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
 N_TEACHERS = 3
 NOISY = {"student": "NGCF", "embedding_size": 8, "hidden_size_list": [8], "node_dropout": 0.2, "message_dropout": 0.3}
@@ -435,18 +435,7 @@ def test_a_resumed_run_has_the_policy_its_optimiser_and_its_rewards_and_serves_n
         return run_hetcomp("RLKDStudent", "toy", config_dict={**given, **more}, arguments=(), compare=False)
 
     whole = run(checkpoint_dir="whole")
-    train_epoch = DistillationTrainer._train_epoch
-
-    def interrupted(trainer, data, epoch, **more):
-        loss = train_epoch(trainer, data, epoch, **more)
-        if epoch == 3:
-            raise KeyboardInterrupt
-        return loss
-
-    with monkeypatch.context() as patched:
-        patched.setattr(DistillationTrainer, "_train_epoch", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            run()
+    interrupt(run, after=4)
     resumed = run()
     assert torch.equal(resumed["model"].selection, whole["model"].selection)  # so the policy was the same
     assert torch.equal(resumed["model"].delayed.direction, whole["model"].delayed.direction)
