@@ -19,6 +19,7 @@ from recbole_hetcomp.model.embedding_student import EmbeddingStudent
 FIRST = "HetCompStudent"
 KINDS = ("lists", "lists and scores", "scores", "vectors", "what its methods need", "")  # in this order
 DATASETS = {"ml-100k": "ml-100k", "citeulike-t": "CiteULike"}
+TABLES = ("systems", "methods")  # of a data set; what both have is taken from the last
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ def methods_table(names: list[str]) -> str:
 
 
 def _rows(dataset: str) -> list[dict]:
-    name = f"{dataset}/methods"
-    return read(name)["rows"] if (DATA / f"{name}.json").is_file() else []
+    names = [f"{dataset}/{table}" for table in TABLES]
+    return [row for name in names if (DATA / f"{name}.json").is_file() for row in read(name)["rows"]]
 
 
 def _scores(row: dict | None) -> str:
