@@ -51,11 +51,13 @@ setup(
     extras_require={
         "tune": ["hyperopt==0.2.5", "optuna>=4.0"],
         "ray": ["ray>=2.6"],
+        "parquet": ["pyarrow>=10"],
         "py312": RECBOLE_NEEDS,
         "dev": [
             "pytest>=7",
             "pytest-xdist>=3",
             "hypothesis>=6",
+            "pyarrow>=10",
             "ruff>=0.6",
             "mypy>=1.8",
             "types-PyYAML",

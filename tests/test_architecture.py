@@ -125,7 +125,7 @@ def test_every_key_of_a_preset_is_a_setting(path):
 
 RUNS_CODE = {"eval", "exec", "compile", "__import__"}
 PICKLES = ("pickle", "dill", "marshal", "shelve")
-READERS = {"trainer/restricted.py"}
+READERS = {"files/restricted.py"}
 
 
 @pytest.mark.parametrize("path", MODULES)

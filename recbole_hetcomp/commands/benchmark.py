@@ -26,12 +26,12 @@ from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.evaluation.benchmark_table import benchmark_table, table_and_remark
 from recbole_hetcomp.evaluation.efficiency import n_parameters, ranking_milliseconds, serving_bytes
 from recbole_hetcomp.evaluation.significance import paired_p_values
+from recbole_hetcomp.files.archive import read_archive
 from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.files.locks import held
 from recbole_hetcomp.teacher_training.cache import cached
 from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.tuning import prepare
-from recbole_hetcomp.trainer.archive import read_archive
 
 # What measures, beside what trains. Pipeline and this module put all parts together, so they count without their imports.
 MEASURING = ("recbole_hetcomp.evaluation.efficiency", "recbole_hetcomp.evaluation.significance")

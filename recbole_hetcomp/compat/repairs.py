@@ -149,7 +149,7 @@ def resume_checkpoint(self: trainer.Trainer, resume_file: PathLike) -> None:
     checkpoint = restore(self, resume_file)
     lacking = [name for name in ("epoch", "cur_step", "best_valid_score", "config", "optimizer") if name not in checkpoint]
     if lacking:
-        from recbole_hetcomp.trainer.archive import CheckpointError
+        from recbole_hetcomp.files.archive import CheckpointError
 
         raise CheckpointError(f"{resume_file} lacks {', '.join(lacking)}; no training can go on from it")
     self.start_epoch = checkpoint["epoch"] + 1

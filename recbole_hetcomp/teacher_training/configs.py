@@ -39,7 +39,8 @@ def check_teachers(config: Config) -> None:
         elif Path(name).suffix or Path(name).name != name or Path(name).is_file():
             raise UserError(
                 f"teachers: {shown(Path(name))} is neither a model nor a file of a form that is read: a table of ranked "
-                "lists is a .csv, .tsv or .inter, lists or vectors of this package are a .safetensors; give it such a name"
+                "lists is a .csv, .tsv, .inter or .parquet, RecDistillery's file a .teacher, lists or vectors of this "
+                "package are a .safetensors; give it such a name"
             )
         else:
             own = teacher_config(config, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from dataclasses import replace
 from logging import getLogger
@@ -18,24 +17,25 @@ from recbole_hetcomp.config.metrics import largest
 from recbole_hetcomp.data.history import History, users_per_block
 from recbole_hetcomp.data.sequences import Sequences
 from recbole_hetcomp.data.split import Split
+from recbole_hetcomp.teachers.tables import PARQUET, SEPARATORS, read_table
 from recbole_hetcomp.teachers.trajectory import Trajectory
 
 BLOCK_MB = 16.0  # of the table in which the lists of some users are checked
-SEPARATORS = {".tsv": "\t", ".inter": "\t", ".csv": ","}
 
 
 def is_list_file(name: str) -> bool:
     """Whether a teacher's name is the path of a file with lists rather than a model."""
-    return Path(name).suffix in {*SEPARATORS, ".safetensors"}
+    return Path(name).suffix in {*SEPARATORS, PARQUET, ".teacher", ".safetensors"}
 
 
 def read_lists(path: Path, split: Split, rows: Sequences | None = None) -> Trajectory:
     """A trajectory from a file: one that `Trajectory.save` wrote, or a table.
 
-    A table has a header and the columns user, item, rank and, for several stages of a training, checkpoint (its values in
-    order, the last the final one); ids are the dataset's own tokens, smaller ranks are better. RecBole's `user_id:token`
-    is understood too. Quotation marks quote in a .csv alone. Unknown ids and training items are left out, and one log line
-    says how many. A table is of users; a trajectory of points of sequences is read where these are the run's `rows`.
+    A table has the columns user, item, rank and, for several stages of a training, checkpoint (its values in order, the
+    last the final one); ids are the dataset's own tokens, smaller ranks are better. RecBole's `user_id:token` is understood
+    too, and what `teachers.tables` says of other systems. Quotation marks quote in a .csv alone. Unknown ids and training
+    items are left out, and one log line says how many. A table is of users; a trajectory of points of sequences is read
+    where these are the run's `rows`.
 
     Raises:
         UserError: unreadable, of another split, without the columns, or without a single usable row.
@@ -61,7 +61,7 @@ def read_lists(path: Path, split: Split, rows: Sequences | None = None) -> Traje
         if not unobserved.items.any():
             raise UserError(f"teachers: {str(path)!r} lists nothing but training items; list others")
         return replace(unobserved, dataset_fingerprint=split.fingerprint, config_fingerprint=content)
-    lists = _lists(_table(path), path, split)
+    lists = _lists(read_table(path), path, split)
     fingerprints = {"dataset_fingerprint": split.fingerprint, "config_fingerprint": content}
     return Trajectory.from_lists(lists, teacher=path.stem, **fingerprints)
 
@@ -69,28 +69,6 @@ def read_lists(path: Path, split: Split, rows: Sequences | None = None) -> Traje
 def _listed(trajectory: Trajectory, split: Split, rows: Sequences | None) -> History:
     """The training items of whom the lists are of: of users, or of `rows`."""
     return rows if trajectory.rows and rows is not None else split.history
-
-
-def _table(path: Path) -> pd.DataFrame:
-    try:
-        quoting = csv.QUOTE_MINIMAL if path.suffix == ".csv" else csv.QUOTE_NONE
-        table = pd.read_csv(path, sep=SEPARATORS[path.suffix], dtype=str, keep_default_na=False, quoting=quoting)
-    except (OSError, ValueError) as error:
-        raise UserError(f"teachers: {str(path)!r} cannot be read as a table ({error})") from error
-    if not isinstance(table.index, pd.RangeIndex):  # pandas' way with rows that are longer than the header
-        raise UserError(f"teachers: {str(path)!r} has more columns in its rows than in its header; name them all")
-    table.columns = [str(column).split(":")[0].removesuffix("_id") for column in table.columns]
-    missing = {"user", "item", "rank"} - set(table.columns)
-    if missing:
-        raise UserError(f"teachers: {str(path)!r} lacks the columns {sorted(missing)}; it needs user, item and rank")
-    for column in {"rank", "checkpoint"} & set(table.columns):
-        numbers = pd.to_numeric(table[column], errors="coerce")
-        if numbers.isna().any():
-            raise UserError(
-                f"teachers: {str(path)!r} holds a {column} that is no number ({table[column][numbers.isna()].iloc[0]!r})"
-            )
-        table[column] = numbers
-    return table
 
 
 def _lists(table: pd.DataFrame, path: Path, split: Split) -> Tensor:

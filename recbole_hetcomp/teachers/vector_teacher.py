@@ -21,6 +21,7 @@ from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teachers.pool import Covered, Teacher
 from recbole_hetcomp.teachers.ranking import blocks, full_scores, opinions, ranked_history, top_of_block
+from recbole_hetcomp.teachers.recdistillery import vectors_of
 from recbole_hetcomp.teachers.single import moments
 from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH, Trajectory
 from recbole_hetcomp.teachers.vectors import EntityVectors
@@ -65,7 +66,8 @@ def vector_teacher(name: str, path: Path, split: Split, config: Config) -> Teach
     Raises:
         UserError: the file cannot be read, has vectors of no user and no item of this dataset, or scores that say nothing.
     """
-    vectors, history, whole = EntityVectors.load(path), split.history, split.whole
+    vectors = vectors_of(path) if path.suffix == ".teacher" else EntityVectors.load(path)
+    history, whole = split.history, split.whole
     users = _by_id(vectors.users, vectors.user_tokens, whole.field2token_id[whole.uid_field], history.n_users)
     items = _by_id(vectors.items, vectors.item_tokens, whole.field2token_id[whole.iid_field], history.n_items)
     _say_coverage(path, Covered(users.any(1), items.any(1)), history, _unknown(vectors, whole))

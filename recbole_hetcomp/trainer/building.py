@@ -13,8 +13,8 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError, shorter
 from recbole_hetcomp.config.strict import settings_of
+from recbole_hetcomp.files.archive import CheckpointError
 from recbole_hetcomp.files.disk import refusal
-from recbole_hetcomp.trainer.archive import CheckpointError
 
 # What RecBole's models and torch end in where a setting has a value that they cannot use
 NOT_BUILT = (

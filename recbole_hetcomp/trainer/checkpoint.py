@@ -21,10 +21,10 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor, nn
 
 from recbole_hetcomp.config.values import calls_a_function
+from recbole_hetcomp.files.archive import CheckpointError, PathLike
 from recbole_hetcomp.files.atomic import write
-from recbole_hetcomp.trainer.archive import CheckpointError, PathLike
-from recbole_hetcomp.trainer.records import SCALARS, Count, Record, as_json, is_class_instance, rebuilt
-from recbole_hetcomp.trainer.restricted import read_content
+from recbole_hetcomp.files.records import SCALARS, Count, Record, as_json, is_class_instance, rebuilt
+from recbole_hetcomp.files.restricted import read_content
 
 __all__ = [
     "CheckpointError",

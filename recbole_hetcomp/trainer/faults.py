@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import RECBOLE
+from recbole_hetcomp.files.archive import CheckpointError
 from recbole_hetcomp.files.disk import refusal
-from recbole_hetcomp.trainer.archive import CheckpointError
 from recbole_hetcomp.trainer.building import NOT_BUILT, frames_of, why_not_built
 
 

@@ -14,7 +14,7 @@ from recbole.trainer import Trainer
 from torch import Tensor
 
 from recbole_hetcomp.config.metrics import largest
-from recbole_hetcomp.trainer.archive import CheckpointError
+from recbole_hetcomp.files.archive import CheckpointError
 from recbole_hetcomp.trainer.checkpoint import check_state
 from recbole_hetcomp.trainer.random_state import check_random_state
 

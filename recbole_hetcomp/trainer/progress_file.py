@@ -17,7 +17,7 @@ from recbole.trainer import Trainer
 from torch import Tensor
 
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.trainer.archive import CheckpointError
+from recbole_hetcomp.files.archive import CheckpointError
 from recbole_hetcomp.trainer.checkpoint import load_checkpoint, save_checkpoint
 from recbole_hetcomp.trainer.entity_batches import EntityBatches
 from recbole_hetcomp.trainer.progress import check_progress

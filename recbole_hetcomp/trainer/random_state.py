@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.trainer.archive import CheckpointError
+from recbole_hetcomp.files.archive import CheckpointError
 
 
 def random_state() -> dict[str, Any]:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from recbole_hetcomp.config.errors import LONGEST, UserError
+from recbole_hetcomp.files.archive import CheckpointError
 from recbole_hetcomp.trainer import building
-from recbole_hetcomp.trainer.archive import CheckpointError
 from recbole_hetcomp.trainer.building import build_model
 
 TRUST = Path(__file__).parents[2] / "benchmarks" / "trust"

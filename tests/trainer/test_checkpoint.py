@@ -23,6 +23,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
 from recbole.utils import enum_type, get_model, init_seed
 
+from recbole_hetcomp.files.records import Count, Record, as_json
 from recbole_hetcomp.trainer.checkpoint import (
     CheckpointError,
     load_checkpoint,
@@ -30,7 +31,6 @@ from recbole_hetcomp.trainer.checkpoint import (
     plain_state,
     save_checkpoint,
 )
-from recbole_hetcomp.trainer.records import Count, Record, as_json
 
 LOAD_COL = {"inter": ["user_id", "item_id", "rating", "timestamp"]}
 EVAL_ARGS = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full", "group_by": "user"}

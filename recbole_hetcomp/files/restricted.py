@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.trainer.archive import CheckpointError, PathLike, read_archive
-from recbole_hetcomp.trainer.records import RECORD_PACKAGES, Count, Record
+from recbole_hetcomp.files.archive import CheckpointError, PathLike, read_archive
+from recbole_hetcomp.files.records import RECORD_PACKAGES, Count, Record
 
 #: Exact names a RecBole checkpoint may mention. Each becomes an inert record; none is imported or called.
 RECORDS = {

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_hetcomp.trainer.archive import CheckpointError
+from recbole_hetcomp.files.archive import CheckpointError
 
 #: Packages of which any class may be mentioned, as an inert record: models, enums, layers kept beside the weights.
 RECORD_PACKAGES = ("recbole.", "recbole_hetcomp.", "torch.nn.modules.")
