@@ -13,7 +13,7 @@ INSTALL := -m pip install --quiet -c constraints.txt
 # the extra `py312` brings the others (docs/compatibility.md).
 NO_RAY := import sys; sys.exit(sys.version_info < (3, 12))
 
-.PHONY: demo test test-lowest lint check format bench bench-gpu trust pages lock clean
+.PHONY: demo test test-lowest lint check format bench bench-gpu trust pages docs lock clean
 
 demo: $(READY)
 	$(BIN)/python run_hetcomp.py --config_files=properties/presets/demo.yaml
@@ -42,6 +42,19 @@ trust: $(READY)
 
 pages: $(READY)
 	$(BIN)/python benchmarks/pages
+
+# The site, in build/site: its pages are the repository's own.
+docs: build/docs-env/.ready
+	rm -rf build/pages && mkdir -p build/pages/benchmarks
+	cp -r README.md CHANGELOG.md SECURITY.md LICENSE docs results build/pages
+	cp benchmarks/results.md build/pages/benchmarks
+	rm -rf build/pages/results/data
+	build/docs-env/bin/mkdocs build --quiet
+
+build/docs-env/.ready: setup.py
+	$(PYTHON) -m venv build/docs-env
+	build/docs-env/bin/pip install --quiet mkdocs-material "mkdocstrings[python]" mkdocs-jupyter
+	touch $@
 
 bench-gpu: $(READY)
 	$(BIN)/python benchmarks/gpu.py
