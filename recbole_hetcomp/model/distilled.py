@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.config.registry import backbone_class
+from recbole_hetcomp.config.registry import student_class
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.config.strict import StrictConfig
 from recbole_hetcomp.data.transfer import to_device
@@ -52,7 +52,7 @@ class Distilled(AbstractRecommender):
         super().__init__(strict.plain, dataset)
         check_settings(strict.plain)
         self.config = strict
-        self.backbone = backbone_class(str(config["student"]))(strict.plain, dataset)
+        self.backbone = student_class(type(self), str(config["student"]))(strict.plain, dataset)
         self.base_loss_weight = float(config["base_loss_weight"])
         self.distillation_weight = float(config["distillation_weight"])
         self.auxiliary, self.apart = nn.ModuleDict(), nn.ModuleDict()
