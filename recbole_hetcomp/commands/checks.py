@@ -40,6 +40,8 @@ def check(config: Config) -> None:
         student_class(config.model_class, str(config["student"]))
         _check_family(config)
         _check_student_size(config)
+        if config.family == "context":
+            _check_clicks(config)
         check_start(config)
         if config["start_from"] is not None:
             check(first_config(config))
@@ -83,6 +85,17 @@ def _check_family(config: Config) -> None:
                 raise UserError(
                     f"{setting}: {key} is the run's own, whose models see the same sequences; give {key} to the run"
                 )
+
+
+def _check_clicks(config: Config) -> None:
+    """Raise a UserError for settings under which clicks are not learnt from teachers."""
+    if set(config["eval_args"]["mode"].values()) != {"labeled"}:
+        raise UserError(
+            f"eval_args: mode: {config['eval_args']['mode']} ranks items, and {config.model} is tested on rows with labels; "
+            "write mode: labeled"
+        )
+    if config["start_from"] is not None:
+        raise UserError(f"start_from: {config['start_from']!r} ranks items; leave it out where clicks are learnt")
 
 
 def _check_protocol(config: Config) -> None:
