@@ -12,13 +12,8 @@ from recbole_hetcomp.data.split import Split
 def check_labels(config: Config, split: Split) -> None:
     """Raise a UserError unless the rows of each part have the labels 0 and 1, before anything is trained."""
     label = config["LABEL_FIELD"]
-    if label not in split.whole.inter_feat.columns:
-        if config["train_neg_sample_args"]["distribution"] != "none":  # labels come with the drawn negatives
-            return
-        raise UserError(
-            f"LABEL_FIELD: dataset {config.dataset!r} has no column {shown(label)}; load one by load_col, or make it of "
-            "ratings: --threshold=\"{'rating':4}\""
-        )
+    if label not in split.whole.inter_feat.columns:  # it comes with drawn negatives
+        return
     for name, part in zip(("training", "validation", "test"), split.parts):
         values = torch.as_tensor(part.inter_feat[label]).unique()
         if not set(values.tolist()) <= {0.0, 1.0}:
@@ -29,5 +24,5 @@ def check_labels(config: Config, split: Split) -> None:
             )
         if len(values) < 2:
             raise UserError(
-                f"LABEL_FIELD: all rows of the {name} part have the label {values[0]:g}; change threshold or eval_args"
+                f"LABEL_FIELD: all rows of the {name} part have the same {shown(label)}; change threshold or eval_args"
             )

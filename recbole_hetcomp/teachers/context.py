@@ -37,7 +37,8 @@ class LogitsOf:
             self._by_forward = self._gives_logits(interaction)
         if self._by_forward:
             return self.model(interaction).reshape(-1)
-        return torch.logit(self.model.predict(interaction).reshape(-1).clamp(CLIP, 1 - CLIP))
+        chances = self.model.predict(interaction).reshape(-1)
+        return torch.logit(chances.double().clamp(CLIP, 1 - CLIP)).to(chances.dtype)
 
     @torch.no_grad()
     def _gives_logits(self, interaction: Interaction) -> bool:

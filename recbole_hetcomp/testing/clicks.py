@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-N_USERS, N_ITEMS, N_ROWS = 40, 30, 1200
+N_USERS, N_ITEMS, N_ROWS = 40, 30, 1500
 AGES, GENRES = ("young", "old", "older"), ("Drama", "Comedy", "Crime", "War")
 
 
@@ -49,6 +49,7 @@ def clicks_settings(data_path: str, checkpoint_dir: Path) -> dict[str, Any]:
         },
         "threshold": {"rating": 4},
         "numerical_features": ["minutes"],
+        "normalize_all": True,
         "seed": 11,
         "use_gpu": False,
         "gpu_id": "",
@@ -57,11 +58,11 @@ def clicks_settings(data_path: str, checkpoint_dir: Path) -> dict[str, Any]:
         "epochs": 4,
         "eval_step": 1,
         "stopping_step": 10,
-        "train_batch_size": 256,
-        "learning_rate": 0.01,
+        "train_batch_size": 64,
+        "learning_rate": 0.02,
         "weight_decay": 0.0,
         "embedding_size": 4,
         "teachers": ["FM", "DeepFM"],
-        "teacher_config": {"all": {"epochs": 3, "embedding_size": 4, "train_batch_size": 256, "learning_rate": 0.01}},
+        "teacher_config": {"all": {"epochs": 3, "embedding_size": 4, "train_batch_size": 64, "learning_rate": 0.02}},
         "without_distillation": False,
     }
