@@ -12,9 +12,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teachers.context import LogitsOf
 
-MODELS = sorted(
-    name for name, cls in vars(context).items() if inspect.isclass(cls) and issubclass(cls, AbstractRecommender)
-)
+MODELS = sorted(name for name, cls in vars(context).items() if inspect.isclass(cls) and issubclass(cls, AbstractRecommender))
 SMALL = {"mlp_hidden_size": [8], "attention_size": 4, "n_layers": 1, "cin_layer_size": [4, 4], "order_list": [8]}
 SMALL |= {"t_cin": [4, 4], "dropout_prob": 0.0}
 

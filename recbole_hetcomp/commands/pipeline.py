@@ -149,9 +149,7 @@ def _trainer(config: Config, model: AbstractRecommender) -> Trainer:
     return trainer
 
 
-def _distil(
-    config: Config, split: Split, loaders: Loaders, model: Distilled, saved: bool, compare: bool
-) -> dict[str, Any]:
+def _distil(config: Config, split: Split, loaders: Loaders, model: Distilled, saved: bool, compare: bool) -> dict[str, Any]:
     model.check_trainable()
     at_start = random_state()
     parallel.align(model)
@@ -189,7 +187,10 @@ def _distil(
 
 def _progress_file(config: Config, split: Split, pool: Teachers, started: str) -> Path:
     """Where an interrupted run of the same settings, data and teachers has left its state."""
-    shaped_by = {"teachers": fingerprints(pool), "pipeline": source_fingerprint([], alone=[__name__])}  # the order of the draws
+    shaped_by = {
+        "teachers": fingerprints(pool),
+        "pipeline": source_fingerprint([], alone=[__name__]),
+    }  # the order of the draws
     shaped_by |= {"started": started} if started else {}
     shaped_by |= split.rows_key(config)
     name = f"{config.model}-{split.fingerprint_for(config)[:8]}-{fingerprint(config, shaped_by)[:12]}.progress"

@@ -43,7 +43,9 @@ def rows_fingerprint(whole: Dataset, parts: Sequence[Dataset]) -> str:
 
 
 def _add(digest: hashlib._Hash, table: Interaction | None) -> None:
-    for name in sorted(table.columns) if table is not None else ():
+    digest.update(b"|")  # a part begins here
+    if table is None:
+        return
+    for name in sorted(table.columns):
         digest.update(name.encode())
         digest.update(table[name].numpy().tobytes())
-    digest.update(b"|")

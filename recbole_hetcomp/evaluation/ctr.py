@@ -105,7 +105,16 @@ def click_table(rows: Sequence[Row]) -> Table:
     """The rows as a table."""
     metrics = [name for name in rows[0] if name not in COLUMNS]
     searched = any(row.get("trials") for row in rows)
-    headers = ["role", "model", *metrics, "params", "multiply-adds", "ms / 1,000 rows", "fidelity R²", *["trials"] * searched]
+    headers = [
+        "role",
+        "model",
+        *metrics,
+        "params",
+        "multiply-adds",
+        "ms / 1,000 rows",
+        "fidelity R²",
+        *["trials"] * searched,
+    ]
     cells = [
         [
             row["role"],

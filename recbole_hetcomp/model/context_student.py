@@ -94,4 +94,3 @@ class DistilledContext(Distilled, OfClicks):
     def full_sort_predict(self, interaction: Interaction) -> Any:
         """Context-aware models score rows."""
         raise NotImplementedError
-

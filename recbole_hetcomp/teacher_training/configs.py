@@ -38,7 +38,8 @@ def check_teachers(config: Config) -> None:
                 raise UserError(f"teachers: there is no file {shown(Path(name))} with ranked lists or vectors{near}")
             if config.family == "context":
                 raise UserError(
-                    f"teachers: {name!r} has lists or vectors, which predict no clicks; name context-aware models, such as DCNV2"
+                    f"teachers: {name!r} has lists or vectors, which predict no clicks; name context-aware models, such as "
+                    "DCNV2"
                 )
         elif Path(name).suffix or Path(name).name != name or Path(name).is_file():
             raise UserError(

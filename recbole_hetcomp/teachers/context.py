@@ -20,8 +20,8 @@ CLIP = 1e-6  # a probability nearer to 0 or 1 has no logit that a float32 can te
 class LogitsOf:
     """The logits of a model's predictions.
 
-    RecBole's models return either logits or probabilities from `forward`. Which it is, is found out by the first batch, where
-    `predict`, always a probability, is compared with both.
+    RecBole's models return either logits or probabilities from `forward`. `predict` always gives probabilities, so the first
+    batch tells which it is.
 
     Args:
         model: a context-aware model

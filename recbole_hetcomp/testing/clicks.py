@@ -1,4 +1,4 @@
-"""The dataset `clicks`: rows with a rating and features of users and items, on which a context-aware model learns something."""
+"""The dataset `clicks`: rows with a rating and features of users and items, from which a context-aware model can learn."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def dagfm(clicks_model):
     """`dagfm(**settings)`: a DAGFM in float64 with random parameters, and embedded fields [5, F, D]."""
 
     def make(**settings):
-        model, train = clicks_model("DAGFM", **settings)
+        model, _ = clicks_model("DAGFM", **settings)
         model.double()
         generator = torch.Generator().manual_seed(0)
         for parameter in model.parameters():
@@ -32,7 +32,7 @@ def dagfm(clicks_model):
 def test_one_layer_of_the_inner_form_is_the_sum_over_pairs(dagfm):
     model, fields = dagfm(interaction="inner", depth=1)
     first, second = model.states(fields)
-    torch.testing.assert_close(first, torch.stack([row for row in model.mixing @ fields]), rtol=0, atol=1e-12)
+    torch.testing.assert_close(first, model.mixing @ fields, rtol=0, atol=1e-12)
     p = model.edges["p"][0]
     pairs = torch.zeros_like(second)
     for field in range(fields.size(1)):
@@ -81,9 +81,7 @@ def test_the_kernel_contains_both_other_forms(dagfm, form):
     kernel, _ = dagfm(interaction="kernel")
     kernel.mixing.data = model.mixing.data
     p = model.edges["p"]
-    kernel.edges["w"].data = (
-        torch.diag_embed(p) if form == "inner" else model.edges["q"][..., :, None] * p[..., None, :]
-    )
+    kernel.edges["w"].data = torch.diag_embed(p) if form == "inner" else model.edges["q"][..., :, None] * p[..., None, :]
     for state, wanted in zip(kernel.states(fields), model.states(fields)):
         torch.testing.assert_close(state, wanted, rtol=1e-9, atol=1e-9)
 

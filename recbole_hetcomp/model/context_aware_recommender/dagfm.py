@@ -1,8 +1,8 @@
 """DAGFM: a factorisation machine that passes states along a directed acyclic graph of the fields.
 
 Source: Tian, Bai, Zhang, Zhao, Wen, "Directed Acyclic Graph Factorization Machines for CTR Prediction via Knowledge
-Distillation", WSDM 2023, https://arxiv.org/abs/2211.11159. The paper names the kernel form without its formula; here each edge
-has a full matrix there.
+Distillation", WSDM 2023, https://arxiv.org/abs/2211.11159. Neither released code has the kernel form; here each edge has a full
+matrix there.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class DAGFM(ContextRecommender):
     """States h^l [B, F, D] of the fields: h^0 = C H, and h^l_s = h^0_s * sum over f <= s of the message from h^(l-1)_f.
 
     The message is p_fs * h_f (inner), q_fs <p_fs, h_f> (outer) or W_fs h_f (kernel). The fields are ordered, so each product
-    of l + 1 of them is reached by one path. The states, summed over D, give the logit by a linear layer; with `mlp_hidden_size`
-    a network on the sum of the states adds to it (DAGFM+).
+    of l + 1 of them is reached by one path. The states, summed over D, give the logit by a linear layer. With
+    `mlp_hidden_size` a network on the sum of the states adds to it (DAGFM+).
     """
 
     def __init__(self, config: Config, dataset: Dataset) -> None:

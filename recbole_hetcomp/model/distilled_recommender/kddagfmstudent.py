@@ -1,8 +1,8 @@
 """KDDAGFMStudent: a cheap context-aware model that imitates the logits of others, and is then finetuned on the clicks.
 
 Source: Tian, Bai, Zhang, Zhao, Wen, "Directed Acyclic Graph Factorization Machines for CTR Prediction via Knowledge
-Distillation", WSDM 2023, https://arxiv.org/abs/2211.11159. Any context-aware models may teach here, several by their mean logit,
-and any may be the student; the weight of the logits follows from their spread.
+Distillation", WSDM 2023, https://arxiv.org/abs/2211.11159. Any context-aware models may teach here, several by their mean
+logit, and any may be the student. The weight of the logits follows from their spread.
 """
 
 from __future__ import annotations
