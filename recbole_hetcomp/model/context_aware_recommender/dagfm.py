@@ -1,7 +1,7 @@
 """DAGFM: a factorisation machine that passes states along a directed acyclic graph of the fields.
 
 Source: Tian, Bai, Zhang, Zhao, Wen, "Directed Acyclic Graph Factorization Machines for CTR Prediction via Knowledge
-Distillation", WSDM 2023, https://arxiv.org/abs/2211.11159. Neither released code has the kernel form; here each edge has a full
+Distillation", WSDM 2023, https://arxiv.org/abs/2211.11159. No released code has the kernel form; here each edge has a full
 matrix there.
 """
 
