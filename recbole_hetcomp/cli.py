@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import errno
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 import recbole_hetcomp
 from recbole_hetcomp.config.errors import UserError, close_matches
+from recbole_hetcomp.config.flags import parsed
 from recbole_hetcomp.config.numbers import number, whole_number
-from recbole_hetcomp.config.reading import MOST_BYTES
 from recbole_hetcomp.console import warnings_in_log
 from recbole_hetcomp.files.disk import heard_of_threads, refusal
 from recbole_hetcomp.trainer.checkpoint import CheckpointError
 
 USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config_files="a.yaml b.yaml"] [--key=value ...]
        hetcomp recommend --checkpoint=FILE --users=TOKEN,TOKEN [--k=10]
+       hetcomp predict --checkpoint=FILE --input=ROWS.csv [--output=CLICKS.csv]
        hetcomp vectors --checkpoint=FILE --output=FILE.safetensors [--rank=64]
        hetcomp benchmark --models=HetCompStudent,BPR [--seeds=3] [--dataset=ml-100k] [--key=value ...]
        hetcomp anomalies [--output=anomalies.csv] [--dataset=ml-100k] [--key=value ...]
@@ -92,65 +89,13 @@ def _in_one_sentence(work: Callable[[], object]) -> None:
         raise UserError(f"{file} cannot be {what} ({refused.strerror}); what was kept so far stays") from error
 
 
-def _parsed(arguments: Sequence[str], **options: str | None) -> tuple[argparse.Namespace, list[str]]:
-    """RecBole's flags and `options` (flag -> default); what is left are settings."""
-    for argument in arguments:
-        if re.fullmatch(r"-(m(?!odel)|d(?!ataset))[^-=][^=]*", argument):
-            flag, value = argument[:2], argument[2:]
-            raise UserError(f"{argument}: write {flag} {value} for the flag, or -{argument}=VALUE for a setting")
-        if re.match(r"-[A-Za-z_]{2}", argument):  # argparse would read -model=MF as the model odel=MF
-            raise UserError(f"{argument}: the name of a setting has two dashes; write -{argument}")
-    parser = argparse.ArgumentParser(usage=USAGE, allow_abbrev=False, add_help=False)
-    parser.add_argument("-m", "--model")
-    parser.add_argument("-d", "--dataset")
-    parser.add_argument("--config_files")
-    for flag, default in options.items():
-        parser.add_argument(f"--{flag}", default=default)
-    parsed, settings = parser.parse_known_args(list(arguments))
-    _check_flags(settings, list(vars(parsed)))
-    decided = [flag for flag in ("model", "dataset", "config_files") if "checkpoint" in options and vars(parsed)[flag]]
-    if decided:
-        raise UserError(
-            f"{decided[0]}: the checkpoint decides it; leave --{decided[0]} out, and give settings as --key=value"
-        )
-    parsed.config_files = parsed.config_files.split() if parsed.config_files else None
-    parsed.dataset = parsed.dataset or (None if _names_dataset(parsed.config_files) else "ml-100k")
-    return parsed, settings
-
-
-def _check_flags(settings: Sequence[str], flags: Sequence[str]) -> None:
-    """Raise a UserError for the first of `settings` that is a misspelt flag. A Config refuses misspelt settings."""
-    from recbole.utils import argument_list
-
-    from recbole_hetcomp.config.config import READ_BY_RECBOLE
-    from recbole_hetcomp.config.registry import settings_of_any_model
-
-    common = {*argument_list.general_arguments, *argument_list.training_arguments}  # which may be meant as well
-    for name in (argument[2:].partition("=")[0] for argument in settings if argument.startswith("--")):
-        if not difflib.get_close_matches(name.lower(), flags):
-            continue
-        known = {*settings_of_any_model(), *READ_BY_RECBOLE}
-        near = difflib.get_close_matches(name.lower(), [*flags, *(common & known)], n=1)
-        if name not in known and near[0] in flags:
-            raise UserError(f"--{name}: there is no such flag or setting; did you mean --{near[0]}?")
-
-
-def _names_dataset(config_files: Sequence[str] | None) -> bool:
-    """Whether a configuration file has a line for the dataset."""
-    return any(
-        re.search(r"^\ufeff?[\"']?dataset[\"']?\s*:", Path(path).read_text("utf-8", errors="replace"), re.MULTILINE)
-        for path in config_files or ()
-        if Path(path).is_file() and Path(path).stat().st_size <= MOST_BYTES  # a larger one is refused later
-    )
-
-
 def _run(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.checks import check
     from recbole_hetcomp.commands.pipeline import run_hetcomp
     from recbole_hetcomp.config import Config
     from recbole_hetcomp.trainer.processes import Processes, launch
 
-    flags, settings = _parsed(arguments, nproc="1", ip="localhost", port=None, world_size="-1", group_offset="0")
+    flags, settings = parsed(arguments, USAGE, nproc="1", ip="localhost", port=None, world_size="-1", group_offset="0")
     processes = Processes.from_flags(flags.nproc, flags.world_size, flags.group_offset, flags.ip, flags.port)
     run = partial(run_hetcomp, flags.model, flags.dataset, flags.config_files, arguments=settings)
     if processes.world_size == 1:
@@ -165,7 +110,7 @@ def _run(arguments: Sequence[str]) -> None:
 def _recommend(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.serving.student import load_student, recommend, recommendation_lines, tokens_in
 
-    flags, settings = _parsed(arguments, checkpoint=None, users=None, k="10")
+    flags, settings = parsed(arguments, USAGE, checkpoint=None, users=None, k="10")
     if not flags.checkpoint or not flags.users:
         raise UserError("recommend: --checkpoint or --users is missing; give --checkpoint=FILE --users=TOKEN,TOKEN")
     k = whole_number("k", flags.k, 1)
@@ -174,10 +119,23 @@ def _recommend(arguments: Sequence[str]) -> None:
     print("\n".join(recommendation_lines(dataset, recommend(model, dataset, users, k))))
 
 
+def _predict(arguments: Sequence[str]) -> None:
+    from recbole_hetcomp.commands.predict import predict
+
+    flags, settings = parsed(arguments, USAGE, checkpoint=None, input=None, output=None)
+    if not flags.checkpoint or not flags.input:
+        raise UserError("predict: --checkpoint or --input is missing; give --checkpoint=FILE.pth --input=ROWS.csv")
+    text, remark = predict(flags.checkpoint, flags.input, flags.output, arguments=settings)
+    if remark:
+        print(f"hetcomp: {remark}", file=sys.stderr)
+    rows = text.count("\n") - 1
+    print(text, end="") if flags.output is None else print(f"{flags.output}: probabilities of {rows:,} rows")
+
+
 def _vectors(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.vectors import write_vectors
 
-    flags, settings = _parsed(arguments, checkpoint=None, output=None, rank="64")
+    flags, settings = parsed(arguments, USAGE, checkpoint=None, output=None, rank="64")
     if not flags.checkpoint or not flags.output:
         raise UserError("vectors: --checkpoint or --output is missing; give --checkpoint=FILE.pth --output=FILE.safetensors")
     rank = whole_number("rank", flags.rank, 1)
@@ -189,7 +147,7 @@ def _vectors(arguments: Sequence[str]) -> None:
 def _benchmark(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.benchmark import run_benchmark
 
-    flags, settings = _parsed(arguments, models=None, seeds="3")
+    flags, settings = parsed(arguments, USAGE, models=None, seeds="3")
     if not flags.models:
         raise UserError("benchmark: give --models=HetCompStudent,BPR")
     seeds = whole_number("seeds", flags.seeds, 1)
@@ -200,14 +158,14 @@ def _benchmark(arguments: Sequence[str]) -> None:
 def _anomalies(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.anomalies import find_anomalies
 
-    flags, settings = _parsed(arguments, output="anomalies.csv")
+    flags, settings = parsed(arguments, USAGE, output="anomalies.csv")
     find_anomalies(flags.output, flags.model, flags.dataset, flags.config_files, arguments=settings)
 
 
 def _tune(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.tuning import Search, tune
 
-    flags, settings = _parsed(arguments, params_file=None, output_file="tuning.txt", algo="exhaustive", max_evals="10")
+    flags, settings = parsed(arguments, USAGE, params_file=None, output_file="tuning.txt", algo="exhaustive", max_evals="10")
     if flags.params_file is None:
         raise UserError("tune: give --params_file=FILE, with a line such as `learning_rate choice [0.001,0.005]`")
     search = Search(flags.params_file, flags.output_file, flags.algo, flags.max_evals)
@@ -217,7 +175,7 @@ def _tune(arguments: Sequence[str]) -> None:
 def _tune_teachers(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.teacher_tuning import tune_teachers
 
-    flags, settings = _parsed(arguments)
+    flags, settings = parsed(arguments, USAGE)
     tune_teachers(flags.model or "HetCompStudent", flags.dataset, flags.config_files, arguments=settings)
 
 
@@ -226,7 +184,7 @@ def _search_student(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.student_search import MODEL, search_student
 
     options = {"max_parameters": None, "max_milliseconds": None, "space": None, "init": "sketch"}
-    flags, settings = _parsed(arguments, **options)
+    flags, settings = parsed(arguments, USAGE, **options)
     if flags.model not in (None, MODEL):
         raise UserError("model: search-student finds a student for any method; leave --model out")
     limits = [number(flags, flag, kind) for flag, kind in (("max_parameters", int), ("max_milliseconds", float))]
@@ -238,6 +196,7 @@ def _search_student(arguments: Sequence[str]) -> None:
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "run": _run,
     "recommend": _recommend,
+    "predict": _predict,
     "vectors": _vectors,
     "benchmark": _benchmark,
     "anomalies": _anomalies,

@@ -21,6 +21,7 @@ from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teachers import Teacher, TeacherPool, Trajectory
 from recbole_hetcomp.teachers.ranking import top_of_block
 from recbole_hetcomp.testing import apart, toy_pairs, toy_settings, write_toy
+from recbole_hetcomp.testing.clicks import clicks_settings, write_clicks
 
 __all__ = ["toy_pairs", "write_toy"]  # used by tests that write data of their own
 
@@ -140,5 +141,30 @@ def trained_pool(make_config: Callable[..., Config], split: Split) -> Callable[.
 
     def make(*names: str) -> TeacherPool:
         return build_pool(make_config("HetCompStudent", teachers=list(names)), split)
+
+    return make
+
+
+@pytest.fixture
+def clicks(tmp_path: Path) -> dict[str, Any]:
+    """A config_dict for the dataset `clicks`: rows with labels, and features of users and items."""
+    return clicks_settings(write_clicks(tmp_path / "clicks-data"), tmp_path / "saved")
+
+
+@pytest.fixture
+def clicks_config(clicks: dict[str, Any]) -> Callable[..., Config]:
+    """`clicks_config(model, **overrides)`: the Config of a model on `clicks`."""
+    return lambda model, **overrides: Config(model, "clicks", config_dict={**clicks, **overrides}, arguments=())
+
+
+@pytest.fixture
+def clicks_model(clicks_config: Callable[..., Config]) -> Callable[..., Any]:
+    """`clicks_model(name, **overrides)`: a model of `clicks` in evaluation mode, and its training part."""
+
+    def make(name: str, **overrides: Any) -> tuple[Any, Any]:
+        config = clicks_config(name, **overrides)
+        train = make_split(config).train
+        init_seed(config["seed"], config["reproducibility"])
+        return get_model(name)(settings_of(config), train).eval(), train
 
     return make

@@ -14,7 +14,7 @@ from recbole_hetcomp.config.registry import properties_dir
 PACKAGE = Path(recbole_hetcomp.__file__).parent
 TESTS = Path(__file__).parent
 MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
-KINDS = ("distilled_recommender", "general_recommender", "sequential_recommender")
+KINDS = tuple(f"{kind}_recommender" for kind in ("distilled", "general", "sequential", "context_aware"))
 METHODS = sorted(path for kind in KINDS for path in (PACKAGE / "model" / kind).glob("*.py") if path.stem != "__init__")
 
 PURE = {"numpy", "scipy", "torch", "typing", "collections", "dataclasses", "functools", "math", "__future__"}

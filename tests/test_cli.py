@@ -14,6 +14,7 @@ import pytest
 
 from recbole_hetcomp import cli
 from recbole_hetcomp.cli import main
+from recbole_hetcomp.config.flags import parsed
 
 
 @pytest.fixture
@@ -266,7 +267,7 @@ def test_help_shows_every_command(capsys, flag):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["fly"], "there is no command 'fly'; choose one of run, recommend, vectors, benchmark, anomalies, tune"),
+        (["fly"], "there is no command 'fly'; choose one of run, recommend, predict, vectors, benchmark, anomalies, tune"),
         (["benchmrk"], "search-student; did you mean 'benchmark'?"),
         (["recommend"], "give --checkpoint=FILE --users=TOKEN,TOKEN"),
         (["recommend", "--checkpoint=no.pth", "--users=u1"], "there is no file 'no.pth'"),
@@ -327,12 +328,12 @@ def test_what_is_no_whole_number_in_plain_digits_is_one_sentence(capsys, argumen
 
 @pytest.mark.parametrize("setting", ["mode=1", "seed=3", "topk=[5]", "n_layers=2", "state=INFO"])
 def test_a_setting_near_a_flag_is_no_misspelt_one(setting):
-    assert cli._parsed([f"--{setting}"], models=None, seeds="3", k="10")[1] == [f"--{setting}"]
+    assert parsed([f"--{setting}"], "", models=None, seeds="3", k="10")[1] == [f"--{setting}"]
 
 
 def test_other_packages_are_looked_at_only_where_a_setting_is_near_a_flag(monkeypatch):
     monkeypatch.setattr("recbole_hetcomp.config.registry.settings_of_any_model", lambda: pytest.fail("they are looked at"))
-    assert cli._parsed(["--model=BPR", "--epochs=1", "--learning_rate=0.1"])[1] == ["--epochs=1", "--learning_rate=0.1"]
+    assert parsed(["--model=BPR", "--epochs=1", "--learning_rate=0.1"], "")[1] == ["--epochs=1", "--learning_rate=0.1"]
 
 
 @pytest.mark.parametrize("argument", ["-model=MF", "-model", "-learning-rate=1", "-nproc=2"])

@@ -14,18 +14,16 @@ import numpy as np
 from recbole_hetcomp import console
 from recbole_hetcomp.commands.benchmark_configs import check_models, configs_of, one_family, warn_of_unknown_keys
 from recbole_hetcomp.commands.checks import check, check_with_data
+from recbole_hetcomp.commands.measuring import measuring_of
 from recbole_hetcomp.commands.pipeline import run_on_split, say_data
 from recbole_hetcomp.commands.starting import started, teachers_of
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.records import Kind, each, is_count, is_duration, is_number, read_record
 from recbole_hetcomp.config.registry import is_distilled
-from recbole_hetcomp.data.asked import asked_by
 from recbole_hetcomp.data.fitting import fit_to_data
 from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.evaluation.benchmark_table import benchmark_table, table_and_remark
-from recbole_hetcomp.evaluation.efficiency import n_parameters, ranking_milliseconds, serving_bytes
-from recbole_hetcomp.evaluation.significance import paired_p_values
 from recbole_hetcomp.files.archive import read_archive
 from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.files.locks import held
@@ -33,14 +31,9 @@ from recbole_hetcomp.teacher_training.cache import cached
 from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.tuning import prepare
 
-# What measures, beside what trains. Pipeline and this module put all parts together, so they count without their imports.
-MEASURING = ("recbole_hetcomp.evaluation.efficiency", "recbole_hetcomp.evaluation.significance")
-PIPELINE = "recbole_hetcomp.commands.pipeline"
-RECORD: dict[str, Kind] = {
-    "test_result": each(is_number),
-    **dict.fromkeys(("params", "epochs"), is_count),
-    **dict.fromkeys(("size_mb", "ms_per_1000_users", "train_seconds"), is_duration),
-}
+# Pipeline and these modules put all parts together, so they count without their imports.
+ALONE = ("recbole_hetcomp.commands.pipeline", "recbole_hetcomp.commands.measuring")
+RECORD: dict[str, Kind] = {"test_result": each(is_number), "epochs": is_count, "train_seconds": is_duration}
 
 
 def run_benchmark(
@@ -88,7 +81,7 @@ def _rows(configs: Mapping[str, Sequence[Config]]) -> list[dict[str, Any]]:
     for runs in configs.values():
         check_with_data(runs[0], split)
     say_data(first, split)
-    rows, users = [], []
+    rows, measured, kind = [], [], measuring_of(first)
     for name, runs in configs.items():
         results = []
         for config in runs:
@@ -99,8 +92,8 @@ def _rows(configs: Mapping[str, Sequence[Config]]) -> list[dict[str, Any]]:
             with console.about(f"{name}, seed {config['seed']}"):
                 results.append(_measured(config, split))
         rows.append(_row(name, runs, [record for record, _ in results]))
-        users.append({metric: np.stack([of_seed[metric] for _, of_seed in results]) for metric in results[0][1]})
-        for row, p_values in zip(rows[1:], paired_p_values(users[0], users[1:])):
+        measured.append([arrays for _, arrays in results])
+        for row, p_values in zip(rows[1:], kind.p_values(measured)):
             row["p_values"] = p_values
         _save(rows, first, split)  # so that a crash loses one model, not all
     _show(rows, first)
@@ -124,12 +117,13 @@ def _save(rows: Sequence[Mapping[str, Any]], first: Config, split: Split) -> Non
 
 
 def _measured(config: Config, split: Split) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What one model gives with one seed: a record, and each metric of each test user."""
+    """What one model gives with one seed: a record, and arrays, such as each metric of each test user."""
+    kind = measuring_of(config)
     if config["resume"] is False:
         with tempfile.TemporaryDirectory() as temporary:
-            return _measure(config, split, Path(temporary)), _users_in(Path(temporary))
+            return _measure(config, split, Path(temporary)), arrays_in(Path(temporary) / kind.file)
     shaped_by = {
-        "measuring": source_fingerprint(MEASURING, alone=[PIPELINE, __name__]),
+        "measuring": source_fingerprint(kind.modules, alone=[*ALONE, __name__]),
         "device": str(config["device"]),  # times are results
         **(_learnt_from(config, split) if is_distilled(config.model_class) else {"teachers": []}),
         **{key: config[key] for key in ("split_seed", "metrics", "topk")},
@@ -138,7 +132,8 @@ def _measured(config: Config, split: Split) -> tuple[dict[str, Any], dict[str, n
         config, split.fingerprint_for(config), shaped_by, lambda work: _measure(config, split, work), home="benchmark"
     )
     remedy = f"delete the folder {str(folder)!r} to have it measured again"
-    return read_record(folder / "record.json", RECORD, remedy), _users_in(folder, remedy)
+    record = read_record(folder / "record.json", {**RECORD, **kind.costs}, remedy)
+    return record, arrays_in(folder / kind.file, remedy)
 
 
 def _learnt_from(config: Config, split: Split) -> dict[str, object]:
@@ -147,37 +142,33 @@ def _learnt_from(config: Config, split: Split) -> dict[str, object]:
 
 
 def _measure(config: Config, split: Split, folder: Path) -> dict[str, Any]:
-    """The record of a model that is trained and tested now; its metrics for each test user go into `folder`."""
-    result = run_on_split(config, split, compare=False)
-    users = io.BytesIO()
-    np.savez(users, **result["test_users"])
-    write(folder / "users.npz", users.getbuffer())
-    model = result["model"]
-    history = split.asked_at_the_end(model)
+    """The record of a model that is trained and tested now; the arrays go into `folder`."""
+    result, kind = run_on_split(config, split, compare=False), measuring_of(config)
+    costs, arrays = kind.measure(result, config, split)
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    write(folder / kind.file, content.getbuffer())
     return {
         "test_result": {key: float(value) for key, value in result["test_result"].items()},
-        "params": n_parameters(model),
-        "size_mb": serving_bytes(model) / 2**20,
-        "ms_per_1000_users": ranking_milliseconds(asked_by(model, history), history, max_block_mb=config["max_block_mb"]),
+        **costs,
         "train_seconds": result["train_seconds"],
         "epochs": result["epochs"],
     }
 
 
-def _users_in(folder: Path, remedy: str = "measure it again") -> dict[str, np.ndarray]:
-    """Each metric of each test user, finite numbers.
+def arrays_in(path: Path, remedy: str = "measure it again") -> dict[str, np.ndarray]:
+    """The arrays [N] of a file by their names, such as each metric of each test user: finite numbers.
 
     Raises:
         UserError: the file is damaged.
     """
-    path = folder / "users.npz"
     try:
-        users = {name.removesuffix(".npy"): _array(part) for name, part in read_archive(path).items()}
-        if len({len(values) for values in users.values()}) > 1 or not all(np.isfinite(x).all() for x in users.values()):
+        found = {name.removesuffix(".npy"): _array(part) for name, part in read_archive(path).items()}
+        if len({len(values) for values in found.values()}) > 1 or not all(np.isfinite(x).all() for x in found.values()):
             raise ValueError("it has no number for each metric and user")
     except (OSError, ValueError, TypeError, SyntaxError) as error:
         raise UserError(f"{str(path)!r} cannot be read ({str(error)[:120]}); {remedy}") from error
-    return users
+    return found
 
 
 def _array(part: memoryview) -> np.ndarray:
@@ -195,7 +186,7 @@ def _row(name: str, configs: Sequence[Config], records: Sequence[dict[str, Any]]
         "model": name,
         "seeds": [run["seed"] for run in configs],
         **{key: [record["test_result"][key] for record in records] for key in records[0]["test_result"]},
-        **{key: records[-1][key] for key in ("params", "size_mb", "ms_per_1000_users")},
+        **{key: records[-1][key] for key in measuring_of(configs[0]).costs},
         **{key: [record[key] for record in records] for key in ("train_seconds", "epochs")},
         "trials": configs[0].trials,
         "p_values": {},

@@ -9,7 +9,7 @@ from typing import Any
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.family import MIXED
-from recbole_hetcomp.config.registry import family_of, get_model, settings_of_any_model
+from recbole_hetcomp.config.registry import family_of, get_model, predicts_clicks, settings_of_any_model
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.data.split import split_seed
 from recbole_hetcomp.teacher_training.configs import training_settings
@@ -22,6 +22,13 @@ def check_models(models: Sequence[str]) -> None:
     """Raise a UserError for models that one benchmark cannot compare."""
     if len(set(models)) < len(models):
         raise UserError(f"models: {', '.join(models)} names one twice; name each once, and run variants of one apart")
+    clicks, others = (
+        [name for name in models if predicts_clicks(get_model(name, "models")) is kind] for kind in (True, False)
+    )
+    if clicks and others:
+        raise UserError(
+            f"models: {clicks[0]} predicts clicks and {others[0]} ranks items, which no table compares; run two benchmarks"
+        )
     for name in models:
         model = get_model(name, "models")
         if family_of(model) is None:

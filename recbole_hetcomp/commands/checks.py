@@ -8,9 +8,10 @@ from recbole_hetcomp.commands.starting import check_first, check_start, first_co
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.family import MIXED
-from recbole_hetcomp.config.registry import backbone_class, is_distilled, properties_of
+from recbole_hetcomp.config.registry import is_distilled, properties_of, student_class
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.data.files import check_folder
+from recbole_hetcomp.data.labels import check_labels
 from recbole_hetcomp.data.split import Split, is_sequential
 from recbole_hetcomp.data.training_columns import check_training_columns
 from recbole_hetcomp.teacher_training.alone import alone_config, check_student_alone
@@ -36,9 +37,11 @@ def check(config: Config) -> None:
         _check_protocol(config)
     if is_distilled(config.model_class):
         check_teachers(config)
-        backbone_class(str(config["student"]))
+        student_class(config.model_class, str(config["student"]))
         _check_family(config)
         _check_student_size(config)
+        if config.family == "context":
+            _check_clicks(config)
         check_start(config)
         if config["start_from"] is not None:
             check(first_config(config))
@@ -51,6 +54,8 @@ def check_with_data(config: Config, split: Split) -> None:
 
     So does a model that `start_from` names and that cannot be made, or learns nothing.
     """
+    if config.family == "context":
+        check_labels(config, split)
     check_training_columns(config, split.whole)
     if not is_distilled(config.model_class):
         return
@@ -80,6 +85,17 @@ def _check_family(config: Config) -> None:
                 raise UserError(
                     f"{setting}: {key} is the run's own, whose models see the same sequences; give {key} to the run"
                 )
+
+
+def _check_clicks(config: Config) -> None:
+    """Raise a UserError for settings under which clicks are not learnt from teachers."""
+    if set(config["eval_args"]["mode"].values()) != {"labeled"}:
+        raise UserError(
+            f"eval_args: mode: {config['eval_args']['mode']} ranks items, and {config.model} is tested on rows with labels; "
+            "write mode: labeled"
+        )
+    if config["start_from"] is not None:
+        raise UserError(f"start_from: {config['start_from']!r} ranks items; leave it out where clicks are learnt")
 
 
 def _check_protocol(config: Config) -> None:

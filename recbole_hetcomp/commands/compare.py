@@ -7,40 +7,52 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+from recbole.model.abstract_recommender import AbstractRecommender
+
+from recbole_hetcomp.commands.teachers import Teachers
 from recbole_hetcomp.config import Config
+from recbole_hetcomp.console import Table
 from recbole_hetcomp.data.split import Loaders, Split
 from recbole_hetcomp.evaluation.comparison import Row, add_fidelity, model_row, save_comparison, table, teacher_rows
-from recbole_hetcomp.model.student import DistilledRecommender
+from recbole_hetcomp.evaluation.ctr import click_rows, click_table
+from recbole_hetcomp.model.distilled import Distilled
 from recbole_hetcomp.teacher_training.alone import student_alone
 from recbole_hetcomp.teacher_training.cache import settings_of
 from recbole_hetcomp.teacher_training.tuning import trials_of
-from recbole_hetcomp.teachers.pool import TeacherPool
+from recbole_hetcomp.teachers.context import ContextTeachers
 
 
 def compare_with_teachers(
     config: Config,
     split: Split,
     loaders: Loaders,
-    pool: TeacherPool,
-    model: DistilledRecommender,
+    teachers: Teachers,
+    model: Distilled,
     result: dict[str, Any],
 ) -> list[Row]:
     """The rows of the comparison, saved beside the checkpoint where there is one."""
-    rows = teacher_rows(pool, config, split, loaders)
-    ensemble = rows[-1]
-    students = {"student": (f"{config.model} ({config['student']})", model)}
+    students: dict[str, tuple[str, AbstractRecommender]] = {"student": (f"{config.model} ({config['student']})", model)}
     if config["without_distillation"]:
         students = {"student without distillation": (config["student"], student_alone(config, split)), **students}
-    for role, (name, student) in students.items():
-        row = model_row(role, name, student, config, split, loaders)
-        add_fidelity(row, student, pool, ensemble, config, split)
-        rows.append(row)
+    if isinstance(teachers, ContextTeachers):
+        rows = click_rows(teachers, students, config, loaders)
+    else:
+        rows = teacher_rows(teachers, config, split, loaders)
+        for role, (name, student) in students.items():
+            row = model_row(role, name, student, config, split, loaders)
+            add_fidelity(row, student, teachers, rows[len(teachers)], config, split)
+            rows.append(row)
     _add_trials(rows, config, split)
     for line in disappointments(rows, config["valid_metric"].lower(), 1 if config["valid_metric_bigger"] else -1):
         getLogger().warning(line)
     if result["checkpoint"]:
         _save(rows, config, split, result["checkpoint"])
     return rows
+
+
+def comparison_table(rows: Sequence[Row], config: Config) -> Table:
+    """The rows of a comparison as a table."""
+    return click_table(rows) if config.family == "context" else table(rows, config["valid_metric"])
 
 
 def _add_trials(rows: Sequence[Row], config: Config, split: Split) -> None:
@@ -86,7 +98,7 @@ def _save(rows: Sequence[Row], config: Config, split: Split, checkpoint: str) ->
     }
     save_comparison(
         rows,
-        table(rows, config["valid_metric"]).github,
+        comparison_table(rows, config).github,
         provenance,
         Path(checkpoint).parent,
         break_lock=config["break_lock"],

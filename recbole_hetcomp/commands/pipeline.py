@@ -24,20 +24,17 @@ from recbole_hetcomp.commands.checks import check, check_with_data
 from recbole_hetcomp.commands.compare import compare_with_teachers
 from recbole_hetcomp.commands.result import show_result
 from recbole_hetcomp.commands.starting import first_student, settled, start
+from recbole_hetcomp.commands.teachers import Teachers, fingerprints, teachers_of_run
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.registry import is_distilled
 from recbole_hetcomp.data.fitting import fit_to_data
 from recbole_hetcomp.data.split import Loaders, Split, make_split
 from recbole_hetcomp.evaluation.significance import UserEvaluator
 from recbole_hetcomp.losses.lookup import Table
-from recbole_hetcomp.model.student import DistilledRecommender
+from recbole_hetcomp.model.distilled import Distilled
 from recbole_hetcomp.teacher_training.cache import fingerprint
-from recbole_hetcomp.teacher_training.doubts import doubts, trainings
-from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.tuning import prepare
-from recbole_hetcomp.teachers.ensemble import teacher_weights
-from recbole_hetcomp.teachers.pool import TeacherPool
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE
 from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.building import build_model
@@ -128,7 +125,7 @@ def run_on_split(config: Config, split: Split, saved: bool = True, compare: bool
     with faults_of(config.model):
         flops = get_flops(counted, loaders.train._dataset, config["device"], getLogger(), transform)
     getLogger().info(set_color("FLOPs", "blue") + f": {flops}")
-    if isinstance(model, DistilledRecommender):
+    if isinstance(model, Distilled):
         return _distil(config, split, loaders, model, saved, compare)
     with computing_in(possible_threads(config["threads"], config["device"])[-1]):
         return _fit_and_test(_trainer(config, model), config, loaders, saved)
@@ -152,18 +149,12 @@ def _trainer(config: Config, model: AbstractRecommender) -> Trainer:
     return trainer
 
 
-def _distil(
-    config: Config, split: Split, loaders: Loaders, model: DistilledRecommender, saved: bool, compare: bool
-) -> dict[str, Any]:
+def _distil(config: Config, split: Split, loaders: Loaders, model: Distilled, saved: bool, compare: bool) -> dict[str, Any]:
     model.check_trainable()
     at_start = random_state()
     parallel.align(model)
     alone = compare and bool(config["without_distillation"])
-    pool = parallel.in_turn(lambda: build_pool(config, split, alone, model.needs))
-    pool.refuse_unless(model.needs, config.model)
-    for doubt in doubts(trainings(config, split), config["valid_metric"], larger_is_better=config["valid_metric_bigger"]):
-        getLogger().warning(doubt)
-    _log_weights(pool, config["teacher_weighting"], config["valid_metric_bigger"])
+    pool = teachers_of_run(config, split, alone, model.needs)
     started = ""
     if config["start_from"] is not None:
         started, state = first_student(config, split, partial(run_on_split, compare=False))
@@ -194,19 +185,12 @@ def _distil(
     return result
 
 
-def _log_weights(pool: TeacherPool, exponent: float, larger_is_better: bool) -> None:
-    """Say how much each teacher counts: what the lists that the student learns come from."""
-    weights = zip(pool.teachers, teacher_weights(pool, exponent, larger_is_better=larger_is_better).tolist())
-    counts = ", ".join(f"{teacher.name} {weight:.2f}" for teacher, weight in weights)
-    share = "validation score / best" if larger_is_better else "best / validation score"
-    with console.about("teachers count"):
-        console.say(f"{counts}: ({share}) ^ {exponent:g}; one without a score counts as the best")
-
-
-def _progress_file(config: Config, split: Split, pool: TeacherPool, started: str) -> Path:
+def _progress_file(config: Config, split: Split, pool: Teachers, started: str) -> Path:
     """Where an interrupted run of the same settings, data and teachers has left its state."""
-    teachers = [(teacher.name, teacher.trajectory.config_fingerprint) for teacher in pool.teachers]
-    shaped_by = {"teachers": teachers, "pipeline": source_fingerprint([], alone=[__name__])}  # the order of the draws
+    shaped_by = {
+        "teachers": fingerprints(pool),
+        "pipeline": source_fingerprint([], alone=[__name__]),
+    }  # the order of the draws
     shaped_by |= {"started": started} if started else {}
     shaped_by |= split.rows_key(config)
     name = f"{config.model}-{split.fingerprint_for(config)[:8]}-{fingerprint(config, shaped_by)[:12]}.progress"

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hetcomp import console
+from recbole_hetcomp.commands.compare import comparison_table
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.console import Table
 from recbole_hetcomp.data.split import Split
-from recbole_hetcomp.evaluation.comparison import table
+from recbole_hetcomp.evaluation.ctr import click_remark
 from recbole_hetcomp.trainer import parallel
 
 
@@ -23,7 +24,8 @@ def show_result(config: Config, split: Split, result: Mapping[str, Any]) -> None
     if not parallel.is_first():
         return
     if "comparison" in result:
-        console.show_table(f"comparison on {config.dataset}, test part", table(result["comparison"], config["valid_metric"]))
+        title, rows = f"comparison on {config.dataset}, test part", result["comparison"]
+        console.show_table(title, comparison_table(rows, config), click_remark(rows))
     else:
         metrics = result["test_result"]
         row = [config.model, *(f"{value:.4f}" for value in metrics.values())]
@@ -34,7 +36,7 @@ def show_result(config: Config, split: Split, result: Mapping[str, Any]) -> None
         lines.insert(0, ("checkpoint", checkpoint))
         if "comparison" in result:
             lines.insert(1, ("comparison", str(Path(checkpoint).with_name("comparison.md"))))
-        lines.append(("next", _recommend(split, checkpoint)))
+        lines.append(("next", _predict(checkpoint) if config.family == "context" else _recommend(split, checkpoint)))
     console.show_lines(lines)
 
 
@@ -43,6 +45,11 @@ def _recommend(split: Split, checkpoint: str) -> str:
     users = split.history.active_users[:2].tolist()
     tokens = ",".join(str(token) for token in split.whole.id2token(split.whole.uid_field, users))
     return f"{hetcomp()} recommend --checkpoint={shlex.quote(checkpoint)} --users={shlex.quote(tokens)} --k=10"
+
+
+def _predict(checkpoint: str) -> str:
+    """The command that predicts clicks for the rows of a file."""
+    return f"{hetcomp()} predict --checkpoint={shlex.quote(checkpoint)} --input=rows.csv"
 
 
 def hetcomp() -> str:

@@ -41,6 +41,10 @@ def write_vectors(checkpoint: str, output: str, *, rank: int = 64, arguments: Se
         raise UserError(f"output: {shown(output)} does not end in .safetensors, by which a teacher's file is known")
     check_output(Path(output), "vectors.safetensors")
     config, model, split = load_with_split(checkpoint, arguments=arguments)
+    if config.family == "context":
+        raise UserError(
+            f"checkpoint: {config.model} predicts clicks of rows and has no vectors of users and items that rank"
+        )
     users, items = _vectors_of(model, split, config, rank)
     trained = {"user": split.history.active_users, "item": split.history.items.unique()}
     tokens = {

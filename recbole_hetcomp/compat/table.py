@@ -13,7 +13,7 @@ from recbole.model.context_aware_recommender import kd_dagfm
 from recbole.model.general_recommender import dgcf, ldiffrec
 from recbole.trainer import trainer
 
-from recbole_hetcomp.compat import closing, pandas_features, pretrained, repairs
+from recbole_hetcomp.compat import closing, kd_dagfm_phases, pandas_features, pretrained, repairs
 from recbole_hetcomp.compat.atomic_files import read_atomic_file, read_files_as_written
 from recbole_hetcomp.compat.repeats import removing_what_is_repeated
 from recbole_hetcomp.compat.replacing import Overlay, Repair, is_stock, replaced, wrapped
@@ -99,6 +99,20 @@ REPAIRS = (
         "any: KD_DAGFM runs its setting `teacher` as code",
         lambda: "eval" not in vars(kd_dagfm),
         lambda: replaced(kd_dagfm, eval=closing.teacher_network),
+    ),
+    Repair(
+        "kd_dagfm_device",
+        "not reported",
+        "any: KD_DAGFM keeps a matrix on a GPU wherever there is one, also with use_gpu: False",
+        lambda: is_stock(kd_dagfm.DAGFM.__init__),
+        wrapped(kd_dagfm.DAGFM, "__init__", kd_dagfm_phases.placing_the_graph_with_the_model),
+    ),
+    Repair(
+        "kd_dagfm_teacher",
+        "not reported",
+        "any: KD_DAGFM saves and counts its teacher with the student, computes its gradients, and takes any phase",
+        kd_dagfm_phases.keeps_its_teacher,
+        kd_dagfm_phases.keep_the_teacher_out,
     ),
     Repair(
         "settings",

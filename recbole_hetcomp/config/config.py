@@ -28,14 +28,15 @@ from recbole_hetcomp.config.reading import read_settings, read_yaml
 from recbole_hetcomp.config.recbole import check_names, check_read_at_once
 from recbole_hetcomp.config.registry import (
     RECBOLE,
-    backbone_class,
     get_model,
     is_distilled,
     own_properties_of,
+    predicts_clicks,
     properties_dir,
     properties_of,
     recommends_unseen,
     settings_of_any_model,
+    student_class,
 )
 from recbole_hetcomp.config.values import SettingsLoader, calls_a_function, literal, plain
 
@@ -135,7 +136,11 @@ class Config(RecBoleConfig):
 
     @cached_property
     def family(self) -> str:
-        """Whether the data of the run are `general` or `sequential`: so where the model, its student or a teacher is."""
+        """Whether the data of the run are `general`, `sequential` (so where the model, its student or a teacher is) or rows
+        of clicks, `context`.
+        """
+        if predicts_clicks(self.model_class):
+            return "context"
         if self.external_config_dict.get(MIXED):
             return "sequential"  # another model of the same run is
         if not is_distilled(self.model_class):
@@ -160,13 +165,15 @@ class Config(RecBoleConfig):
         own: list[Path | None] = [properties_dir() / "overall.yaml"]
         if self.family == "sequential" and not reads_more(model_class):
             own.append(properties_dir() / "sequential.yaml")
+        elif self.family == "context":
+            own.append(properties_dir() / "context.yaml")
         elif recommends_unseen(model_class):
             own.append(properties_dir() / "general.yaml")
         if is_distilled(model_class):
             student, distillation = self._student(), properties_dir() / "distillation.yaml"
             own += [properties_of(student), properties_dir() / "teacher" / f"{student}.yaml", distillation]
-            if self.family == "sequential":
-                own.append(properties_dir() / "sequential_distillation.yaml")
+            if self.family != "general":
+                own.append(properties_dir() / f"{self.family}_distillation.yaml")
             own.append(properties_dir() / "student" / f"{student}.yaml")
         own.append(own_properties_of(model_class))
         return [path for path in own if path is not None and path.is_file()]
@@ -182,7 +189,8 @@ class Config(RecBoleConfig):
         check_read_at_once(self.final_config_dict)
         if self.final_config_dict["MODEL_TYPE"] == ModelType.TRADITIONAL:  # made in one epoch, and validated after it
             self.final_config_dict["eval_step"] = 1
-        trained = backbone_class(self._student()) if is_distilled(self.model_class) else self.model_class
+        of_run = self.model_class
+        trained = student_class(of_run, self._student()) if is_distilled(of_run) else of_run
         settle_negatives(self.final_config_dict, trained, given=self.given("train_neg_sample_args"))
         super()._set_default_parameters()
         if is_distilled(self.model_class):  # negatives are drawn for the backbone's own loss

@@ -30,6 +30,8 @@ def derive(
     keys |= {"worker", "max_block_mb", "dataset_preset", "break_lock"}
     if config.family == "sequential":
         keys |= {"mask_seen", "points_per_user", "MAX_ITEM_LIST_LENGTH", "ITEM_LIST_LENGTH_FIELD", "LIST_SUFFIX"}
+    if config.family == "context":  # RecBole counts them to no group
+        keys |= {"numerical_features", "discretization", "train_neg_sample_args"}
     shared = {key: config[key] for key in keys - {"valid_metric_bigger", "config_file"} if key in config}
     if config.family == "sequential":  # RecBole's sequential models want it, general ones would draw training items
         shared[MIXED] = True

@@ -1,4 +1,4 @@
-"""Whether a run's data are general or sequential, and what RecBole's sequential models ask of settings."""
+"""Whether a run's data are general, sequential or rows of clicks, and what RecBole's sequential models ask of settings."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from recbole_hetcomp.config.errors import UserError, close_matches
 RECBOLE = Path(recbole.__file__).resolve().parent
 ENTRY_POINTS = "recbole_hetcomp.methods"
 KINDS = ("general", "context_aware", "sequential", "knowledge_aware")
-OURS = tuple(f"recbole_hetcomp.model.{kind}_recommender" for kind in ("distilled", "general", "sequential"))
+OURS = tuple(f"recbole_hetcomp.model.{kind}_recommender" for kind in ("distilled", "general", "sequential", "context_aware"))
 THEIRS = tuple(f"recbole.model.{kind}_recommender" for kind in KINDS)
 # These need libraries of their own, and RecBole imports them for any name that it does not know.
 EXTERNAL = dict.fromkeys(("xgboost", "lightgbm"), "recbole.model.exlib_recommender")
@@ -90,8 +90,13 @@ def recommends_unseen(model_class: type) -> bool:
     return getattr(model_class, "type", None) in (ModelType.GENERAL, ModelType.TRADITIONAL, ModelType.KNOWLEDGE)
 
 
+def predicts_clicks(model_class: type) -> bool:
+    """Whether models of that class, of distilled ones the student, are context-aware: they predict clicks of rows."""
+    return getattr(model_class, "type", None) == ModelType.CONTEXT
+
+
 def family_of(model_class: type) -> str | None:
-    """`general` or `sequential`; None for models that neither teach nor learn here.
+    """`general`, `sequential` or `context`; None for models that neither teach nor learn here.
 
     RecBole's sequential models that read more than the sequence of items have datasets of their own, or need columns that
     only some data have; they run alone.
@@ -99,7 +104,8 @@ def family_of(model_class: type) -> str | None:
     kind = getattr(model_class, "type", None)
     if kind == ModelType.SEQUENTIAL:
         return None if model_class.__name__ in READ_MORE else "sequential"
-    return "general" if kind in (ModelType.GENERAL, ModelType.TRADITIONAL) else None
+    by_kind = {ModelType.GENERAL: "general", ModelType.TRADITIONAL: "general", ModelType.CONTEXT: "context"}
+    return by_kind.get(kind)
 
 
 # RecBole's sequential models with further columns of the items, knowledge graphs, or a protocol of drawn items
@@ -113,7 +119,7 @@ def backbone_class(name: str, setting: str = "student") -> type[AbstractRecommen
         UserError: there is no such model, or it is no recommender of items, or it is not trained by gradients.
     """
     backbone = get_model(name, setting)
-    if family_of(backbone) is None or is_distilled(backbone):
+    if family_of(backbone) not in ("general", "sequential") or is_distilled(backbone):
         raise UserError(
             f"{setting}: {name!r} is no general recommender, nor a sequential one of items; choose MF, ML, DL, LightGCN, "
             "HistoryEncoder, GRU4Rec or SASRec"
@@ -121,6 +127,23 @@ def backbone_class(name: str, setting: str = "student") -> type[AbstractRecommen
     if backbone.type == ModelType.TRADITIONAL:
         raise UserError(f"{setting}: {name} has no scores that can be trained; choose MF, ML, DL or HistoryEncoder")
     return backbone
+
+
+def student_class(model_class: type, name: str) -> type[AbstractRecommender]:
+    """The class of the student `name` of a distilled model: one that ranks, or, of models that learn clicks, context-aware.
+
+    Raises:
+        UserError: there is no such model, or it is of another kind.
+    """
+    if not predicts_clicks(model_class):
+        return backbone_class(name)
+    student = get_model(name, "student")
+    if family_of(student) != "context" or is_distilled(student):
+        raise UserError(
+            f"student: {name!r} is no context-aware model, and {model_class.__name__} learns to predict clicks; choose "
+            "DAGFM, FM or DeepFM"
+        )
+    return student
 
 
 def properties_dir() -> Path:

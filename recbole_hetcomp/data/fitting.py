@@ -27,6 +27,8 @@ def fit_evaluation(config: Config, split: Split) -> None:
 
     Where the user sets no `eval_batch_size` it is chosen by memory: RecBole's default is two users on 2,000 items.
     """
+    if "labeled" in config["eval_args"]["mode"].values():  # rows are scored there, and nothing is ranked
+        return
     n_items = split.whole.item_num - 1
     if not config.given("eval_batch_size"):
         config["eval_batch_size"] = users_per_block(split.whole.item_num, config["max_block_mb"]) * split.whole.item_num

@@ -23,6 +23,7 @@ from recbole.utils import ModelType, init_seed
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, shown
 from recbole_hetcomp.config.family import MIXED, is_sequential_model, teachers_in
+from recbole_hetcomp.data.features import further_fields, rows_fingerprint
 from recbole_hetcomp.data.files import check_files
 from recbole_hetcomp.data.fitting import set_ratios
 from recbole_hetcomp.data.history import History
@@ -144,7 +145,8 @@ class Split:
     @cached_property
     def id_fingerprint(self) -> str:
         """sha256 of the maps from tokens to ids: a model serves whatever data have the same."""
-        tokens = (self.whole.field2id_token[field] for field in (self.whole.uid_field, self.whole.iid_field))
+        fields = (self.whole.uid_field, self.whole.iid_field, *further_fields(self.whole))
+        tokens = (self.whole.field2id_token[field] for field in fields)
         return hashlib.sha256("\n\n".join("\n".join(map(str, part)) for part in tokens).encode()).hexdigest()
 
     @cached_property
@@ -158,9 +160,17 @@ class Split:
         return digest.hexdigest()
 
     def fingerprint_for(self, config: Config) -> str:
-        """`fingerprint`; for a model that is asked by sequences with the order of each user's training items, too."""
+        """`fingerprint`; for a model that is asked by sequences with the order of each user's training items, for one that
+        is asked by rows with all their columns, too.
+        """
+        if config.family == "context":
+            return self._fingerprint_of_rows
         by_sequence = self.instances is not None and is_sequential(config)
         return self._fingerprint_in_order if by_sequence else self.fingerprint
+
+    @cached_property
+    def _fingerprint_of_rows(self) -> str:
+        return rows_fingerprint(self.whole, self.parts)
 
     @cached_property
     def _fingerprint_in_order(self) -> str:
@@ -220,6 +230,8 @@ def _check_negatives(config: Config, dataset: Dataset, parts: Sequence[Dataset])
 
 def _draws_what_is_new(config: Config) -> bool:
     """Whether some model of the run draws negatives outside of what a user has had: a sequential one draws repeats, too."""
+    if config.family == "context":
+        return bool(config["train_neg_sample_args"]["distribution"] != "none")
     if config.family != "sequential":
         return not config["repeatable"]
     sequential = [is_sequential(config), *map(is_sequential_model, teachers_in([{"teachers": config["teachers"]}]))]

@@ -10,7 +10,7 @@ from recbole.utils import InputType
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, shown
-from recbole_hetcomp.config.registry import backbone_class, is_distilled
+from recbole_hetcomp.config.registry import is_distilled, student_class
 
 NONE = "none"  # RecBole's word for no sampling of negative items
 
@@ -29,7 +29,7 @@ def check_training_columns(config: Config, dataset: Dataset, where: str = "") ->
     if is_distilled(model_class):
         if not config["base_loss_weight"]:
             return
-        model_class = backbone_class(str(config["student"]))
+        model_class = student_class(model_class, str(config["student"]))
     negatives = config["train_neg_sample_args"]
     if not isinstance(negatives, Mapping) or negatives["distribution"] != NONE:
         return

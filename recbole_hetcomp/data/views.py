@@ -19,6 +19,7 @@ from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_hetcomp.config import Config
+from recbole_hetcomp.data.features import FeatureDataset
 from recbole_hetcomp.data.repeats import evaluated_once, pairs_of
 
 Parts = tuple[Dataset, Dataset, Dataset]
@@ -102,6 +103,6 @@ def _evaluated(part: SequentialDataset, mode: str) -> SequentialDataset:
 
 def dataset_class(config: Config) -> type[Dataset]:
     """RecBole's choice of a dataset class, without its habit of unpickling a dataset that lies in `checkpoint_dir`."""
-    by_type = {ModelType.KNOWLEDGE: KnowledgeBasedDataset}
+    by_type = {ModelType.KNOWLEDGE: KnowledgeBasedDataset, ModelType.CONTEXT: FeatureDataset}
     found = WithFirsts if config.family == "sequential" else by_type.get(config["MODEL_TYPE"], Dataset)
     return vars(recbole.data.dataset).get(f"{config['model']}Dataset", found)

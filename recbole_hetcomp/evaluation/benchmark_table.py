@@ -10,8 +10,15 @@ from recbole_hetcomp.console import Table
 from recbole_hetcomp.evaluation.comparison import smaller_is_better
 from recbole_hetcomp.evaluation.significance import LEVEL
 
-COSTS = ("params", "size_mb", "ms_per_1000_users", "train_seconds", "epochs")
-COLUMNS = ("model", "seeds", "p_values", "trials", *COSTS)  # all else is a metric
+# Of rankings and of clicks: the header of a cost, and its format.
+COSTS = {
+    "params": ("params", ","),
+    "size_mb": ("MB", ".2f"),
+    "multiply_adds": ("multiply-adds", ",.0f"),
+    "ms_per_1000_users": ("ms / 1,000 users", ".1f"),
+    "ms_per_1000": ("ms / 1,000 rows", ".2f"),
+}
+COLUMNS = ("model", "seeds", "p_values", "trials", "train_seconds", "epochs", *COSTS)  # all else is a metric
 
 
 def benchmark_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -25,23 +32,25 @@ def table_and_remark(rows: Sequence[Mapping[str, Any]]) -> tuple[Table, str]:
     """The table, and what its stars say, where it has any."""
     metrics, searched = [key for key in rows[0] if key not in COLUMNS], any(row.get("trials") for row in rows)
     best = {key: (min if smaller_is_better(key) else max)(mean(row[key]) for row in rows) for key in metrics}
-    headers = ["model", *metrics, "params", "MB", "ms / 1,000 users", "training s", "s / epoch", *["trials"] * searched]
+    costs = {key: cost for key, cost in COSTS.items() if key in rows[0]}
+    of_costs = [header for header, _ in costs.values()]
+    headers = ["model", *metrics, *of_costs, "training s", "s / epoch", *["trials"] * searched]
     cells = [
         [
             row["model"],
             *(_spread(row[key], best[key]) + "*" * (row["p_values"].get(key, 1.0) < LEVEL) for key in metrics),
-            f"{row['params']:,}",
-            f"{row['size_mb']:.2f}",
-            f"{row['ms_per_1000_users']:.1f}",
+            *(format(row[key], form) for key, (_, form) in costs.items()),
             f"{mean(row['train_seconds']):.0f}",
             f"{sum(row['train_seconds']) / sum(row['epochs']):.2f}",
             *[str(row.get("trials", 0))] * searched,
         ]
         for row in rows
     ]
-    table = Table(headers, cells, dispensable=["MB", "s / epoch", "ms / 1,000 users", "training s", *reversed(metrics[1:])])
+    may_go = [name for name in ("MB", "s / epoch", *of_costs[2:], "training s") if name in {*headers} - {"multiply-adds"}]
+    table = Table(headers, cells, dispensable=[*may_go, *reversed(metrics[1:])])
     counted = "seeds counted, " if len(rows[0]["train_seconds"]) > 1 else ""
-    star = f"\\* differs from {rows[0]['model']} (paired over users, {counted}p < {LEVEL} after Holm)"
+    paired = "paired bootstrap of the rows" if "multiply_adds" in rows[0] else "paired over users"
+    star = f"\\* differs from {rows[0]['model']} ({paired}, {counted}p < {LEVEL} after Holm)"
     return table, star if "*" in table.github.replace("**", "") else ""
 
 

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.config.registry import backbone_class
+from recbole_hetcomp.config.registry import student_class
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.config.strict import StrictConfig
 from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.model.backbone import forget_evaluation_of
-from recbole_hetcomp.teachers.pool import Needs, TeacherPool
+from recbole_hetcomp.teachers.pool import Needs
 
 
 class Distilled(AbstractRecommender):
@@ -52,7 +52,7 @@ class Distilled(AbstractRecommender):
         super().__init__(strict.plain, dataset)
         check_settings(strict.plain)
         self.config = strict
-        self.backbone = backbone_class(str(config["student"]))(strict.plain, dataset)
+        self.backbone = student_class(type(self), str(config["student"]))(strict.plain, dataset)
         self.base_loss_weight = float(config["base_loss_weight"])
         self.distillation_weight = float(config["distillation_weight"])
         self.auxiliary, self.apart = nn.ModuleDict(), nn.ModuleDict()
@@ -60,7 +60,7 @@ class Distilled(AbstractRecommender):
 
     # ---- what a method adds -------------------------------------------------------------------------------------------
 
-    def learn_from(self, teachers: TeacherPool) -> None:
+    def learn_from(self, teachers: Any) -> None:
         """Take from the teachers what the loss needs; once, before training."""
         raise NotImplementedError
 
@@ -159,7 +159,7 @@ class Distilled(AbstractRecommender):
 
     def base_loss(self, interaction: Interaction) -> Tensor:
         """The student's own loss of a batch on any device, as RecBole's class of it has it."""
-        loss = self.backbone.calculate_loss(_on(self.device, interaction))
+        loss = self.backbone.calculate_loss(on_device(self.device, interaction))
         return torch.stack(loss).sum() if isinstance(loss, tuple) else loss
 
     def predict(self, interaction: Interaction) -> Tensor:
@@ -193,6 +193,6 @@ class Distilled(AbstractRecommender):
         forget_evaluation_of(self.backbone)
 
 
-def _on(device: torch.device, interaction: Interaction) -> Interaction:
-    """As RecBole's `to`, which waits for the device where there is one."""
+def on_device(device: torch.device, interaction: Interaction) -> Interaction:
+    """The batch on `device`; as RecBole's `to`, which waits for the device where there is one."""
     return Interaction({name: to_device(values, device) for name, values in interaction.interaction.items()})

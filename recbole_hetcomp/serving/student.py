@@ -112,6 +112,10 @@ def recommend(model: AbstractRecommender, dataset: Dataset, users: Sequence[str]
     Raises:
         UserError: a user is not in the dataset, or the model scores items NaN.
     """
+    if model.type == ModelType.CONTEXT:
+        raise UserError(
+            f"checkpoint: {type(model).__name__} predicts clicks of rows and ranks nothing; use `hetcomp predict`"
+        )
     known = dataset.field2token_id[dataset.uid_field]
     users = [str(user) for user in users]
     for user in users:

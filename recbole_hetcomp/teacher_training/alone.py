@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from recbole.model.abstract_recommender import AbstractRecommender
@@ -15,10 +15,8 @@ from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teacher_training.cache import cached, folder_of
 from recbole_hetcomp.teacher_training.configs import training_settings
-from recbole_hetcomp.teacher_training.training import fit_recorded, load_model, recording_source
+from recbole_hetcomp.teacher_training.training import fit_and_save, load_model, recording_source
 from recbole_hetcomp.teacher_training.tuned import say_found, use_found
-from recbole_hetcomp.trainer.checkpoint import save_checkpoint
-from recbole_hetcomp.trainer.threads import computing_in
 
 
 def check_student_alone(config: Config) -> None:
@@ -35,17 +33,7 @@ def student_alone(config: Config, split: Split) -> AbstractRecommender:
     """
     alone = alone_config(config)
     found = use_found(alone, config, split)
-
-    def train(folder: Path) -> Mapping[str, object]:
-        with computing_in(config["teacher_threads"]):
-            trainer = fit_recorded(alone, split, None)
-        save_checkpoint(folder / "model.pth", trainer.best_state)
-        return {
-            "best_epoch": trainer.best_epoch,
-            "epochs_trained": trainer.epochs_trained,
-            "valid": float(trainer.best_valid_score),
-        }
-
+    train = partial(fit_and_save, alone, split, config["teacher_threads"])
     with console.about(f"{alone.model} without distillation"):
         say_found(found)
         folder = cached(alone, split.fingerprint_for(alone), _shaped_by(config), train)

@@ -23,7 +23,7 @@ from recbole_hetcomp import console
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.family import MIXED
-from recbole_hetcomp.config.registry import backbone_class, get_model, is_distilled
+from recbole_hetcomp.config.registry import get_model, is_distilled, student_class
 from recbole_hetcomp.files.atomic import working_folder, write
 from recbole_hetcomp.files.leftovers import remove_abandoned
 from recbole_hetcomp.files.locks import forget_the_gone, held
@@ -179,7 +179,7 @@ def training_modules(config: Config) -> list[str]:
     """
     classes, modules = [config.model_class, get_trainer(config.model_class)], list(ALWAYS)
     if is_distilled(config.model_class):
-        classes.append(backbone_class(str(config["student"])))
+        classes.append(student_class(config.model_class, str(config["student"])))
         methods = config["methods"] if isinstance(config["methods"], Mapping) else {}
         classes += [get_model(f"{name}Student", "methods") for name in methods]
         if any(is_list_file(str(teacher)) for teacher in config["teachers"]):

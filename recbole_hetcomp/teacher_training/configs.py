@@ -36,6 +36,11 @@ def check_teachers(config: Config) -> None:
             if not Path(name).is_file():
                 near = _files_near(Path(name)) or "; correct the path"
                 raise UserError(f"teachers: there is no file {shown(Path(name))} with ranked lists or vectors{near}")
+            if config.family == "context":
+                raise UserError(
+                    f"teachers: {name!r} has lists or vectors, which predict no clicks; name context-aware models, such as "
+                    "DCNV2"
+                )
         elif Path(name).suffix or Path(name).name != name or Path(name).is_file():
             raise UserError(
                 f"teachers: {shown(Path(name))} is neither a model nor a file of a form that is read: a table of ranked "
@@ -57,8 +62,13 @@ def _files_near(path: Path) -> str:
 def teacher_config(config: Config, name: str) -> Config:
     """A teacher's Config: RecBole's defaults, our settings for it, `teacher_config`'s part for all, then its own part."""
     model = get_model(name, "teachers")
-    if family_of(model) is None:
-        kind = model.type.name.lower().replace("_", "-")
+    kind, clicks = model.type.name.lower().replace("_", "-"), config.family == "context"
+    if clicks and family_of(model) != "context":
+        raise UserError(
+            f"teachers: {name!r} is a {kind} model, and {config.model} learns from context-aware ones; take DCNV2, xDeepFM "
+            "or AutoInt"
+        )
+    if not clicks and family_of(model) not in ("general", "sequential"):
         raise UserError(
             f"teachers: {name!r} is a {kind} model that reads more than interactions; take a general or sequential one"
         )

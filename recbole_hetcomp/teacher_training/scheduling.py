@@ -14,7 +14,8 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teacher_training.alone import alone_folder, student_alone
 from recbole_hetcomp.teacher_training.side_by_side import side_by_side
-from recbole_hetcomp.teacher_training.training import cached_teacher, teacher_folder
+from recbole_hetcomp.teacher_training.training import cached_context_teacher, cached_teacher, teacher_folder
+from recbole_hetcomp.teachers.context import ContextTeachers
 from recbole_hetcomp.teachers.lists import is_list_file, read_lists
 from recbole_hetcomp.teachers.pool import Needs, Teacher, TeacherPool
 from recbole_hetcomp.teachers.recdistillery import has_vectors
@@ -52,7 +53,20 @@ def build_pool(config: Config, split: Split, and_student_alone: bool = False, ne
     return TeacherPool([by_name[name] for name in names])
 
 
-def _train_side_by_side(config: Config, split: Split, names: Sequence[str], and_student_alone: bool) -> None:
+def build_context_teachers(config: Config, split: Split, and_student_alone: bool = False) -> ContextTeachers:
+    """As `build_pool`, for the context-aware teachers of a run of clicks."""
+    names = [str(name) for name in config["teachers"]]
+    _train_side_by_side(config, split, names, and_student_alone, cached_context_teacher)
+    return ContextTeachers([cached_context_teacher(config, split, name) for name in names])
+
+
+def _train_side_by_side(
+    config: Config,
+    split: Split,
+    names: Sequence[str],
+    and_student_alone: bool,
+    train: Callable[[Config, Split, str], object] = cached_teacher,
+) -> None:
     """Train those of the teachers `names` that are not cached yet in `teacher_workers` processes, where that is above 1.
 
     The student without distillation, where it is asked for, counts as one more of them. A teacher is the same as one trained
@@ -66,7 +80,7 @@ def _train_side_by_side(config: Config, split: Split, names: Sequence[str], and_
         jobs["student alone"] = partial(student_alone, config, split)
     missing = [name for name in names if not teacher_folder(config, split, name).is_dir()]
     # From the last one on, since the default list names quick ones first: a long training at the end would run by itself.
-    jobs.update({name: partial(cached_teacher, config, split, name) for name in reversed(missing)})
+    jobs.update({name: partial(train, config, split, name) for name in reversed(missing)})
     workers = min(config["teacher_workers"], len(jobs))
     if workers < 2 or not parallel.is_first():
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from functools import partial
 from logging import getLogger
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from recbole_hetcomp.teacher_training.configs import checkpoint_selection, teach
 from recbole_hetcomp.teacher_training.recorder import Recorder, Selection, Snapshots, recording_trainer
 from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.tuned import say_found, use_found
+from recbole_hetcomp.teachers.context import ContextTeacher
 from recbole_hetcomp.teachers.lists import check_kept
 from recbole_hetcomp.teachers.pool import Teacher
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, ranked_history, top_unobserved
@@ -85,7 +87,36 @@ def recording_source(rows: Sequences | None = None) -> dict[str, str]:
     return {"recording": source_fingerprint(modules, alone=[__name__])}
 
 
+def fit_and_save(config: Config, split: Split, threads: int, folder: Path) -> dict[str, object]:
+    """Train the model of `config` in so many threads, without lists, and write model.pth into `folder`; the record of it."""
+    with computing_in(threads):
+        trainer = fit_recorded(config, split, None)
+    save_checkpoint(folder / "model.pth", trainer.best_state)
+    return {
+        "best_epoch": trainer.best_epoch,
+        "epochs_trained": trainer.epochs_trained,
+        "valid": [float(trainer.best_valid_score)],
+    }
+
+
+def cached_context_teacher(config: Config, split: Split, name: str) -> ContextTeacher:
+    """The context-aware teacher `name`, loaded where it was trained before, else trained now and cached.
+
+    Raises:
+        UserError: it cannot be trained, or what is cached of it cannot be read.
+    """
+    own = teacher_config(config, name)
+    found = use_found(own, config, split)
+    train = partial(fit_and_save, own, split, config["teacher_threads"])
+    with console.about(f"teacher {name}"):
+        say_found(found)
+        folder = cached(own, split.fingerprint_for(own), _shaped_by(config, None), train)
+    return ContextTeacher(name, load_model(own, split, folder / "model.pth"), folder.name)
+
+
 def _shaped_by(config: Config, rows: Sequences | None) -> dict[str, object]:
+    if config.family == "context":  # no lists are recorded of these
+        return {"teacher_threads": config["teacher_threads"], **recording_source()}
     shaped_by = {**{key: config[key] for key in SHAPING_SETTINGS}, **recording_source(rows)}
     return shaped_by if rows is None else {**shaped_by, "rows": rows.fingerprint}
 

@@ -81,6 +81,8 @@ class Processes:
 
     def check(self, config: Config) -> None:
         """Raise a UserError where the run of `config` cannot be shared among these processes."""
+        if config.family == "context":
+            raise UserError(f"nproc: {config.model} learns from rows, which several processes cannot share; use --nproc=1")
         if not issubclass(config.model_class, DistilledRecommender):
             raise UserError(f"nproc: several processes train distilled models alone, {config.model} is none; use --nproc=1")
         for key, wanted in {"base_loss_weight": 0.0, "user_batches": True}.items():

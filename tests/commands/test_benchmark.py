@@ -246,7 +246,7 @@ def test_command_line_runs_it(settings, watched):
     assert [name for name, *_ in watched] == ["BPR", "MF"]
 
 
-@pytest.mark.parametrize("name", ["DIN", "FM", "CKE"])
+@pytest.mark.parametrize("name", ["DIN", "CKE"])
 def test_models_that_read_more_than_interactions_are_refused_before_any_training(settings, watched, name):
     with pytest.raises(UserError, match=f"^models: '{name}' is a .* model that reads more than interactions; leave it out"):
         run_benchmark(["BPR", name], "toy", config_dict=settings, seeds=1)

@@ -22,7 +22,9 @@ FILES = [
 
 def model_of(path: Path) -> str:
     """A model that a yaml file holds for."""
-    return path.stem if path.parent.name in ("model", "teacher") else "HetCompStudent"
+    if path.parent.name in ("model", "teacher"):
+        return path.stem
+    return "KDDAGFMStudent" if path.stem.startswith("context") else "HetCompStudent"
 
 
 def family_of(path: Path) -> dict[str, object]:

@@ -115,7 +115,8 @@ def test_repeats_are_data_to_sequential_and_context_aware_models(settings, model
 
 
 def test_copies_stay_in_the_parts_of_a_context_aware_model(make_config, shop, caplog) -> None:
-    found = make_split(make_config("FM"))
+    columns = {"load_col": {"inter": ["user_id", "item_id", "rating"]}, "threshold": {"rating": 3}}
+    found = make_split(make_config("FM", **columns))
     assert sum(map(len, found.parts)) == len(found.whole)
     assert {*pairs_of(found.parts[0]).tolist()} & {*pairs_of(found.parts[2]).tolist()}
     assert not messages(caplog)

@@ -52,7 +52,6 @@ IN_TIME = {"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "eval_arg
         ("BPR", NO_NEGATIVES, "^train_neg_sample_args: BPR compares items with negative ones, and none are drawn; write"),
         ("CML", NO_NEGATIVES, "^train_neg_sample_args: CML compares items"),
         ("NeuMF", NO_NEGATIVES, "^train_neg_sample_args: NeuMF learns from labels, .* no column 'label'"),
-        ("FM", NO_NEGATIVES, "^train_neg_sample_args: FM learns from labels, .* no column 'label'"),
         ("SASRec", {**NO_NEGATIVES, **IN_TIME, "loss_type": "BPR"}, "^train_neg_sample_args: SASRec compares items"),
         ("HetCompStudent", {**NO_NEGATIVES, "base_loss_weight": 1.0}, "^train_neg_sample_args: MF compares items"),
     ],

@@ -16,11 +16,15 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_hetcomp.commands.benchmark import RECORD, _users_in
+from recbole_hetcomp.commands.benchmark import RECORD as OF_ALL
+from recbole_hetcomp.commands.benchmark import arrays_in
+from recbole_hetcomp.commands.measuring import RANKINGS
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.records import read_record
 from recbole_hetcomp.teachers import Trajectory
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+
+RECORD = {**OF_ALL, **RANKINGS.costs}
 
 
 def of_trust(name: str) -> Any:
@@ -78,7 +82,7 @@ def read_trajectory(path: Path) -> dict[str, Any]:
 
 
 def read_users(path: Path) -> dict[str, Any]:
-    return _users_in(path.parent)
+    return arrays_in(path)
 
 
 KINDS: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], Any], tuple[Any, ...]]] = {
