@@ -132,7 +132,10 @@ FLAGS = [
     (["--epochs=\ud800"], "epochs: "),
     (["--model=BPR", "--train_neg_sample_args=~"], "train_neg_sample_args: BPR compares items with negative ones, and none"),
     (["--model=NeuMF", "--train_neg_sample_args=~"], "train_neg_sample_args: NeuMF learns from labels, no negative items"),
-    (["--model=FM", "--train_neg_sample_args=~"], "the data have no column 'label' (LABEL_FIELD); write --train_neg_sample"),
+    (
+        ["--model=FM", "--valid_metric=AUC"],
+        "eval_args: mode: 'labeled' needs the column 'label' (LABEL_FIELD), or a threshold such as {'rating'",
+    ),
     (
         ["--model=HetCompStudent", "--teachers=['BPR']", "--teacher_config={'BPR':{'train_neg_sample_args':None}}"],
         "teacher_config of BPR: train_neg_sample_args: BPR compares items with negative ones",

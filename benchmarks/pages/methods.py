@@ -13,11 +13,11 @@ from inspect import cleandoc
 from records import DATA, read, value
 from tables import github
 
-from recbole_hetcomp.config.registry import get_model, is_distilled, properties_dir
+from recbole_hetcomp.config.registry import get_model, is_distilled, predicts_clicks, properties_dir
 from recbole_hetcomp.model.embedding_student import EmbeddingStudent
 
 FIRST = "HetCompStudent"
-KINDS = ("lists", "lists and scores", "scores", "vectors", "what its methods need", "")  # in this order
+KINDS = ("lists", "lists and scores", "scores", "vectors", "clicks", "what its methods need", "")  # in this order
 DATASETS = {"ml-100k": "ml-100k", "citeulike-t": "CiteULike"}
 TABLES = ("systems", "methods")  # of a data set; what both have is taken from the last
 
@@ -87,6 +87,8 @@ def paper(source: str) -> str:
 def _kind(model: type) -> str:
     if not is_distilled(model):
         return ""
+    if predicts_clicks(model):
+        return "clicks"
     if issubclass(model, EmbeddingStudent):
         return "vectors"
     needs = vars(model).get("needs")

@@ -43,7 +43,8 @@ def compare_with_teachers(
             add_fidelity(row, student, teachers, rows[len(teachers)], config, split)
             rows.append(row)
     _add_trials(rows, config, split)
-    for line in disappointments(rows, config["valid_metric"].lower(), 1 if config["valid_metric_bigger"] else -1):
+    sign, clicks = 1 if config["valid_metric_bigger"] else -1, isinstance(teachers, ContextTeachers)
+    for line in disappointments(rows, config["valid_metric"].lower(), sign, clicks=clicks):
         getLogger().warning(line)
     if result["checkpoint"]:
         _save(rows, config, split, result["checkpoint"])
@@ -64,20 +65,21 @@ def _add_trials(rows: Sequence[Row], config: Config, split: Split) -> None:
         row["trials"] = of_role.get(row["role"], counts.get(f"teacher {row['model']}"))
 
 
-def disappointments(rows: Sequence[Row], metric: str, sign: int) -> list[str]:
+def disappointments(rows: Sequence[Row], metric: str, sign: int, *, clicks: bool = False) -> list[str]:
     """Sentences about an ensemble below its best teacher and a student below the one without distillation.
 
     Args:
         rows: of the comparison
         metric: by which they are compared
         sign: 1 where more of it is better, -1 where less is
+        clicks: whether they are of clicks, where all teachers count alike
     """
     of = {row["role"]: sign * row[metric] for row in rows}
     lines = []
     if of["ensemble"] < max(sign * row[metric] for row in rows if row["role"] == "teacher"):
         lines.append(
-            "the ensemble is below its best teacher: leave weak teachers out (a file counts as much "
-            "as the best), or raise teacher_weighting"
+            "the ensemble is below its best teacher: leave weak teachers out"
+            + ("" if clicks else " (a file counts as much as the best), or raise teacher_weighting")
         )
     if of["student"] < of.get("student without distillation", of["student"]):
         lines.append(

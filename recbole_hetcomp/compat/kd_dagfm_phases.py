@@ -73,8 +73,8 @@ def load_state_dict(self: nn.Module, state_dict: Mapping[str, Any], *arguments: 
         LookupError: the distillation would begin with a file that has no teacher.
     """
     own = {name for name, _ in self.named_parameters() if name.startswith(TEACHER)}
-    if self.phase == "distillation" and not hasattr(self, "begun"):  # the constructor reads the file of the teacher
-        self.begun = True
+    if self.phase == "distillation" and "begun" not in vars(self):  # the constructor reads the file of the teacher
+        vars(self)["begun"] = True
         if not own <= set(state_dict):
             raise LookupError("it has no teacher; give the file of phase teacher_training")
     needed = {name: value for name, value in state_dict.items() if name in own or not name.startswith(TEACHER)}

@@ -35,14 +35,13 @@ def equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> 
 @pytest.fixture
 def trainings(monkeypatch):
     """The models that are trained to be kept, in order."""
-    from recbole_hetcomp.teacher_training import alone, training
+    from recbole_hetcomp.teacher_training import training
 
     names = []
     fit = training.fit_recorded
-    for module in (training, alone):
-        monkeypatch.setattr(
-            module, "fit_recorded", lambda config, *rest, **named: names.append(config.model) or fit(config, *rest, **named)
-        )
+    monkeypatch.setattr(
+        training, "fit_recorded", lambda config, *rest, **named: names.append(config.model) or fit(config, *rest, **named)
+    )
     return names
 
 

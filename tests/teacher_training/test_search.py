@@ -23,7 +23,7 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.fitting import fit_to_data
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.quick_start import run_benchmark, run_hetcomp
-from recbole_hetcomp.teacher_training import alone, search, training
+from recbole_hetcomp.teacher_training import search, training
 from recbole_hetcomp.teacher_training.alone import alone_config
 from recbole_hetcomp.teacher_training.configs import teacher_config
 from recbole_hetcomp.teacher_training.scheduling import build_pool
@@ -410,8 +410,7 @@ def test_what_a_run_has_found_later_runs_train_with__without_optuna(make_run, mo
     given = dict(make_run().external_config_dict)
     first = run_hetcomp("RRDStudent", "toy", config_dict={**given, "tune": 3}, arguments=())
     trained: list[str] = []
-    for module in (training, alone):
-        monkeypatch.setattr(module, "fit_recorded", lambda config, *_, **__: trained.append(config.model))
+    monkeypatch.setattr(training, "fit_recorded", lambda config, *_, **__: trained.append(config.model))
     monkeypatch.setattr(search, "fit_recorded", lambda *_, **__: pytest.fail("a trial"))
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "optuna", None)

@@ -15,7 +15,7 @@ from recbole_hetcomp.commands.checks import check
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import properties_dir
 from recbole_hetcomp.data.split import make_split
-from recbole_hetcomp.teacher_training import alone, training
+from recbole_hetcomp.teacher_training import training
 from recbole_hetcomp.teacher_training.alone import student_alone
 from recbole_hetcomp.teacher_training.configs import teacher_config
 from recbole_hetcomp.teacher_training.doubts import trainings
@@ -35,8 +35,7 @@ def trained(monkeypatch) -> list[str]:
         names.append(config.model)
         return fit(config, *arguments, **named)
 
-    for module in (training, alone):
-        monkeypatch.setattr(module, "fit_recorded", spy)
+    monkeypatch.setattr(training, "fit_recorded", spy)
     return names
 
 
