@@ -11,6 +11,10 @@ from tabulate import tabulate
 HIDDEN = ("differs", "commit")  # the first is shown as a star, the second last and only where rows differ in it
 SHARES = ("fidelity", "of the ensemble's", "share of the found")
 TITLES = {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "params": "parameters", "size": "size", "commit": "measured at"}
+TITLES |= {"auc": "AUC", "logloss": "LogLoss", "multiply_adds": "multiply-adds"}
+STAR_OF_CLICKS = "\\* differs from {first} (paired bootstrap of rows, spread of the seeds included, p < 0.05 after Holm)"
+    "\\* differs from {first} (paired bootstrap of the test rows, spread of the seeds included, p < 0.05 after Holm)"
+)
 STAR = "\\* differs from {first} (paired t-test over users, spread of the seeds included, p < 0.05 after Holm)"
 
 
@@ -20,7 +24,8 @@ def measured(name: str) -> str:
     place = [f"commit `{record['commit']}`" if record["commit"] else "", record["date"], record["machine"]]
     text = f"```bash\n{record['command']}\n```\n\n{_sentence(', '.join(filter(None, place)))}\n\n{table(record)}"
     starred = any("differs" in row for row in record["rows"])
-    return text + (f"\n\n{STAR.format(first=record['rows'][0]['model'])}." if starred else "")
+    star = STAR_OF_CLICKS if "auc" in record["rows"][0] else STAR
+    return text + (f"\n\n{star.format(first=record['rows'][0]['model'])}." if starred else "")
 
 
 def _sentence(text: str) -> str:
