@@ -1,10 +1,11 @@
-"""The ways in: train and compare, benchmark, tune, search for a student, load and recommend, write vectors, find the odd."""
+"""The ways in: train and compare, benchmark, tune, search for a student, recommend, predict, write vectors, find the odd."""
 
 from __future__ import annotations
 
 from recbole_hetcomp.commands.anomalies import find_anomalies
 from recbole_hetcomp.commands.benchmark import run_benchmark
 from recbole_hetcomp.commands.pipeline import run_hetcomp
+from recbole_hetcomp.commands.predict import predict
 from recbole_hetcomp.commands.student_search import search_student
 from recbole_hetcomp.commands.teacher_tuning import tune_teachers
 from recbole_hetcomp.commands.tuning import objective_function
@@ -17,6 +18,7 @@ __all__ = [
     "find_anomalies",
     "load_student",
     "objective_function",
+    "predict",
     "recommend",
     "run_benchmark",
     "run_hetcomp",

@@ -26,7 +26,7 @@ from recbole_hetcomp.commands.result import show_result
 from recbole_hetcomp.commands.starting import first_student, settled, start
 from recbole_hetcomp.commands.teachers import Teachers, fingerprints, teachers_of_run
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.config.registry import is_distilled
+from recbole_hetcomp.config.registry import get_model, is_distilled, predicts_clicks
 from recbole_hetcomp.data.fitting import fit_to_data
 from recbole_hetcomp.data.split import Loaders, Split, make_split
 from recbole_hetcomp.evaluation.significance import UserEvaluator
@@ -103,7 +103,9 @@ def say_data(config: Config, split: Split) -> None:
         console.say(f"{users:,} users, {items:,} items, {sum(map(len, split.parts)):,} interactions ({parts})")
         preset = config.preset_of(config.dataset)
         by_model = preset.pop("model_config")
-        trained = by_model if is_distilled(config.model_class) or config.defaults else ()  # others alone as RecBole has it
+        alone = not (is_distilled(config.model_class) or config.defaults)  # as RecBole has it
+        of_kind = [name for name in by_model if predicts_clicks(get_model(name)) is (config.family == "context")]
+        trained = [] if alone else of_kind
         if preset or trained:
             console.say(f"its preset holds for {', '.join([*preset, *trained])}, unless you say otherwise (dataset_preset)")
 

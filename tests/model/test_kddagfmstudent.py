@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.nn.functional import binary_cross_entropy
+from torch.nn.functional import binary_cross_entropy, mse_loss
 
+from recbole_hetcomp.cli import main
 from recbole_hetcomp.commands.checks import check
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.strict import StrictConfig
 from recbole_hetcomp.data.split import make_split
+from recbole_hetcomp.model.context_student import DistilledContext
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teacher_training.scheduling import build_context_teachers
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
@@ -140,3 +143,27 @@ def test_what_teaches_no_clicks_is_refused_before_any_training(clicks, given, se
 def test_a_ranking_method_refuses_a_student_of_clicks(clicks_config):
     with pytest.raises(UserError, match=r"^student: 'FM' is no general recommender"):
         check(clicks_config("HetCompStudent", student="FM"))
+
+
+def test_several_processes_are_refused(clicks):
+    flags = [f"--{key}={value}" for key, value in {**clicks, "teachers": "['LR']"}.items()]
+    assert main(["--model=KDDAGFMStudent", "--dataset=clicks", "--nproc=2", *flags]) == 2
+
+
+def test_a_method_for_clicks_is_one_loss(clicks_config):
+    """As docs/adding_a_method.md has it."""
+
+    class LogitStudent(DistilledContext):
+        def distillation_loss(self, interaction):
+            return mse_loss(self.logits(interaction), self.teacher_logits(interaction))
+
+    config = clicks_config("KDDAGFMStudent", student="DeepFM", teachers=["LR"])
+    split = make_split(config)
+    model = LogitStudent(StrictConfig(config), split.train).eval()
+    model.learn_from(build_context_teachers(config, split))
+    rows = split.train[torch.arange(20)]
+    wanted = logits(model.teachers.teachers[0].model, rows)
+    expected = ((logits(model.backbone, rows) - wanted) ** 2).mean().item()
+    assert model.calculate_loss(rows)[1].item() == pytest.approx(expected, rel=1e-4)
+    model.finish_training()
+    assert model.teachers is None
