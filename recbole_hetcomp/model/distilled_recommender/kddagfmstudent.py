@@ -2,7 +2,8 @@
 
 Source: Tian, Bai, Zhang, Zhao, Wen, "Directed Acyclic Graph Factorization Machines for CTR Prediction via Knowledge
 Distillation", WSDM 2023, https://arxiv.org/abs/2211.11159. Any context-aware models may teach here, several by their mean
-logit, and any may be the student. The weight of the logits follows from their spread.
+logit, and any may be the student. The weight of the logits follows from their spread, and the student has tables of its own
+unless `share_tables` asks for a teacher's, as the paper has it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ FIRST_ORDER = "first_order_linear"
 class KDDAGFMStudent(DistilledContext):
     """For `distil_epochs` the loss is ctr_weight * BCE + logit_weight * (teacher's logit - student's)^2, then BCE alone.
 
-    The tables of the columns are those of a teacher of the same size, and do not learn before the finetuning.
+    With `share_tables` the tables of the columns are those of a teacher of the same size, and do not learn before the
+    finetuning.
     """
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
