@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import errno
 import os
@@ -22,7 +23,7 @@ from recbole_hetcomp.files.disk import heard_of_threads, refusal
 from recbole_hetcomp.trainer.checkpoint import CheckpointError
 
 USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config_files="a.yaml b.yaml"] [--key=value ...]
-       hetcomp recommend --checkpoint=FILE --users=TOKEN,TOKEN [--k=10]
+       hetcomp recommend --checkpoint=FILE --users=TOKEN,TOKEN|all [--users_file=FILE] [--k=10] [--output=FILE.csv]
        hetcomp vectors --checkpoint=FILE --output=FILE.safetensors [--rank=64]
        hetcomp benchmark --models=HetCompStudent,BPR [--seeds=3] [--dataset=ml-100k] [--key=value ...]
        hetcomp anomalies [--output=anomalies.csv] [--dataset=ml-100k] [--key=value ...]
@@ -163,15 +164,10 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def _recommend(arguments: Sequence[str]) -> None:
-    from recbole_hetcomp.serving.student import load_student, recommend, recommendation_lines, tokens_in
+    from recbole_hetcomp.commands.recommending import Request, recommend_to_users
 
-    flags, settings = _parsed(arguments, checkpoint=None, users=None, k="10")
-    if not flags.checkpoint or not flags.users:
-        raise UserError("recommend: --checkpoint or --users is missing; give --checkpoint=FILE --users=TOKEN,TOKEN")
-    k = whole_number("k", flags.k, 1)
-    users = tokens_in(flags.users)
-    _, model, dataset = load_student(flags.checkpoint, arguments=settings)
-    print("\n".join(recommendation_lines(dataset, recommend(model, dataset, users, k))))
+    flags, settings = _parsed(arguments, **dataclasses.asdict(Request()))
+    recommend_to_users(Request(**{name: getattr(flags, name) for name in dataclasses.asdict(Request())}), settings)
 
 
 def _vectors(arguments: Sequence[str]) -> None:

@@ -1,0 +1,106 @@
+"""`hetcomp recommend`: for some users or all of them, to the screen or into a file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recbole.data.dataset import Dataset
+
+from recbole_hetcomp.config.config import READ_BY_RECBOLE
+from recbole_hetcomp.config.errors import UserError, close_matches
+from recbole_hetcomp.config.numbers import whole_number
+from recbole_hetcomp.config.registry import settings_of_any_model
+from recbole_hetcomp.files.output import check_output
+from recbole_hetcomp.serving.recommending import Ranked, all_users, by_user, frame_of, ranked
+from recbole_hetcomp.serving.student import load_student
+from recbole_hetcomp.serving.text import lines_of, titles, tokens_in, tokens_of_file
+from recbole_hetcomp.serving.writing import format_of, write_frames
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Request:
+    """The flags of the command, as they are written.
+
+    Attributes:
+        checkpoint: the file
+        users: tokens in a line of CSV, or `all`
+        users_file: a file with a token a line
+        k: items a user
+        output: a file; None: the screen
+        format: of the file; None: what its name says
+    """
+
+    checkpoint: str | None = None
+    users: str | None = None
+    users_file: str | None = None
+    k: str = "10"
+    output: str | None = None
+    format: str | None = None
+
+
+def recommend_to_users(asked: Request, arguments: Sequence[str] = ()) -> None:
+    """Print or write the recommendations that were asked for.
+
+    Args:
+        asked: the flags
+        arguments: `--key=value` settings that replace saved ones
+
+    Raises:
+        UserError: a flag or a setting is wrong, or the checkpoint cannot be loaded.
+    """
+    if not asked.checkpoint or (asked.users is None) == (asked.users_file is None):
+        raise UserError(
+            "recommend: give --checkpoint=FILE --users=TOKEN,TOKEN; in place of the latter, --users=all or --users_file=FILE"
+        )
+    refuse_unknown(arguments)
+    k = whole_number("k", asked.k, 1)
+    form = _form(asked)
+    named = None if asked.users == ALL else _named(asked)
+    _, model, dataset = load_student(asked.checkpoint, arguments=arguments)
+    found = ranked(model, dataset, all_users(dataset) if named is None else named, k)
+    if form is None or asked.output is None:
+        _print(found, dataset)
+        return
+    n_rows = write_frames(Path(asked.output), form, (frame_of(block, dataset) for block in found))
+    print(f"{asked.output}: {n_rows:,} recommendations")
+
+
+def _form(asked: Request) -> str | None:
+    """The format of the file; None: there is none."""
+    if asked.output is None:
+        if asked.format is not None:
+            raise UserError("format: the screen has one format; name a file with --output, or leave --format out")
+        return None
+    form = format_of(asked.output, asked.format)
+    check_output(Path(asked.output), f"recommendations.{form}")
+    return form
+
+
+def _named(asked: Request) -> list[str]:
+    """The users that were named, each once."""
+    if asked.users_file is not None:
+        return list(dict.fromkeys(tokens_of_file(Path(asked.users_file), "users_file")))
+    return list(dict.fromkeys(tokens_in(asked.users or "")))
+
+
+def _print(found: Iterator[Ranked], dataset: Dataset) -> None:
+    """Lines for the screen, each block's when it is known."""
+    title_of = titles(dataset)
+    for block in found:
+        for user, items in by_user(block, dataset):
+            sys.stdout.writelines(f"{line}\n" for line in lines_of(user, items, title_of))
+
+
+def refuse_unknown(arguments: Sequence[str]) -> None:
+    """Raise a UserError for the first of `--key=value` arguments that no yaml file and no code of RecBole reads."""
+    names = [argument[2:].partition("=")[0] for argument in arguments if argument.startswith("--")]
+    known = {*settings_of_any_model(), *READ_BY_RECBOLE}
+    for name in names:
+        if name not in known:
+            near = close_matches(name, known) or "; see hetcomp --help"
+            raise UserError(f"--{name}: there is no such flag or setting{near}")
