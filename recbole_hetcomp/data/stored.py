@@ -163,7 +163,7 @@ def interactions_of(dataset: Dataset) -> Dataset:
 
 
 def places_of(pairs: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """[n] int64: where each of `pairs` [n] stands in `among` [m], the second copy of a pair at the second place; -1: nowhere."""
+    """[n] int64: where each of `pairs` [n] stands in `among` [m], a second copy at the second place; -1: nowhere."""
     if not len(pairs) or not len(among):
         return np.full(len(pairs), -1)
     copies = [pd.Series(column).groupby(column).cumcount().to_numpy() for column in (pairs, among)]  # earlier ones of a pair
