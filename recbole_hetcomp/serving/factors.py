@@ -51,7 +51,9 @@ def factors_of(model: AbstractRecommender, dataset: Dataset, why: str) -> Vector
         except UserError as error:
             raise refused from error
     tried = seen_by(model, dataset).active_users[:TRIED].to(model.device)
-    if found.users.size(1) != found.items.size(1) or not _same(full_scores(asked, tried), found.users[tried] @ found.items.T):
+    if found.users.size(1) != found.items.size(1) or not _same(
+        full_scores(asked, tried), found.users[tried] @ found.items.T
+    ):
         raise refused
     return Vectors(found.users.float().cpu(), found.items.float().cpu())
 
