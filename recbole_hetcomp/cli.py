@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import difflib
 import errno
 import os
@@ -23,7 +22,9 @@ from recbole_hetcomp.files.disk import heard_of_threads, refusal
 from recbole_hetcomp.trainer.checkpoint import CheckpointError
 
 USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config_files="a.yaml b.yaml"] [--key=value ...]
-       hetcomp recommend --checkpoint=FILE --users=TOKEN,TOKEN|all [--users_file=FILE] [--k=10] [--output=FILE.csv]
+       hetcomp recommend --checkpoint=FILE --users=TOKEN,TOKEN|all [--k=10] [--output=FILE.csv|.jsonl|.parquet]
+                         (or --users_file=FILE, --history=ITEM,ITEM, --histories_file=FILE in place of --users)
+       hetcomp export --checkpoint=FILE --format=safetensors|npz|onnx|faiss [--dtype=float32|float16|int8] [--output=DIR]
        hetcomp vectors --checkpoint=FILE --output=FILE.safetensors [--rank=64]
        hetcomp benchmark --models=HetCompStudent,BPR [--seeds=3] [--dataset=ml-100k] [--key=value ...]
        hetcomp anomalies [--output=anomalies.csv] [--dataset=ml-100k] [--key=value ...]
@@ -166,8 +167,8 @@ def _run(arguments: Sequence[str]) -> None:
 def _recommend(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.recommending import Request, recommend_to_users
 
-    flags, settings = _parsed(arguments, **dataclasses.asdict(Request()))
-    recommend_to_users(Request(**{name: getattr(flags, name) for name in dataclasses.asdict(Request())}), settings)
+    flags, settings = _parsed(arguments, **vars(Request()))
+    recommend_to_users(Request(**{name: vars(flags)[name] for name in vars(Request())}), settings)
 
 
 def _vectors(arguments: Sequence[str]) -> None:
@@ -176,10 +177,16 @@ def _vectors(arguments: Sequence[str]) -> None:
     flags, settings = _parsed(arguments, checkpoint=None, output=None, rank="64")
     if not flags.checkpoint or not flags.output:
         raise UserError("vectors: --checkpoint or --output is missing; give --checkpoint=FILE.pth --output=FILE.safetensors")
-    rank = whole_number("rank", flags.rank, 1)
-    made = write_vectors(flags.checkpoint, flags.output, rank=rank, arguments=settings)
-    n_users, (n_items, size) = len(made.users), made.items.shape
+    made = write_vectors(flags.checkpoint, flags.output, rank=whole_number("rank", flags.rank, 1), arguments=settings)
+    (n_users, size), n_items = made.users.shape, len(made.items)
     print(f"{flags.output}: vectors of {size} numbers for {n_users:,} users and {n_items:,} items")
+
+
+def _export(arguments: Sequence[str]) -> None:
+    from recbole_hetcomp.commands.export import export_student, report_of
+
+    flags, settings = _parsed(arguments, checkpoint=None, format=None, dtype="float32", output=None)
+    print(report_of(export_student(flags.checkpoint, flags.format, flags.dtype, flags.output, settings)))
 
 
 def _benchmark(arguments: Sequence[str]) -> None:
@@ -188,9 +195,8 @@ def _benchmark(arguments: Sequence[str]) -> None:
     flags, settings = _parsed(arguments, models=None, seeds="3")
     if not flags.models:
         raise UserError("benchmark: give --models=HetCompStudent,BPR")
-    seeds = whole_number("seeds", flags.seeds, 1)
     models = [name.strip() for name in flags.models.strip("[]").replace("'", "").replace('"', "").split(",")]
-    run_benchmark(models, flags.dataset, flags.config_files, seeds=seeds, arguments=settings)
+    run_benchmark(models, flags.dataset, flags.config_files, seeds=whole_number("seeds", flags.seeds, 1), arguments=settings)
 
 
 def _anomalies(arguments: Sequence[str]) -> None:
@@ -235,6 +241,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "run": _run,
     "recommend": _recommend,
     "vectors": _vectors,
+    "export": _export,
     "benchmark": _benchmark,
     "anomalies": _anomalies,
     "tune": _tune,

@@ -10,16 +10,18 @@ from pathlib import Path
 from recbole.data.dataset import Dataset
 
 from recbole_hetcomp.config.config import READ_BY_RECBOLE
-from recbole_hetcomp.config.errors import UserError, close_matches
+from recbole_hetcomp.config.errors import UserError, close_matches, shown
 from recbole_hetcomp.config.numbers import whole_number
 from recbole_hetcomp.config.registry import settings_of_any_model
 from recbole_hetcomp.files.output import check_output
+from recbole_hetcomp.serving.new_users import ranked_for
 from recbole_hetcomp.serving.recommending import Ranked, all_users, by_user, frame_of, ranked
 from recbole_hetcomp.serving.student import load_student
 from recbole_hetcomp.serving.text import lines_of, titles, tokens_in, tokens_of_file
 from recbole_hetcomp.serving.writing import format_of, write_frames
 
 ALL = "all"
+NEW = "new"  # the name of whom `--history` is of
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Request:
         checkpoint: the file
         users: tokens in a line of CSV, or `all`
         users_file: a file with a token a line
+        history: items of somebody new in a line of CSV
+        histories_file: a file with such a line for each of them: a name, then items
         k: items a user
         output: a file; None: the screen
         format: of the file; None: what its name says
@@ -38,6 +42,8 @@ class Request:
     checkpoint: str | None = None
     users: str | None = None
     users_file: str | None = None
+    history: str | None = None
+    histories_file: str | None = None
     k: str = "10"
     output: str | None = None
     format: str | None = None
@@ -53,16 +59,22 @@ def recommend_to_users(asked: Request, arguments: Sequence[str] = ()) -> None:
     Raises:
         UserError: a flag or a setting is wrong, or the checkpoint cannot be loaded.
     """
-    if not asked.checkpoint or (asked.users is None) == (asked.users_file is None):
+    whom = [asked.users, asked.users_file, asked.history, asked.histories_file]
+    if not asked.checkpoint or whom.count(None) != len(whom) - 1:
         raise UserError(
-            "recommend: give --checkpoint=FILE --users=TOKEN,TOKEN; in place of the latter, --users=all or --users_file=FILE"
+            "recommend: give --checkpoint=FILE --users=TOKEN,TOKEN; in place of the latter, --users=all, --users_file=FILE, "
+            "--history=ITEM,ITEM or --histories_file=FILE"
         )
     refuse_unknown(arguments)
     k = whole_number("k", asked.k, 1)
     form = _form(asked)
-    named = None if asked.users == ALL else _named(asked)
+    histories = _histories(asked)
+    named = None if asked.users == ALL or histories else _named(asked)
     _, model, dataset = load_student(asked.checkpoint, arguments=arguments)
-    found = ranked(model, dataset, all_users(dataset) if named is None else named, k)
+    if histories:
+        found = ranked_for(model, dataset, histories, k)
+    else:
+        found = ranked(model, dataset, all_users(dataset) if named is None else named, k)
     if form is None or asked.output is None:
         _print(found, dataset)
         return
@@ -79,6 +91,25 @@ def _form(asked: Request) -> str | None:
     form = format_of(asked.output, asked.format)
     check_output(Path(asked.output), f"recommendations.{form}")
     return form
+
+
+def _histories(asked: Request) -> dict[str, list[str]]:
+    """A name -> items; empty where users are asked for."""
+    if asked.history is not None:
+        return {NEW: tokens_in(asked.history, "history")}
+    if asked.histories_file is None:
+        return {}
+    lines = tokens_of_file(Path(asked.histories_file), "histories_file")
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        name, *items = tokens_in(line, "histories_file")
+        if name in found or not items:
+            raise UserError(
+                f"histories_file: {shown(name)} {'stands twice' if name in found else 'has no item'} in "
+                f"{shown(Path(asked.histories_file))}; write a line for each, such as anna,item,item"
+            )
+        found[name] = items
+    return found
 
 
 def _named(asked: Request) -> list[str]:

@@ -24,7 +24,10 @@ RESULT = """    return [(names["items"][item], float(score)) for item, score in 
 OPENED = {
     "safetensors": 'from safetensors.numpy import load_file\n{names}model = load_file("model.safetensors")\n',
     "npz": '{names}model = dict(np.load("model.npz"))\n',
-    "onnx": 'import onnxruntime\n{names}session = onnxruntime.InferenceSession("model.onnx")\n',
+    "onnx": """import onnxruntime
+{names}onnxruntime.set_default_logger_severity(3)
+session = onnxruntime.InferenceSession("model.onnx")
+""",
     "faiss": 'import faiss\n{names}index, users = faiss.read_index("items.faiss"), np.load("users.npy")\n',
 }
 ASKED = {
@@ -59,11 +62,12 @@ def write_readme(folder: Path, exported: Exported, form: str, dtype: str, name: 
         "onnx": "numpy and onnxruntime",
         "faiss": "numpy and faiss",
     }
+    sizes = f"{len(exported.user_tokens):,} users and {len(exported.item_tokens):,} items"
     files = " and ".join(f"`{file}`" for file in FORMATS[form].files)
     (folder / "README.md").write_text(
         f"""# {name}
 
-{len(exported.user_tokens):,} users and {len(exported.item_tokens):,} items as vectors of {exported.items.shape[1]} numbers ({dtype}). A score is an inner product.
+{sizes} as vectors of {exported.items.shape[1]} numbers ({dtype}). A score is an inner product.
 
 - {files}: the vectors; `tokens.json`: the names of their rows, from 0
 - `seen.npz`: what users have, not to be recommended again: rows of items, user by user (`items`, `starts`)

@@ -34,7 +34,8 @@ def factors_of(model: AbstractRecommender, dataset: Dataset, why: str) -> Vector
         UserError: the model's scores are no inner products.
     """
     backbone = getattr(model, "backbone", model)
-    asked = asked_by(backbone, seen_by(model, dataset))
+    history = seen_by(model, dataset)
+    asked = asked_by(backbone, history)
     users = torch.arange(dataset.user_num, device=model.device)
     refused = UserError(
         f"{why}: the scores of {type(backbone).__name__} are no inner products of vectors; train a student that is MF, ML, "
@@ -50,12 +51,12 @@ def factors_of(model: AbstractRecommender, dataset: Dataset, why: str) -> Vector
             found = Vectors(*embeddings_of(backbone))
         except UserError as error:
             raise refused from error
-    tried = seen_by(model, dataset).active_users[:TRIED].to(model.device)
+    tried = history.active_users[:TRIED].to(model.device)
     if found.users.size(1) != found.items.size(1) or not _same(
         full_scores(asked, tried), found.users[tried] @ found.items.T
     ):
         raise refused
-    return Vectors(found.users.float().cpu(), found.items.float().cpu())
+    return Vectors(found.users.detach().float().cpu(), found.items.detach().float().cpu())
 
 
 def _same(scores: Tensor, products: Tensor) -> bool:

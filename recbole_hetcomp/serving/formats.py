@@ -15,6 +15,7 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.serving.exported import Arrays, Exported, in_float32
 from recbole_hetcomp.serving.onnx_graph import onnx_model
 
+ERRORS = 3  # of onnxruntime's levels of logging
 Seen = tuple[np.ndarray, np.ndarray]  # places in the batch [n], rows of items [n]
 Top = Callable[[np.ndarray, Seen, int], tuple[np.ndarray, np.ndarray]]  # (users' rows [B], seen, k) -> items, scores [B, k]
 
@@ -122,6 +123,7 @@ def _open_onnx(folder: Path) -> Top:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()  # as for all that it is compared with
+    options.log_severity_level = ERRORS  # it warns that inputs have defaults
     session: Any = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
 
     def top(rows: np.ndarray, seen: Seen, k: int) -> tuple[np.ndarray, np.ndarray]:

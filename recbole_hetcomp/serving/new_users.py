@@ -193,7 +193,7 @@ def _ids(histories: Mapping[str, Sequence[str]], dataset: Dataset) -> list[Tenso
         if not ids:
             near = close_matches(str(tokens[0]), known) if tokens else ""
             raise UserError(
-                f"history: that of {shown(name)} names no item of dataset {dataset.dataset_name!r}{near or '; give its items'}"
+                f"history: that of {shown(name)} has no item of dataset {dataset.dataset_name!r}{near or '; give its items'}"
             )
         found.append(torch.tensor(ids, dtype=torch.int64))
     if unknown:
