@@ -62,7 +62,8 @@ setup(
     extras_require={
         "tune": ["hyperopt==0.2.5", "optuna>=4.0"],
         "ray": ["ray>=2.6"],
-        "parquet": ["pyarrow>=10"],
+        "parquet": ["pyarrow>=11"],
+        "export": ["onnx>=1.14", "onnxruntime>=1.16", "faiss-cpu>=1.7.4"],
         "py312": RECBOLE_NEEDS,
         "dev": [
             "pytest>=7",

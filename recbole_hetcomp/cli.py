@@ -18,8 +18,10 @@ from recbole_hetcomp.files.disk import heard_of_threads, refusal
 from recbole_hetcomp.trainer.checkpoint import CheckpointError
 
 USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config_files="a.yaml b.yaml"] [--key=value ...]
-       hetcomp recommend --checkpoint=FILE --users=TOKEN,TOKEN [--k=10]
+       hetcomp recommend --checkpoint=FILE --users=TOKEN,TOKEN|all [--k=10] [--output=FILE.csv|.jsonl|.parquet]
+                         (or --users_file=FILE, --history=ITEM,ITEM, --histories_file=FILE in place of --users)
        hetcomp predict --checkpoint=FILE --input=ROWS.csv [--output=CLICKS.csv]
+       hetcomp export --checkpoint=FILE --format=safetensors|npz|onnx|faiss [--dtype=float32|float16|int8] [--output=DIR]
        hetcomp vectors --checkpoint=FILE --output=FILE.safetensors [--rank=64]
        hetcomp benchmark --models=HetCompStudent,BPR [--seeds=3] [--dataset=ml-100k] [--key=value ...]
        hetcomp anomalies [--output=anomalies.csv] [--dataset=ml-100k] [--key=value ...]
@@ -108,15 +110,10 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def _recommend(arguments: Sequence[str]) -> None:
-    from recbole_hetcomp.serving.student import load_student, recommend, recommendation_lines, tokens_in
+    from recbole_hetcomp.commands.recommending import Request, recommend_to_users
 
-    flags, settings = parsed(arguments, USAGE, checkpoint=None, users=None, k="10")
-    if not flags.checkpoint or not flags.users:
-        raise UserError("recommend: --checkpoint or --users is missing; give --checkpoint=FILE --users=TOKEN,TOKEN")
-    k = whole_number("k", flags.k, 1)
-    users = tokens_in(flags.users)
-    _, model, dataset = load_student(flags.checkpoint, arguments=settings)
-    print("\n".join(recommendation_lines(dataset, recommend(model, dataset, users, k))))
+    flags, settings = parsed(arguments, USAGE, **vars(Request()))
+    recommend_to_users(Request(**{name: vars(flags)[name] for name in vars(Request())}), settings)
 
 
 def _predict(arguments: Sequence[str]) -> None:
@@ -138,10 +135,16 @@ def _vectors(arguments: Sequence[str]) -> None:
     flags, settings = parsed(arguments, USAGE, checkpoint=None, output=None, rank="64")
     if not flags.checkpoint or not flags.output:
         raise UserError("vectors: --checkpoint or --output is missing; give --checkpoint=FILE.pth --output=FILE.safetensors")
-    rank = whole_number("rank", flags.rank, 1)
-    made = write_vectors(flags.checkpoint, flags.output, rank=rank, arguments=settings)
-    n_users, (n_items, size) = len(made.users), made.items.shape
+    made = write_vectors(flags.checkpoint, flags.output, rank=whole_number("rank", flags.rank, 1), arguments=settings)
+    (n_users, size), n_items = made.users.shape, len(made.items)
     print(f"{flags.output}: vectors of {size} numbers for {n_users:,} users and {n_items:,} items")
+
+
+def _export(arguments: Sequence[str]) -> None:
+    from recbole_hetcomp.commands.export import export_student, report_of
+
+    flags, settings = parsed(arguments, USAGE, checkpoint=None, format=None, dtype="float32", output=None)
+    print(report_of(export_student(flags.checkpoint, flags.format, flags.dtype, flags.output, settings)))
 
 
 def _benchmark(arguments: Sequence[str]) -> None:
@@ -150,9 +153,8 @@ def _benchmark(arguments: Sequence[str]) -> None:
     flags, settings = parsed(arguments, USAGE, models=None, seeds="3")
     if not flags.models:
         raise UserError("benchmark: give --models=HetCompStudent,BPR")
-    seeds = whole_number("seeds", flags.seeds, 1)
     models = [name.strip() for name in flags.models.strip("[]").replace("'", "").replace('"', "").split(",")]
-    run_benchmark(models, flags.dataset, flags.config_files, seeds=seeds, arguments=settings)
+    run_benchmark(models, flags.dataset, flags.config_files, seeds=whole_number("seeds", flags.seeds, 1), arguments=settings)
 
 
 def _anomalies(arguments: Sequence[str]) -> None:
@@ -198,6 +200,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "recommend": _recommend,
     "predict": _predict,
     "vectors": _vectors,
+    "export": _export,
     "benchmark": _benchmark,
     "anomalies": _anomalies,
     "tune": _tune,

@@ -10,7 +10,8 @@ from recbole_hetcomp.commands.student_search import search_student
 from recbole_hetcomp.commands.teacher_tuning import tune_teachers
 from recbole_hetcomp.commands.tuning import objective_function
 from recbole_hetcomp.commands.vectors import write_vectors
-from recbole_hetcomp.serving.student import load_student, recommend
+from recbole_hetcomp.serving.recommending import recommend
+from recbole_hetcomp.serving.student import load_student
 from recbole_hetcomp.teachers.vectors import EntityVectors
 
 __all__ = [

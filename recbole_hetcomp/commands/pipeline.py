@@ -29,6 +29,7 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.registry import get_model, is_distilled, predicts_clicks
 from recbole_hetcomp.data.fitting import fit_to_data
 from recbole_hetcomp.data.split import Loaders, Split, make_split
+from recbole_hetcomp.data.stored import stored_data
 from recbole_hetcomp.evaluation.significance import UserEvaluator
 from recbole_hetcomp.losses.lookup import Table
 from recbole_hetcomp.model.distilled import Distilled
@@ -164,6 +165,7 @@ def _distil(config: Config, split: Split, loaders: Loaders, model: Distilled, sa
     with computing_in(possible_threads(config["threads"], config["device"])[0]):
         model.learn_from(pool)
     trainer = _trainer(config, model)
+    trainer.served_data = stored_data(split)
     trainer.note_start(loaders.train, loaders.valid)
     restore_random_state(at_start)  # so that the student does not depend on whether teachers were trained or found
     getLogger().info(f"{config.model}: training the student, {config['student']}")

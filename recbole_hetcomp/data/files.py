@@ -38,7 +38,7 @@ def check_files(config: Config) -> None:
         raise UserError(
             f"benchmark_filename: {shown(suffixes)} has {len(suffixes)} parts; name three, for training, validation and test"
         )
-    files = [folder / f"{name}.{suffix}.inter" for suffix in suffixes or ()] or [folder / f"{name}.inter"]
+    files = interaction_files(config)
     for file in files:
         if not file.is_file():
             raise UserError(
@@ -54,6 +54,12 @@ def check_files(config: Config) -> None:
     _check_encoding(config, there)
     for file in there:
         _check_file(config, file, of_interactions=file in files)
+
+
+def interaction_files(config: Config) -> list[Path]:
+    """The files that the interactions of the dataset of `config` are read from, be they there or not."""
+    folder, name = Path(config["data_path"]), config.dataset
+    return [folder / f"{name}.{part}.inter" for part in config["benchmark_filename"] or ()] or [folder / f"{name}.inter"]
 
 
 def check_folder(dataset: str, given: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_hetcomp.serving.student import load_student, recommend
+from recbole_hetcomp.serving.recommending import recommend
+from recbole_hetcomp.serving.student import load_student
 
 __all__ = ["load_student", "recommend"]

@@ -127,12 +127,21 @@ def top_of_block(scores: Tensor, excluded: Tensor, k: int) -> Tensor:
     Raises:
         FloatingPointError: a score that is not excluded is NaN.
     """
+    return best_of_block(scores, excluded, k)[0]
+
+
+def best_of_block(scores: Tensor, excluded: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`top_of_block` and the scores [B, k] of its columns, -inf where none is left.
+
+    Raises:
+        FloatingPointError: as `top_of_block`
+    """
     scores = scores.scatter(1, excluded, -torch.inf)
     scores[:, 0] = -torch.inf
     best, items = largest(scores, k)
     if best[:, :1].isnan().any():  # NaN comes first
         raise FloatingPointError("it scores some items NaN")
-    return items.masked_fill(best == -torch.inf, 0)
+    return items.masked_fill(best == -torch.inf, 0), best
 
 
 def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

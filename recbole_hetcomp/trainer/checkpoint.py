@@ -27,6 +27,7 @@ from recbole_hetcomp.files.records import SCALARS, Count, Record, as_json, is_cl
 from recbole_hetcomp.files.restricted import read_content
 
 __all__ = [
+    "DATA",
     "CheckpointError",
     "check_state",
     "load_checkpoint",
@@ -34,11 +35,13 @@ __all__ = [
     "plain_config",
     "plain_state",
     "save_checkpoint",
+    "save_student",
 ]
 
 #: Settings RecBole derives anew. Given back to `Config` they would overrule it; `local_rank` starts a process group.
 DERIVED = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "local_rank", "single_spec"}
 MAX_SETTINGS = 2**20  # values in a Config
+DATA = "data"  # the section of a student's checkpoint that `data/stored.py` describes; RecBole reads over it
 
 
 def load_checkpoint(
@@ -118,6 +121,16 @@ def save_checkpoint(path: PathLike, state: Mapping[str, Any]) -> None:
     content = io.BytesIO()  # written from memory: torch's own file writer hides the cause when the disk is full
     torch.save(dict(state), content)
     write(path, content.getbuffer())
+
+
+def save_student(path: PathLike, state: Mapping[str, Any], config: Config, data: Mapping[str, Tensor]) -> None:
+    """`save_checkpoint` of a student's `state` with its settings, and with the data that it serves with, if there are any.
+
+    Raises:
+        TypeError, OSError: as `save_checkpoint`
+    """
+    section = {DATA: dict(data)} if data else {}
+    save_checkpoint(path, {**state, **section, "config": plain_config(config)})
 
 
 def plain_config(config: Config, count: Count | None = None) -> dict[str, Any]:

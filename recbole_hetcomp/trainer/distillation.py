@@ -22,7 +22,7 @@ from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.model.target_lists import RANKED
 from recbole_hetcomp.teachers.ranking import top_unobserved
 from recbole_hetcomp.trainer import parallel
-from recbole_hetcomp.trainer.checkpoint import check_state, load_checkpoint, plain_config, plain_state, save_checkpoint
+from recbole_hetcomp.trainer.checkpoint import check_state, load_checkpoint, plain_state, save_student
 from recbole_hetcomp.trainer.entity_batches import EntityBatches
 from recbole_hetcomp.trainer.progress_file import ProgressFile, on_cpu, progress_of, restore_generators, resume_from
 from recbole_hetcomp.trainer.shared_batches import loss_of_all
@@ -42,6 +42,7 @@ class DistillationTrainer(Trainer):
         self.progress: ProgressFile | None = None
         self.resumed: dict[str, Any] = {}  # states of generators that the first epoch after a resume begins with
         self.best: dict[str, Any] | None = None  # the best student so far, as it is saved, where progress is; on the CPU
+        self.served_data: dict[str, Tensor] = {}  # what the saved student serves with where the data are not
         self.thread_choice = ThreadChoice(possible_threads(config["threads"], self.device))
         self.at_start = math.nan  # the validation score before any training, where it was asked for
         self.user_batches: EntityBatches | None = None
@@ -74,7 +75,7 @@ class DistillationTrainer(Trainer):
             return
         self.resumed = resume_from(path, self)
         if self.best is not None and parallel.is_first():  # into this run's own file; the interrupted one's stays
-            save_checkpoint(self.saved_model_file, {**self.best, "config": plain_config(self.config)})
+            save_student(self.saved_model_file, self.best, self.config, self.served_data)
         self.logger.info(set_color("Resuming", "blue") + f": epoch {self.start_epoch}, from {path}")
 
     def fit(self, *arguments: object, **settings: object) -> tuple[float, dict[str, float]]:
@@ -201,7 +202,7 @@ class DistillationTrainer(Trainer):
             "best_valid_score": float(self.best_valid_score),
             "optimizer": self.optimizer.state_dict(),
         }
-        save_checkpoint(path, {**state, "config": plain_config(self.config)})
+        save_student(path, state, self.config, self.served_data)
         if self.progress is not None:
             self.best = on_cpu(state)
         if verbose:

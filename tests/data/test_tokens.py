@@ -17,7 +17,9 @@ from recbole_hetcomp.compat.atomic_files import MISSING, read_atomic_file
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.split import make_split
 from recbole_hetcomp.quick_start import run_hetcomp
-from recbole_hetcomp.serving.student import load_student, quoted, recommend, titles, tokens_in
+from recbole_hetcomp.serving.recommending import recommend
+from recbole_hetcomp.serving.student import load_student
+from recbole_hetcomp.serving.text import quoted, titles, tokens_in
 from recbole_hetcomp.teachers.lists import read_lists
 
 STRANGE = [*sorted(MISSING - {""}), "NAN", "none", "007", "7", "7.0", "1e5", "100000", "100000.0", "1.0", "True", "False"]

@@ -15,7 +15,8 @@ from recbole_hetcomp.data.asked import asked_by
 from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.data.views import plain
 from recbole_hetcomp.quick_start import run_hetcomp
-from recbole_hetcomp.serving.student import load_student, recommend
+from recbole_hetcomp.serving.recommending import recommend
+from recbole_hetcomp.serving.student import load_student
 from recbole_hetcomp.teacher_training import source
 from recbole_hetcomp.teacher_training.alone import alone_folder
 from recbole_hetcomp.teacher_training.training import teacher_folder

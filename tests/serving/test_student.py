@@ -11,8 +11,10 @@ import torch
 from recbole_hetcomp.cli import main
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.quick_start import run_hetcomp
-from recbole_hetcomp.serving.student import load_student, recommend, recommendation_lines, titles
-from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from recbole_hetcomp.serving.recommending import recommend
+from recbole_hetcomp.serving.student import load_student
+from recbole_hetcomp.serving.text import lines_of, titles
+from recbole_hetcomp.trainer.checkpoint import DATA, CheckpointError, load_checkpoint, save_checkpoint
 
 
 @pytest.fixture
@@ -109,7 +111,7 @@ def test_lines_show_titles(trained):
     _, model, dataset = load_student(trained[0])
     assert titles(dataset)["i4"] == "The 4th Film"
     found = recommend(model, dataset, ["u0"], 3)
-    lines = recommendation_lines(dataset, found)
+    lines = list(lines_of("u0", found["u0"], titles(dataset)))
     assert lines[0] == "user u0"
     assert len(lines) == 4
     for place, (line, (token, score)) in enumerate(zip(lines[1:], found["u0"]), 1):
@@ -121,7 +123,7 @@ def test_no_item_file_means_no_titles(trained, toy):
     _, _, dataset = load_student(trained[0])
     (Path(toy) / "toy" / "toy.item").unlink()
     assert titles(dataset) == {}
-    assert recommendation_lines(dataset, {"u0": [("i1", 0.5)]})[1].split() == ["1.", "i1", "0.5000"]
+    assert list(lines_of("u0", [("i1", 0.5)], {}))[1].split() == ["1.", "i1", "0.5000"]
 
 
 def test_a_checkpoint_that_recboles_own_trainer_saved_is_served(settings, toy):
@@ -149,12 +151,17 @@ def test_a_checkpoint_that_recboles_own_trainer_saved_is_served(settings, toy):
 def test_the_data_may_have_moved(trained, toy, tmp_path):
     shutil.move(toy, tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"dataset 'toy': there is no file .*--data_path"):
-        load_student(trained[0])
+        load_student(trained[0], arguments=[f"--data_path={toy}"])
     _, _, dataset = load_student(trained[0], arguments=[f"--data_path={tmp_path / 'elsewhere'}"])
     assert dataset.user_num == 62
 
 
 def test_other_data_are_refused(trained, toy):
+    """Of a checkpoint without the data in it, as RecBole's are, and as this package's were."""
+    state = load_checkpoint(trained[0])
+    del state[DATA]
+    save_checkpoint(trained[0], state)
+    load_student(trained[0])
     for name, row in (("inter", "new_user\ti1\t5\t1\n"), ("user", "new_user\n")):
         path = Path(toy) / "toy" / f"toy.{name}"
         path.write_text(path.read_text() + row)
