@@ -267,7 +267,7 @@ def test_help_shows_every_command(capsys, flag):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["fly"], "there is no command 'fly'; choose one of run, recommend, predict, vectors, benchmark, anomalies, tune"),
+        (["fly"], "there is no command 'fly'; choose one of run, recommend, predict, vectors, export, benchmark, anomalies, tune"),
         (["benchmrk"], "search-student; did you mean 'benchmark'?"),
         (["recommend"], "give --checkpoint=FILE --users=TOKEN,TOKEN"),
         (["recommend", "--checkpoint=no.pth", "--users=u1"], "there is no file 'no.pth'"),
