@@ -70,6 +70,7 @@ class Config(RecBoleConfig):
         defaults: Mapping[str, object] | None = None,
     ) -> None:
         self.arguments, self.defaults = arguments, dict(defaults or {})
+        self.files = [str(path) for path in config_file_list or ()]
         self.trials = 0  # of the search whose settings this model is trained with
         self.searched: dict[str, dict[str, Any] | None] = {}  # what searches had found when this run first asked, by folder
         given = {key: plain(value) for key, value in (config_dict or {}).items()}
