@@ -32,6 +32,7 @@ from recbole_hetcomp.teachers.pool import TeacherPool
 
 STUDENT, ALONE = "student", "student without distillation"
 
+
 def compare_with_teachers(
     config: Config,
     split: Split,

@@ -57,10 +57,10 @@ def command_of(config: Config, verb: str = "", flags: Mapping[str, object] | Non
     return spelt(verb, {**named, "dataset": config.dataset, **files, **own})
 
 
-def spelt(verb: str, flags: Mapping[str, object]) -> str:
-    """`hetcomp verb --key=value ...`, as a shell reads it."""
+def spelt(verb: str, flags: Mapping[str, object], arguments: Sequence[str] = ()) -> str:
+    """`hetcomp verb --key=value ...`, as a shell reads it; `arguments` are spelt already."""
     words = [f"--{key}={value if isinstance(value, str) else repr(value)}" for key, value in flags.items()]
-    return shlex.join(["hetcomp", *filter(None, [verb]), *words])
+    return shlex.join(["hetcomp", *filter(None, [verb]), *words, *arguments])
 
 
 def split_in_words(config: Config) -> str:

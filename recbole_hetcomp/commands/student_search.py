@@ -77,7 +77,7 @@ def search_student(
         scorer = scorer_of(students)
         with console.stage("how alike they and the teachers are"):
             ranked = rank(shapes, scorer, costs, int(config["seed"]))
-        leave(config, [*map(str, config_file_list or ())], ranked, costs.budget)
+        leave(config, split, [*map(str, config_file_list or ())], ranked, costs.budget)
     return ranked
 
 

@@ -117,7 +117,7 @@ class Distilled(AbstractRecommender):
     @property
     def mean_stages(self) -> list[float] | None:
         """Each teacher's mean checkpoint over the users, counted from 0; None where there is no curriculum."""
-        return self.lists and self.lists.curriculum.mean_stages
+        return None if self.lists is None else self.lists.curriculum.mean_stages
 
     def distillation_state(self) -> dict[str, Any]:
         """All that changes during training and is no parameter: tensors and plain values, for an exact resume."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Optional
 
-N_TICKS = 5
+N_TICKS = 6
 STEPS = (1, 2, 2.5, 5, 10)
 
 
@@ -55,11 +55,18 @@ class Axis:
         """The numbers that are written at the axis, with their texts."""
         if self.names:
             return [(float(place), name) for place, name in enumerate(self.names)]
-        if self.log and math.log10(self.high / self.low) >= 1.2:
-            powers = range(math.ceil(math.log10(self.low)), math.floor(math.log10(self.high)) + 1)
-            step = max(1, math.ceil(len(powers) / N_TICKS))
-            return [(10.0**power, short(10.0**power)) for power in powers[::step]]
+        if self.log and self.high / self.low >= 4:
+            return [(number, short(number)) for number in self._log_ticks()]
         return self._even_ticks()
+
+    def _log_ticks(self) -> list[float]:
+        """1, 2, 5, 10, ... times a power of ten; of long axes the powers alone, or some of them."""
+        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        every = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+        inside = [number for number in every if self.low <= number <= self.high]
+        if len(inside) > N_TICKS:
+            inside = [number for number in (10.0**power for power in powers) if self.low <= number <= self.high]
+        return inside[:: max(1, math.ceil(len(inside) / N_TICKS))]
 
     def _even_ticks(self) -> list[tuple[float, str]]:
         width = self.high - self.low

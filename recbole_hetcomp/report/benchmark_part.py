@@ -57,14 +57,9 @@ def _findings(record: Mapping[str, Any], metric: str) -> list[str]:
             sentences.append(f"{row['model']} has the best mean {name}: {_written(row, metric)}.")
     for row in rows[1:]:
         entry = row["against"].get(metric)
-        if entry:  # the record has the first model's values less this one's
-            turned = {**entry, "mean": -entry["mean"], "low": _minus(entry["high"]), "high": _minus(entry["low"])}
-            sentences.append(f"{row['model']} is {verdict(turned, smaller=smaller)} {first}: {with_interval(turned)}.")
+        if entry:
+            sentences.append(f"{row['model']} is {verdict(entry, smaller=smaller)} {first}: {with_interval(entry)}.")
     return sentences
-
-
-def _minus(value: Optional[float]) -> Optional[float]:
-    return None if value is None else -value
 
 
 def _written(row: Row, metric: str) -> str:
@@ -77,8 +72,8 @@ def _doubts(record: Mapping[str, Any]) -> list[str]:
     seeds = max(len(row["seeds"]) for row in rows)
     tested = f"tested on {record['test_users']:,} users; " if record["test_users"] else ""
     seen = [
-        f"{seeds} seeds a model, one split and one set of teachers, {tested}another split or other teachers are not among the "
-        "chances that the p-values count."
+        f"{seeds} seeds a model, one split and one set of teachers, {tested}another split or other teachers are not among "
+        "the chances that the p-values count."
         if seeds > 1
         else f"One seed a model, {tested}the p-values say nothing of another seed (--seeds=3 measures more)."
     ]
@@ -111,7 +106,9 @@ def _means(record: Mapping[str, Any]) -> Section:
     costs = ("parameters", "MB", "ms / 1,000 users", "training, s", "trials")
     star = f" * differs from {rows[0]['model']} (paired over users, p < {LEVEL} after Holm)."
     note = "Mean ± standard deviation over seeds; the best mean of each metric is in bold." + star
-    return Section("Means on the test part", tables=[TableView(["model", *map(metric_title, metrics), *costs], 1, cells, note)])
+    return Section(
+        "Means on the test part", tables=[TableView(["model", *map(metric_title, metrics), *costs], 1, cells, note)]
+    )
 
 
 def _cell(row: Row, metric: str, best: Optional[float]) -> Cell:
@@ -128,22 +125,17 @@ def _against(record: Mapping[str, Any], metric: str) -> list[Section]:
     if not rows:
         return []
     first, name = record["rows"][0]["model"], metric_title(metric)
-    gaps = []
-    for index, row in enumerate(rows):
-        entry = row["against"][metric]
-        gaps.append(Interval(row["model"], -entry["mean"], _minus(entry["high"]), _minus(entry["low"]), colour(index + 1)))
-    bars = [
-        Parts(row["model"], [(kind, what, share) for kind, what, share in reversed(_turned(row["against"][metric]))]) for row in rows
-    ]
+    gaps = [_interval(row["model"], row["against"][metric], colour(index)) for index, row in enumerate(rows, 1)]
+    bars = [Parts(row["model"], won_and_lost(row["against"][metric])) for row in rows]
     entries = [(row, key, entry) for row in rows for key, entry in row["against"].items()]
     names = {"model": lambda entry: entry[0]["model"], "metric": lambda entry: metric_title(entry[1])}
     columns = [
-        (f"over {first}", lambda entry: -entry[2]["mean"], "+.4f", None),
-        ("95 % from", lambda entry: _minus(entry[2]["high"]), "+.4f", None),
-        ("to", lambda entry: _minus(entry[2]["low"]), "+.4f", None),
+        (f"over {first}", lambda entry: entry[2]["mean"], "+.4f", None),
+        ("95 % from", lambda entry: entry[2]["low"], "+.4f", None),
+        ("to", lambda entry: entry[2]["high"], "+.4f", None),
         ("p, after Holm", lambda entry: entry[2]["p"], ".2g", None),
-        ("higher, % of users", lambda entry: 100 * entry[2]["lost"], ".1f", None),
-        ("lower", lambda entry: 100 * entry[2]["won"], ".1f", None),
+        ("higher, % of users", lambda entry: 100 * entry[2]["won"], ".1f", None),
+        ("lower", lambda entry: 100 * entry[2]["lost"], ".1f", None),
     ]
     text = f"Each model against {first}. Intervals count users and seeds; p-values are adjusted for the number of models."
     figures = [
@@ -153,9 +145,8 @@ def _against(record: Mapping[str, Any], metric: str) -> list[Section]:
     return [Section(f"Differences from {first}", text, [table_of(entries, names, columns)], figures)]
 
 
-def _turned(entry: Mapping[str, Any]) -> Sequence[tuple[str, str, float]]:
-    """The shares of users as the other model has them."""
-    return won_and_lost({**entry, "won": entry["lost"], "lost": entry["won"]})[::-1]
+def _interval(name: str, entry: Mapping[str, Any], kind: str) -> Interval:
+    return Interval(name, entry["mean"], entry["low"], entry["high"], kind)
 
 
 def _costs(rows: Sequence[Row], metric: str) -> Section:
@@ -190,5 +181,3 @@ def _curves(rows: Sequence[Row]) -> list[Section]:
     across = Axis("epoch", 0.0, max(point[0] for line in drawn for point in line.points) or 1.0)
     up = Axis.over(label, [score for line in drawn for _, score in line.points])
     return [Section("Learning curves", "With the first seed.", figures=[lines("Validation", drawn, across, up)])]
-
-

@@ -47,17 +47,21 @@ def _learning(curves: Curves) -> list[Figure]:
     across = Axis("epoch", 0.0, float(max([entry["epoch"] for entry in [*epochs, *validations]], default=1) or 1))
     figures = []
     scores = [(float(entry["epoch"]), entry["score"]) for entry in validations]
-    if curves["at_start"] is not None:
-        scores.insert(0, (0.0, curves["at_start"]))
     if any(score is not None for _, score in scores):
         best = best_of_teachers(curves)
-        level = [Line(f"best teacher ({best[0]})", [(0.0, best[1]), (across.high, best[1])], "teacher dashed")] if best else []
+        level = (
+            [Line(f"best teacher ({best[0]})", [(0.0, best[1]), (across.high, best[1])], "teacher dashed")] if best else []
+        )
         drawn = [*level, Line("this model", scores, "student")]
         up = Axis.over(curves["metric"], [score for line in drawn for _, score in line.points])
-        figures.append(lines("Validation", drawn, across, up, marks))
+        before = curves["at_start"]
+        note = "" if before is None else f"Before any training: {before:.4f}."
+        figures.append(lines("Validation", drawn, across, up, marks, note))
     parts = max((len(entry["loss"]) for entry in epochs), default=0)
     for part in range(parts):
-        name = "loss, summed over an epoch" if parts == 1 else ("own loss", "distillation loss", "further loss")[min(part, 2)]
+        name = (
+            "loss, summed over an epoch" if parts == 1 else ("own loss", "distillation loss", "further loss")[min(part, 2)]
+        )
         points = [(float(entry["epoch"]), entry["loss"][part] if part < len(entry["loss"]) else None) for entry in epochs]
         up = Axis.over(name, [loss for _, loss in points])
         figures.append(lines("Training", [Line("", points, "student")], across, up, marks))
@@ -66,14 +70,18 @@ def _learning(curves: Curves) -> list[Figure]:
 
 def best_of_teachers(curves: Curves) -> Optional[tuple[str, float]]:
     """The teacher with the best validation score at its last checkpoint, and that score; None where none has one."""
-    last = [(own["name"], own["scores"][-1]) for own in curves["teachers"] if own["scores"] and own["scores"][-1] is not None]
+    last = [
+        (own["name"], own["scores"][-1]) for own in curves["teachers"] if own["scores"] and own["scores"][-1] is not None
+    ]
     return (max if curves["larger_is_better"] else min)(last, key=lambda entry: entry[1]) if last else None
 
 
 def _stages(curves: Curves, staged: Sequence[Mapping[str, Any]]) -> Figure:
     names = [own["name"] for own in curves["teachers"]]
     drawn = [
-        Line(name, [(0.0, 0.0), *((float(entry["epoch"]), value(entry["stages"], index)) for entry in staged)], colour(index))
+        Line(
+            name, [(0.0, 0.0), *((float(entry["epoch"]), value(entry["stages"], index)) for entry in staged)], colour(index)
+        )
         for index, name in enumerate(names)
     ]
     across = Axis("epoch", 0.0, float(staged[-1]["epoch"]) or 1.0)

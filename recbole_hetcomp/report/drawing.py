@@ -87,16 +87,41 @@ class Frame:
         return parts
 
 
-def label_heights(places: Sequence[tuple[float, float, str]]) -> list[float]:
-    """For texts at (x, y, text) the heights at which none is written over another; the lower ones move down."""
-    taken: list[tuple[float, float, float]] = []  # x, width, y
-    heights = [0.0] * len(places)
-    for index in sorted(range(len(places)), key=lambda place: places[place][1]):
-        x, y, content = places[index]
-        width = 6.2 * len(content)
-        for other, size, height in sorted(taken, key=lambda entry: entry[2]):
-            if x < other + size and other < x + width and y < height + 12 and y > height - 12:
-                y = height + 12
-        heights[index] = y
-        taken.append((x, width, y))
-    return heights
+CHARACTER, LINE = 6.2, 12.0  # width and height of a letter of a small text
+SIDES = (
+    (8, 4, "start"),
+    (-8, 4, "end"),
+    (0, -8, "middle"),
+    (0, 17, "middle"),
+    (8, 15, "start"),
+    (-8, 15, "end"),
+    (8, -8, "start"),
+)
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def names_beside(places: Sequence[tuple[float, float, str]]) -> list[Markup]:
+    """Texts beside points (x, y, text), each on the first side where it covers no point and no other text.
+
+    A text that has no such side is left out; the point still says its name when it is pointed at.
+    """
+    taken: list[Box] = [(x - 5, y - 5, x + 5, y + 5) for x, y, _ in places]
+    parts = []
+    for x, y, content in places:
+        for right, down, anchor in SIDES:
+            box = _box(x + right, y + down, content, anchor)
+            if box[0] >= 0 and box[2] <= WIDTH and box[1] >= 0 and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                parts.append(text(x + right, y + down, content, anchor, "small halo"))
+                break
+    return parts
+
+
+def _box(x: float, y: float, content: str, anchor: str) -> Box:
+    width = CHARACTER * len(content)
+    left = x - width * {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor]
+    return (left, y - LINE + 2, left + width, y + 2)
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from markupsafe import Markup
-
 from recbole_hetcomp.report.axes import Axis
 from recbole_hetcomp.report.drawing import (
     BOTTOM,
@@ -19,7 +17,7 @@ from recbole_hetcomp.report.drawing import (
     Figure,
     Frame,
     element,
-    label_heights,
+    names_beside,
     picture,
     text,
 )
@@ -61,27 +59,18 @@ def scatter(title: str, points: Sequence[Point], across: Axis, up: Axis, *, name
     parts = frame.drawn()
     for x, y, point in placed:
         if point.low is not None and point.high is not None:
-            parts.append(element("line", x1=x, x2=x, y1=frame.y(point.low), y2=frame.y(point.high), kind=f"{point.kind} whisker"))
+            parts.append(
+                element("line", x1=x, x2=x, y1=frame.y(point.low), y2=frame.y(point.high), kind=f"{point.kind} whisker")
+            )
         told = element("title", f"{point.name}: {across.label} {_value(across, point.x)}, {up.label} {_value(up, point.y)}")
         parts.append(element("circle", told, cx=x, cy=y, r=4.5 if named else 3.5, kind=point.kind))
     if named:
-        parts += _names([(x, y, point.name) for x, y, point in placed])
+        parts += names_beside([(x, y, point.name) for x, y, point in placed])
     return Figure(picture(parts, f"{title}: {up.label} against {across.label}"), f"{title}: {up.label}", note=note)
 
 
 def _value(axis: Axis, value: Optional[float]) -> str:
     return axis.names[int(value or 0)] if axis.names else f"{value:,.4g}"
-
-
-def _names(places: Sequence[tuple[float, float, str]]) -> list[Markup]:
-    """Texts beside points, to the left of those that have no room at their right."""
-    sided = []
-    for x, y, name in places:
-        fits = x + 8 + 6.2 * len(name) < WIDTH
-        sided.append((x + 8 if fits else x - 8 - 6.2 * len(name), y, name, x + 8 if fits else x - 8, "start" if fits else "end"))
-    heights = label_heights([entry[:3] for entry in sided])
-    lowest = HEIGHT - BOTTOM + 2
-    return [text(x, min(y, lowest) + 4, name, anchor, "small halo") for (_, _, name, x, anchor), y in zip(sided, heights)]
 
 
 def lines(

@@ -52,10 +52,11 @@ def page_of(records: Mapping[str, Mapping[str, Any]]) -> str:
             parts.append(PARTS[kind](record))
         except (ArithmeticError, LookupError, ValueError) as error:
             raise UserError(
-                f"report: the record {kind}.json does not go together ({type(error).__name__}: {str(error)[:80]}); delete the "
-                "file, and run its command again"
+                f"report: the record {kind}.json does not go together ({type(error).__name__}: {str(error)[:80]}); delete "
+                "the file, and run its command again"
             ) from error
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["together"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
     return environment.get_template(NAME).render(parts=parts, n_colours=N_COLOURS)

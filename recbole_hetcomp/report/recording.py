@@ -40,8 +40,8 @@ class Curves:
         larger_is_better: of its values
         at_start: the score before any training; None where it was not asked for
         epochs: a dict an epoch: `epoch` (from 1), `loss` (its parts, sums over the batches), `seconds`
-        validations: a dict a validation: `epoch`, `score`, `phase` (which loss holds), and of students that have them `stages`
-            (a teacher's mean checkpoint, from 0) and `distances` (D@50 to each checkpoint of each teacher)
+        validations: a dict a validation: `epoch`, `score`, `phase` (which loss holds), and of students that have them
+            `stages` (a teacher's mean checkpoint, from 0) and `distances` (D@50 to each checkpoint of each teacher)
         teachers: a dict a teacher: `name`, `epochs` and `scores` of its checkpoints
     """
 
@@ -109,7 +109,11 @@ class RecordedStudent(Recorded, DistillationTrainer):
         """Compare the student with the teachers of `pool`; keep the curves in `path` wherever progress is kept."""
         trajectories = [teacher.trajectory for teacher in pool.teachers]
         self.curves.teachers = [
-            {"name": teacher.name, "epochs": own.epochs.tolist(), "scores": [plain(score) for score in own.valid_scores.tolist()]}
+            {
+                "name": teacher.name,
+                "epochs": own.epochs.tolist(),
+                "scores": [plain(score) for score in own.valid_scores.tolist()],
+            }
             for teacher, own in zip(pool.teachers, trajectories)
         ]
         self.curves_file = path
@@ -172,4 +176,3 @@ def curves_of(trainer: Any) -> dict[str, Any] | None:
 def plain(value: float) -> float | None:
     """A number as JSON has it, with a few digits behind the point; None where it is none."""
     return round(float(value), DIGITS) if math.isfinite(value) else None
-

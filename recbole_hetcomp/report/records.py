@@ -48,7 +48,8 @@ def read_records(folder: Path) -> dict[str, dict[str, Any]]:
     }
     if not found:
         raise UserError(
-            f"report: there is no record in {shown(folder / FOLDER)}; give the checkpoint_dir of a run, a benchmark or a search"
+            f"report: there is no record in {shown(folder / FOLDER)}; give the checkpoint_dir of a run, a benchmark or a "
+            "search"
         )
     return dict(sorted(found.items(), key=lambda entry: entry[1]["made"], reverse=True))
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Optional
 
 from recbole_hetcomp.report.axes import Axis, short
 from recbole_hetcomp.report.curves_section import curves_sections
 from recbole_hetcomp.report.figures import Interval, Parts, Point, intervals, scatter, stacked
 from recbole_hetcomp.report.views import (
+    Column,
     Part,
     Section,
     metric_title,
-    signed,
     table_of,
     verdict,
     with_interval,
@@ -26,7 +27,8 @@ Row = Mapping[str, Any]
 def run_part(record: Mapping[str, Any]) -> Part:
     """The part of a page about a run."""
     rows, metric = record["rows"], metric_of(record)
-    title = f"{record['model']} on {record['dataset']['name']}"
+    student = _with_role(rows, "student")
+    title = f"{student['model'] if student else record['model']} on {record['dataset']['name']}"
     sections = [_comparison(record)]
     if len(rows) > 1:
         sections += [_costs(rows, metric), *_users(record, metric)]
@@ -61,8 +63,9 @@ def _findings(record: Mapping[str, Any], metric: str) -> list[str]:
         if metric in of_metrics:
             entry = of_metrics[metric]
             sentences.append(
-                f"By {name} the student is {verdict(entry, smaller=smaller)} {ROLES.get(role, role)}: {with_interval(entry)}; "
-                f"higher for {100 * entry['won']:.0f} % of the users, lower for {100 * entry['lost']:.0f} %."
+                f"By {name} the student is {verdict(entry, smaller=smaller)} {ROLES.get(role, role)}: "
+                f"{with_interval(entry)}; higher for {100 * entry['won']:.0f} % of the users, "
+                f"lower for {100 * entry['lost']:.0f} %."
             )
     return sentences
 
@@ -71,7 +74,9 @@ def _kept(student: Row, ensemble: Row, metric: str, name: str) -> list[str]:
     ours, theirs = student["metrics"].get(metric), ensemble["metrics"].get(metric)
     if not ours or not theirs:
         return []
-    sentence = f"The student has {name} {ours:.4f}, the ensemble of its teachers {theirs:.4f}: {100 * ours / theirs:.1f} % of it"
+    sentence = (
+        f"The student has {name} {ours:.4f}, the ensemble of its teachers {theirs:.4f}: {100 * ours / theirs:.1f} % of it"
+    )
     if student["params"] and ensemble["params"]:
         sentence += f", with {student['params']:,} parameters instead of {ensemble['params']:,}"
     times = student["ms_per_1000_users"], ensemble["ms_per_1000_users"]
@@ -82,15 +87,18 @@ def _kept(student: Row, ensemble: Row, metric: str, name: str) -> list[str]:
 
 def _doubts(record: Mapping[str, Any]) -> list[str]:
     seen = [
-        f"One run, with one seed ({record['seed']}) on one split, tested on {record['test_users']:,} users. The intervals and "
-        "p-values are over these users; of another seed or split they say nothing (hetcomp benchmark repeats with seeds)."
+        f"One run, with one seed ({record['seed']}) on one split, tested on {record['test_users']:,} users. The intervals "
+        "and p-values are over these users; of another seed or split they say nothing (hetcomp benchmark repeats with "
+        "seeds)."
     ]
     curves = record["curves"] or {"validations": [], "epochs": [], "at_start": None}
     scores = [(entry["score"], entry["epoch"]) for entry in curves["validations"] if entry["score"] is not None]
     if scores:
         best = (max if record["larger_is_better"] else min)(scores, key=lambda entry: entry[0])
         if best[1] == scores[-1][1] and len(scores) > 1:
-            seen.append(f"The best validation is the last one (epoch {best[1]}): with more epochs the model may become better.")
+            seen.append(
+                f"The best validation is the last one (epoch {best[1]}): with more epochs the model may become better."
+            )
         sign = 1 if record["larger_is_better"] else -1
         if curves["at_start"] is not None and sign * best[0] < sign * curves["at_start"]:
             seen.append("The training made the model worse than it was before.")
@@ -103,11 +111,10 @@ def _doubts(record: Mapping[str, Any]) -> list[str]:
 def _comparison(record: Mapping[str, Any]) -> Section:
     rows, smaller = record["rows"], record["smaller"]
     names = {"role": lambda row: row["role"], "model": lambda row: row["model"]}
-    metrics = [
-        (metric_title(name), lambda row, name=name: row["metrics"].get(name), ".4f", name in smaller)
-        for name in (rows[0]["metrics"] if rows else ())
+    metrics: list[Column] = [
+        (metric_title(name), partial(_metric, name), ".4f", name in smaller) for name in (rows[0]["metrics"] if rows else ())
     ]
-    columns = [
+    columns: list[Column] = [
         *metrics,
         ("parameters", lambda row: row["params"], ",", True),
         ("MB", lambda row: row["size_mb"], ".2f", True),
@@ -120,20 +127,26 @@ def _comparison(record: Mapping[str, Any]) -> Section:
     return Section("Comparison on the test part", tables=[table_of(rows, names, columns, note)])
 
 
+def _metric(name: str, row: Row) -> Optional[float]:
+    return row["metrics"].get(name)
+
+
 def _costs(rows: list[Row], metric: str) -> Section:
     figures = []
     for title, key, label in (
         ("Size", "params", "parameters (logarithmic)"),
         ("Latency", "ms_per_1000_users", "ms to rank for 1,000 users (logarithmic)"),
     ):
-        points = [Point(row[key], row["metrics"].get(metric), _short_name(row), KINDS.get(row["role"], "student")) for row in rows]
+        points = [
+            Point(row[key], row["metrics"].get(metric), _short_name(row), KINDS.get(row["role"], "student")) for row in rows
+        ]
         up = Axis.over(metric_title(metric), [point.y for point in points if point.x is not None])
         figures.append(scatter(title, points, Axis.over(label, [point.x for point in points], log=True), up))
     return Section("Quality against size and latency", "Up and to the left is better.", figures=figures)
 
 
 def _short_name(row: Row) -> str:
-    return {"student": "student", "student without distillation": "student alone"}.get(row["role"], row["model"])
+    return {"student": "student", "student without distillation": "student alone"}.get(row["role"], str(row["model"]))
 
 
 def _users(record: Mapping[str, Any], metric: str) -> list[Section]:
@@ -143,7 +156,9 @@ def _users(record: Mapping[str, Any], metric: str) -> list[Section]:
     name = metric_title(metric)
     bars = [Parts(f"against {ROLES.get(role, role)}", won_and_lost(found[metric])) for role, found in against.items()]
     gaps = [
-        Interval(f"{metric_title(key)} less that of {ROLES.get(role, role)}", entry["mean"], entry["low"], entry["high"], _kind(role))
+        Interval(
+            f"{metric_title(key)}, against {ROLES.get(role, role)}", entry["mean"], entry["low"], entry["high"], _kind(role)
+        )
         for role, found in against.items()
         for key, entry in found.items()
     ]
@@ -160,7 +175,7 @@ def _users(record: Mapping[str, Any], metric: str) -> list[Section]:
     table = table_of([(role, key, entry) for role, found in against.items() for key, entry in found.items()], names, columns)
     figures = [
         stacked(f"Users by {name}", bars),
-        intervals("Mean difference, with its 95 % interval over users", gaps, "difference of the student"),
+        intervals("Mean difference of the student", gaps, "difference, with its 95 % interval over users"),
     ]
     text = "The student against the ensemble and against the same student without teachers, user by user (paired t-test)."
     return [Section("Users won and lost", text, [table], figures)]
@@ -187,11 +202,14 @@ def _popularity(record: Mapping[str, Any]) -> Section:
         ("tail share, %", lambda row: 100 * row["popularity"]["tail"], ".1f", None),
     ]
     text = (
-        f"Of each user's {own['k']} best items outside the training part. Mean popularity: training interactions of an item in "
-        "these lists. Gini: 0 if all items are listed alike, 1 if one alone is. Coverage: items that are in any list. Tail "
-        "share: places that go to the 80 % of items that are least popular."
+        f"Of each user's {own['k']} best items outside the training part. Mean popularity: training interactions of an item "
+        "in these lists. Gini: 0 if all items are listed alike, 1 if one alone is. Coverage: items that are in any list. "
+        "Tail share: places that go to the 80 % of items that are least popular."
     )
-    points = [Point(100 * row["popularity"]["coverage"], 100 * row["popularity"]["tail"], _short_name(row), _kind(row["role"])) for row in rows[:-1]]
+    points = [
+        Point(100 * row["popularity"]["coverage"], 100 * row["popularity"]["tail"], _short_name(row), _kind(row["role"]))
+        for row in rows[:-1]
+    ]
     figure = scatter(
         "Popularity",
         points,
@@ -199,6 +217,3 @@ def _popularity(record: Mapping[str, Any]) -> Section:
         Axis.over("tail share, %", [point.y for point in points]),
     )
     return Section("Popularity", text, [table_of(rows, names, columns)], [figure])
-
-
-__all__ = ["metric_of", "run_part", "signed", "won_and_lost"]

@@ -42,7 +42,7 @@ def by_name(form: Form) -> Kind:
 
 
 def fits(form: Form) -> Kind:
-    """The kind of what has all entries of the form; others that it has are nobody's concern. One named `?x` may be missing."""
+    """The kind of what has all entries of the form; others are nobody's concern. One named `?x` may be missing."""
     if not isinstance(form, Mapping):
         return form
     kinds = {name: fits(part) for name, part in form.items()}
@@ -64,8 +64,7 @@ def read(path: Path, form: Mapping[str, Any], remedy: str) -> dict[str, Any]:
         UserError: it cannot be read, or an entry is missing or of another kind; `remedy` ends the sentence.
     """
     kinds = {name: fits(part) for name, part in form.items() if not name.startswith("?")}
-    record = read_record(path, kinds, remedy)
-    return record
+    return read_record(path, kinds, remedy)
 
 
 NUMBERS = many(maybe(is_number))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
@@ -21,9 +22,13 @@ def teacher_search_part(record: Mapping[str, Any]) -> Part:
     sections = [_found(searches, metric), *(_trials(title, found, record) for title, found in searches.items())]
     findings = [_finding(title, found, metric) for title, found in searches.items()]
     doubts = [
-        "Scores are of the validation part, by which the best trial is chosen: they flatter what was found. What it is worth "
-        "on the test part says a run or a benchmark, which use it.",
-        *(f"{title}: the best trial is the last of {len(found['trials'])}; more may find better." for title, found in searches.items() if _is_last(found, record)),
+        "Scores are of the validation part, by which the best trial is chosen: they flatter what was found. What it is "
+        "worth on the test part says a run or a benchmark, which use it.",
+        *(
+            f"{title}: the best trial is the last of {len(found['trials'])}; more may find better."
+            for title, found in searches.items()
+            if _is_last(found, record)
+        ),
     ]
     title = f"Search for settings of {len(searches)} models on {record['dataset']['name']}"
     return Part("teacher_search", title, findings, doubts, sections, record)
@@ -64,7 +69,13 @@ def _trials(title: str, found: Found, record: Mapping[str, Any]) -> Section:
     figures = [
         figure
         for key in keys
-        if (figure := _against_score(key, [(trial["settings"].get(key), trial["score"], _kind(trial, found)) for trial in complete], record["valid_metric"]))
+        if (
+            figure := _against_score(
+                key,
+                [(trial["settings"].get(key), trial["score"], _kind(trial, found)) for trial in complete],
+                record["valid_metric"],
+            )
+        )
     ]
     rows = [
         [
@@ -98,7 +109,7 @@ def is_number(value: object) -> bool:
 
 def _against_score(key: str, tried: Sequence[tuple[object, Optional[float], str]], label: str) -> Optional[Figure]:
     """A point a trial: the setting's value and the score; None where all trials have the same value."""
-    values = [value for value, _, _ in tried]
+    values, key = _as_numbers([value for value, _, _ in tried], key)
     if len({str(value) for value in values}) < 2:
         return None
     if all(map(is_number, values)):
@@ -108,12 +119,28 @@ def _against_score(key: str, tried: Sequence[tuple[object, Optional[float], str]
         places = known
     else:
         names = list(dict.fromkeys(map(str, values)))
-        across, places = Axis.of_names(key, [name[:14] for name in names]), [float(names.index(str(value))) for value in values]
-    points = [Point(place, score, str(value)[:40], kind) for place, (value, score, kind) in zip(places, tried)]
+        across, places = (
+            Axis.of_names(key, [name[:14] for name in names]),
+            [float(names.index(str(value))) for value in values],
+        )
+    points = [Point(place, score, str(value)[:40], kind) for place, value, (_, score, kind) in zip(places, values, tried)]
     figure = scatter(key, points, across, Axis.over(label, [point.y for point in points]), named=False)
     kinds = {kind for _, _, kind in tried}
     names_of = (("student", "the best"), ("alone", "without a search"), ("teacher", "another"))
     return Figure(figure.svg, figure.title, [(kind, name) for kind, name in names_of if kind in kinds])
+
+
+def _as_numbers(values: Sequence[object], key: str) -> tuple[Sequence[object], str]:
+    """Of ratios with one and the same count, such as `0.07 / interactions`, the numbers above it, and what to call them."""
+    ratios = [re.fullmatch(r"([\d.e+-]+) / (.+)", value) if isinstance(value, str) else None for value in values]
+    counts = {ratio[2] for ratio in ratios if ratio}
+    try:
+        numbers_above = [float(ratio[1]) for ratio in ratios if ratio]
+    except ValueError:
+        return values, key
+    if len(counts) != 1 or len(numbers_above) < len(values):
+        return values, key
+    return numbers_above, f"{key}, times {counts.pop()}"
 
 
 def student_search_part(record: Mapping[str, Any]) -> Part:
@@ -121,10 +148,12 @@ def student_search_part(record: Mapping[str, Any]) -> Part:
     ranked, data = record["ranked"], record["dataset"]["name"]
     title = f"Search among {len(ranked):,} students for {data}, {record['budget']}"
     doubts = [
-        "No student was trained: the score says how alike an untrained student and the teachers see users and items (DisWOT). "
-        "It is a guess of what a student will learn; a run with the best one, and with the second, tells.",
+        "No student was trained: the score says how alike an untrained student and the teachers see users and items "
+        "(DisWOT). It is a guess of what a student will learn; a run with the best one, and with the second, tells.",
     ]
-    sections = [_students(ranked)] + ([Section("Each setting against the score", figures=_settings(ranked))] if len(ranked) > 1 else [])
+    sections = [_students(ranked)] + (
+        [Section("Each setting against the score", figures=_settings(ranked))] if len(ranked) > 1 else []
+    )
     return Part("student_search", title, _best_student(ranked), doubts, sections, record)
 
 
@@ -132,7 +161,9 @@ def _best_student(ranked: Sequence[Found]) -> list[str]:
     if not ranked:
         return ["No student is within the budget."]
     best = ranked[0]
-    sentence = f"The nearest to the teachers is {_shape(best)}: score {best['score']:.3f}, {best['parameters']:,} parameters."
+    sentence = (
+        f"The nearest to the teachers is {_shape(best)}: score {best['score']:.3f}, {best['parameters']:,} parameters."
+    )
     if len(ranked) > 1:
         sentence += f" The second is {_shape(ranked[1])}: {ranked[1]['score']:.3f}, {ranked[1]['parameters']:,} parameters."
     return [sentence]
@@ -159,7 +190,11 @@ def _settings(ranked: Sequence[Found]) -> list[Figure]:
     best = ranked[0]
 
     def tried(values: Sequence[object]) -> list[tuple[object, Optional[float], str]]:
-        return [(value, found["score"], "student" if found is best else "teacher") for value, found in zip(values, ranked) if value is not None]
+        return [
+            (value, found["score"], "student" if found is best else "teacher")
+            for value, found in zip(values, ranked)
+            if value is not None
+        ]
 
     keys = list(dict.fromkeys(key for found in ranked for key in found["settings"]))
     candidates = [_against_score("parameters", tried([found["parameters"] for found in ranked]), "score")]

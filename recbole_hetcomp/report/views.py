@@ -65,7 +65,7 @@ class Part:
         """What was run, and on what: (name, text) each."""
         record, data = self.record, self.record["dataset"]
         parts = ", ".join(f"{count:,} {part}" for part, count in data["parts"].items())
-        facts = [
+        return [
             ("data", f"{data['name']}: {data['users']:,} users, {data['items']:,} items; interactions: {parts}"),
             ("split", f"{data['split']} (fingerprint {data['fingerprint'][:8]})"),
             ("chosen by", f"{record['valid_metric']} on the validation part; all results below are of the test part"),
@@ -73,7 +73,6 @@ class Part:
             ("machine", ", ".join(f"{name} {value}" for name, value in record["machine"].items())),
             ("made", record["made"].replace("T", " ")),
         ]
-        return facts
 
     @property
     def settings(self) -> list[tuple[str, str]]:
@@ -100,7 +99,9 @@ def best_of(values: Sequence[Optional[float]], *, smaller: bool) -> Optional[flo
 Column = tuple[str, Callable[[Any], Optional[float]], str, Optional[bool]]  # header, value, format, is smaller better
 
 
-def table_of(rows: Sequence[Any], names: Mapping[str, Callable[[Any], str]], columns: Sequence[Column], note: str = "") -> TableView:
+def table_of(
+    rows: Sequence[Any], names: Mapping[str, Callable[[Any], str]], columns: Sequence[Column], note: str = ""
+) -> TableView:
     """A table of the rows: columns of words, then of numbers, the best of each marked; where it is None none is best."""
     best = [
         None if smaller is None else best_of([value(row) for row in rows], smaller=smaller)
@@ -130,9 +131,8 @@ def with_interval(entry: Mapping[str, Any]) -> str:
     """A difference with its interval and p-value, as a sentence has it."""
     if entry["low"] is None or entry["high"] is None:
         return signed(entry["mean"])
-    return (
-        f"{signed(entry['mean'])} (95 % interval {signed(entry['low'])} to {signed(entry['high'])}, {probability(entry['p'])})"
-    )
+    low, high = signed(entry["low"]), signed(entry["high"])
+    return f"{signed(entry['mean'])} (95 % interval {low} to {high}, {probability(entry['p'])})"
 
 
 def verdict(entry: Mapping[str, Any], *, smaller: bool) -> str:
