@@ -111,8 +111,10 @@ def _rows(configs: Mapping[str, Sequence[Config]], command: str) -> list[dict[st
             row["p_values"] = p_values
         _save(rows, first, split)  # so that a crash loses one model, not all
     against = {row["model"]: differences(of_model, users[0]) for row, of_model in zip(rows[1:], users[1:])}
+    nothing = {metric: np.zeros((1, values.shape[1])) for metric, values in users[0].items()}
+    intervals = {row["model"]: differences(of_model, nothing) for row, of_model in zip(rows, users)}
     n_users = len(next(iter(users[0].values()), np.empty((1, 0)))[0])
-    _show(rows, first, report_benchmark(first, split, command, rows, n_users, against, curves))
+    _show(rows, first, report_benchmark(first, split, command, rows, n_users, against, intervals, curves))
     return rows
 
 

@@ -60,7 +60,12 @@ def command_of(config: Config, verb: str = "", flags: Mapping[str, object] | Non
 def spelt(verb: str, flags: Mapping[str, object], arguments: Sequence[str] = ()) -> str:
     """`hetcomp verb --key=value ...`, as a shell reads it; `arguments` are spelt already."""
     words = [f"--{key}={value if isinstance(value, str) else repr(value)}" for key, value in flags.items()]
-    return shlex.join(["hetcomp", *filter(None, [verb]), *words, *arguments])
+    return " ".join(map(_quoted, ["hetcomp", *filter(None, [verb]), *words, *arguments]))
+
+
+def _quoted(word: str) -> str:
+    """A word as a shell reads it; one with quotation marks such as '['BPR']' in double ones, where these change nothing."""
+    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
 def split_in_words(config: Config) -> str:

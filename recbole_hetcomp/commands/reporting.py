@@ -80,6 +80,7 @@ def report_benchmark(
     rows: Sequence[Mapping[str, Any]],
     test_users: int,
     against: Mapping[str, Differences],
+    intervals: Mapping[str, Differences],
     curves: Mapping[str, list[Any]],
 ) -> Path | None:
     """The page about a benchmark.
@@ -90,6 +91,7 @@ def report_benchmark(
         rows: of the benchmark's table
         test_users: number of users in the test part
         against: by model, its `differences` from the first one
+        intervals: by model, its differences from 0
         curves: by model, one a seed
     """
     costs = ("model", "seeds", "trials", *benchmark_table.COSTS)
@@ -108,12 +110,18 @@ def report_benchmark(
                 **{key: row[key] for key in costs},
                 "metrics": {name: row[name] for name in metrics},
                 "against": compared.get(row["model"], {}),
+                "intervals": _ends(intervals[row["model"]]),
                 "curves": curves[row["model"]],
             }
             for row in rows
         ],
     }
     return _reported(Path(config["checkpoint_dir"]), "benchmark", content, config)
+
+
+def _ends(differences: Differences) -> dict[str, dict[str, Any]]:
+    """The mean and the ends of its interval, by metric."""
+    return {metric: {end: entry[end] for end in ("mean", "low", "high")} for metric, entry in as_dicts(differences).items()}
 
 
 def report_search(config: Config, split: Split, kind: str, command: str, found: Mapping[str, Any]) -> Path | None:

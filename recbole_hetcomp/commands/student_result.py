@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -53,7 +53,14 @@ class Candidate:
         }
 
 
-def leave(config: Config, split: Split, files: Sequence[str], ranked: Sequence[Candidate], budget: Budget) -> None:
+def leave(
+    config: Config,
+    split: Split,
+    files: Sequence[str],
+    ranked: Sequence[Candidate],
+    budget: Budget,
+    flags: Mapping[str, object],
+) -> None:
     """Print the table and the next command; write the ranking, the settings of the best student, and the page about them.
 
     Args:
@@ -62,6 +69,7 @@ def leave(config: Config, split: Split, files: Sequence[str], ranked: Sequence[C
         files: of settings, from which it was made
         ranked: best first
         budget: what they may cost
+        flags: of the command, as they were given
     """
     headers = ["student", "score", "relations", "semantics", "parameters", "ms / 1,000 users"]
     rows = [_row(candidate) for candidate in ranked[:SHOWN]]
@@ -80,7 +88,6 @@ def leave(config: Config, split: Split, files: Sequence[str], ranked: Sequence[C
     if chosen.name != "student.yaml":
         console.say(f"{folder / 'student.yaml'} is not of a search, or was changed since; it stays as it is")
     found = {"budget": str(budget), "ranked": content["ranked"]}
-    flags = {f"max_{name}": most for name, most in asdict(budget).items() if most is not None}
     report = report_search(config, split, "student_search", command_of(config, "search-student", flags), found)
     places = [("all shapes", str(folder / "student_search.json")), ("the best", str(chosen))]
     places += [*report_lines(report), *console.log_line()]

@@ -16,8 +16,10 @@ from recbole_hetcomp.report.views import (
     Section,
     TableView,
     best_of,
+    late,
     metric_title,
     numbers,
+    on_the_test_part,
     table_of,
     verdict,
     with_interval,
@@ -34,8 +36,8 @@ def benchmark_part(record: Mapping[str, Any]) -> Part:
         return Part("benchmark", f"Benchmark on {record['dataset']['name']}", ["No model was measured."], [], [], record)
     metric = metric_of(record)
     title = f"Benchmark of {len(rows)} models on {record['dataset']['name']}"
-    sections = [_means(record), *_against(record, metric), _costs(rows, metric), *_curves(rows)]
-    return Part("benchmark", title, _findings(record, metric), _doubts(record), sections, record)
+    sections = [_means(record, metric), *_against(record, metric), _costs(rows, metric), *_curves(rows)]
+    return Part("benchmark", title, _findings(record, metric), _doubts(record), sections, record, on_the_test_part(record))
 
 
 def _mean(row: Row, metric: str) -> Optional[float]:
@@ -83,11 +85,14 @@ def _doubts(record: Mapping[str, Any]) -> list[str]:
         seen.append(f"The settings of some models were searched for and those of others were not; trials: {given}.")
     elif not any(trials.values()):
         seen.append("No settings were searched for: each model has its default or given ones.")
+    for row in rows:
+        told = [late(curves, row["model"]) for curves in row["curves"] if curves is not None]
+        seen += told[0] if told and all(told) else []  # what holds with each seed
     short = [row["model"] for row in rows if len(row["seeds"]) < seeds]
     return [*seen, *([f"Fewer seeds than the others have: {', '.join(short)}."] if short else [])]
 
 
-def _means(record: Mapping[str, Any]) -> Section:
+def _means(record: Mapping[str, Any], metric: str) -> Section:
     rows, smaller = record["rows"], record["smaller"]
     metrics = list(rows[0]["metrics"])
     best = {name: best_of([_mean(row, name) for row in rows], smaller=name in smaller) for name in metrics}
@@ -95,20 +100,36 @@ def _means(record: Mapping[str, Any]) -> Section:
         [
             *words(row["model"]),
             *(_cell(row, name, best[name]) for name in metrics),
+            _interval_of_mean(row, metric),
             numbers(row["params"], ","),
             numbers(row["size_mb"], ".2f"),
             numbers(row["ms_per_1000_users"], ".1f"),
             numbers(mean(row["train_seconds"]) if row["train_seconds"] else None, ".0f"),
-            numbers(row["trials"], ","),
+            numbers(row["trials"] if any(other["trials"] for other in rows) else None, ","),
         ]
         for row in rows
     ]
     costs = ("parameters", "MB", "ms / 1,000 users", "training, s", "trials")
     star = f" * differs from {rows[0]['model']} (paired over users, p < {LEVEL} after Holm)."
     note = "Mean ± standard deviation over seeds; the best mean of each metric is in bold." + star
-    return Section(
-        "Means on the test part", tables=[TableView(["model", *map(metric_title, metrics), *costs], 1, cells, note)]
-    )
+    headers = ["model", *map(metric_title, metrics), f"95 % interval of {metric_title(metric)}", *costs]
+    means = [
+        Interval(row["model"], row["intervals"][metric]["mean"], *_ends(row, metric), colour(index))
+        for index, row in enumerate(rows)
+        if metric in row["intervals"]
+    ]
+    figure = [intervals("Means", means, f"{metric_title(metric)}, 95 % interval over users and seeds", zero=False)]
+    return Section("Means on the test part", "", [TableView(headers, 1, cells, note)], figure if means else [])
+
+
+def _ends(row: Row, metric: str) -> tuple[Optional[float], Optional[float]]:
+    entry = row["intervals"][metric]
+    return entry["low"], entry["high"]
+
+
+def _interval_of_mean(row: Row, metric: str) -> Cell:
+    low, high = _ends(row, metric) if metric in row["intervals"] else (None, None)
+    return Cell("") if low is None or high is None else Cell(f"{low:.4f} to {high:.4f}", repr(low))
 
 
 def _cell(row: Row, metric: str, best: Optional[float]) -> Cell:

@@ -118,10 +118,10 @@ class Interval:
     kind: str
 
 
-def intervals(title: str, rows: Sequence[Interval], label: str, note: str = "") -> Figure:
-    """Values with their intervals below each other, and the line of 0: those that do not touch it differ from nothing."""
+def intervals(title: str, rows: Sequence[Interval], label: str, *, zero: bool = True, note: str = "") -> Figure:
+    """Values with their intervals below each other; with `zero` also the line of 0: those that touch it may be nothing."""
     ends = [end for row in rows for end in (row.value, row.low, row.high)]
-    axis = Axis.over(label, [0.0, *ends])
+    axis = Axis.over(label, [0.0, *ends] if zero else ends)
     left, right, height = 12, WIDTH - RIGHT, 34
 
     def x(value: float) -> float:
@@ -130,7 +130,8 @@ def intervals(title: str, rows: Sequence[Interval], label: str, note: str = "") 
     bottom = height * len(rows) + 8
     parts = [element("line", x1=x(value), x2=x(value), y1=4, y2=bottom, kind="axis") for value, _ in axis.ticks()]
     parts += [text(x(value), bottom + 14, name, "middle") for value, name in axis.ticks()]
-    parts.append(element("line", x1=x(0.0), x2=x(0.0), y1=4, y2=bottom, kind="mark"))
+    if zero:
+        parts.append(element("line", x1=x(0.0), x2=x(0.0), y1=4, y2=bottom, kind="mark"))
     for index, row in enumerate(rows):
         y = height * index + 26.0
         if row.low is not None and row.high is not None:

@@ -13,7 +13,9 @@ from recbole_hetcomp.report.views import (
     Column,
     Part,
     Section,
+    late,
     metric_title,
+    on_the_test_part,
     table_of,
     verdict,
     with_interval,
@@ -35,7 +37,7 @@ def run_part(record: Mapping[str, Any]) -> Part:
         sections += [_popularity(record)] if record["popularity"] else []
     if record["curves"]:
         sections += curves_sections(record["curves"])
-    return Part("run", title, _findings(record, metric), _doubts(record), sections, record)
+    return Part("run", title, _findings(record, metric), _doubts(record), sections, record, on_the_test_part(record))
 
 
 def metric_of(record: Mapping[str, Any]) -> str:
@@ -91,17 +93,8 @@ def _doubts(record: Mapping[str, Any]) -> list[str]:
         "and p-values are over these users; of another seed or split they say nothing (hetcomp benchmark repeats with "
         "seeds)."
     ]
-    curves = record["curves"] or {"validations": [], "epochs": [], "at_start": None}
-    scores = [(entry["score"], entry["epoch"]) for entry in curves["validations"] if entry["score"] is not None]
-    if scores:
-        best = (max if record["larger_is_better"] else min)(scores, key=lambda entry: entry[0])
-        if best[1] == scores[-1][1] and len(scores) > 1:
-            seen.append(
-                f"The best validation is the last one (epoch {best[1]}): with more epochs the model may become better."
-            )
-        sign = 1 if record["larger_is_better"] else -1
-        if curves["at_start"] is not None and sign * best[0] < sign * curves["at_start"]:
-            seen.append("The training made the model worse than it was before.")
+    if record["curves"]:
+        seen += late(record["curves"], record["model"])
     trials = [f"{row['model']} {row['trials']}" for row in record["rows"] if row.get("trials") is not None]
     searched = f"Settings were searched: trials by model: {', '.join(trials)}." if trials else ""
     none = "No settings were searched for (hetcomp tune-teachers): all models have their default or given ones."

@@ -153,6 +153,7 @@ FORMS: dict[str, dict[str, Form]] = {
                 "epochs": many(is_count),
                 "trials": is_count,
                 "against": by_name(DIFFERENCE),
+                "intervals": by_name({"mean": is_number, "low": maybe(is_number), "high": maybe(is_number)}),
                 "curves": many(maybe(CURVES)),
             }
         ),

@@ -31,7 +31,8 @@ def teacher_search_part(record: Mapping[str, Any]) -> Part:
         ),
     ]
     title = f"Search for settings of {len(searches)} models on {record['dataset']['name']}"
-    return Part("teacher_search", title, findings, doubts, sections, record)
+    chosen_by = f"{metric} on the validation part, on which all numbers below are measured"
+    return Part("teacher_search", title, findings, doubts, sections, record, chosen_by)
 
 
 def _finding(title: str, found: Found, metric: str) -> str:
@@ -130,17 +131,18 @@ def _against_score(key: str, tried: Sequence[tuple[object, Optional[float], str]
     return Figure(figure.svg, figure.title, [(kind, name) for kind, name in names_of if kind in kinds])
 
 
+NUMBER = r"(?P<number>\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
+RATIOS = ((rf"{NUMBER} / (?P<count>.+)", "times {}"), (rf"(?P<count>.+) / {NUMBER}", "as {} / ..."))
+
+
 def _as_numbers(values: Sequence[object], key: str) -> tuple[Sequence[object], str]:
-    """Of ratios with one and the same count, such as `0.07 / interactions`, the numbers above it, and what to call them."""
-    ratios = [re.fullmatch(r"([\d.e+-]+) / (.+)", value) if isinstance(value, str) else None for value in values]
-    counts = {ratio[2] for ratio in ratios if ratio}
-    try:
-        numbers_above = [float(ratio[1]) for ratio in ratios if ratio]
-    except ValueError:
-        return values, key
-    if len(counts) != 1 or len(numbers_above) < len(values):
-        return values, key
-    return numbers_above, f"{key}, times {counts.pop()}"
+    """Of ratios with the same count above or below, as `0.07 / interactions`, the other numbers, and what to call them."""
+    for form, called in RATIOS:
+        found = [ratio for value in values if isinstance(value, str) and (ratio := re.fullmatch(form, value))]
+        counts = {ratio["count"] for ratio in found}
+        if len(found) == len(values) and len(counts) == 1:
+            return [float(ratio["number"]) for ratio in found], f"{key}, {called.format(counts.pop())}"
+    return values, key
 
 
 def student_search_part(record: Mapping[str, Any]) -> Part:

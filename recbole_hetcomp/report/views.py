@@ -29,6 +29,11 @@ class TableView:
     rows: Sequence[Sequence[Cell]]
     note: str = ""
 
+    @property
+    def columns(self) -> list[tuple[int, str]]:
+        """Those that have anything in them: (place, header) each."""
+        return [(place, header) for place, header in enumerate(self.headers) if any(row[place].text for row in self.rows)]
+
 
 @dataclass(frozen=True)
 class Section:
@@ -51,6 +56,7 @@ class Part:
         doubts: sentences that say how far it may be believed
         sections: the rest
         record: all that its facts are written from
+        chosen_by: by what, and on which part of the data, the models were chosen, and on which they are measured
     """
 
     kind: str
@@ -59,20 +65,22 @@ class Part:
     doubts: Sequence[str]
     sections: Sequence[Section]
     record: Mapping[str, Any]
+    chosen_by: str = ""
 
     @property
     def facts(self) -> list[tuple[str, str]]:
         """What was run, and on what: (name, text) each."""
         record, data = self.record, self.record["dataset"]
         parts = ", ".join(f"{count:,} {part}" for part, count in data["parts"].items())
-        return [
+        facts = [
             ("data", f"{data['name']}: {data['users']:,} users, {data['items']:,} items; interactions: {parts}"),
             ("split", f"{data['split']} (fingerprint {data['fingerprint'][:8]})"),
-            ("chosen by", f"{record['valid_metric']} on the validation part; all results below are of the test part"),
+            ("chosen by", self.chosen_by),
             ("versions", ", ".join(f"{name} {version}" for name, version in record["versions"].items())),
             ("machine", ", ".join(f"{name} {value}" for name, value in record["machine"].items())),
             ("made", record["made"].replace("T", " ")),
         ]
+        return [(name, text) for name, text in facts if text]
 
     @property
     def settings(self) -> list[tuple[str, str]]:
@@ -140,6 +148,30 @@ def verdict(entry: Mapping[str, Any], *, smaller: bool) -> str:
     if entry["p"] >= LEVEL:
         return "not distinguishable from"
     return "better than" if (entry["mean"] > 0) != smaller else "worse than"
+
+
+def on_the_test_part(record: Mapping[str, Any]) -> str:
+    """By what models were chosen, and on what they were measured."""
+    return f"{record['valid_metric']} on the validation part; all results below are of the test part"
+
+
+def late(curves: Mapping[str, Any], name: str) -> list[str]:
+    """Sentences about a training that ended before its curriculum, or while its score still rose, or that did harm."""
+    sentences = []
+    scores = [(entry["score"], entry["epoch"]) for entry in curves["validations"] if entry["score"] is not None]
+    best = (max if curves["larger_is_better"] else min)(scores, key=lambda entry: entry[0], default=(None, 0))
+    if len(scores) > 1 and best[1] == scores[-1][1]:
+        sentences.append(
+            f"{name}: the best validation is the last one (epoch {best[1]}); with more epochs it may become better."
+        )
+    sign = 1 if curves["larger_is_better"] else -1
+    if best[0] is not None and curves["at_start"] is not None and sign * best[0] < sign * curves["at_start"]:
+        sentences.append(f"{name}: the training made it worse than it was before.")
+    staged = [entry["stages"] for entry in curves["validations"] if entry.get("stages")]
+    last = max((len(own["epochs"]) for own in curves["teachers"]), default=1) - 1
+    if staged and min((stage for stage in staged[-1] if stage is not None), default=last) < last - 0.01:
+        sentences.append(f"{name}: its epochs were over before its curriculum was; with more it learns more.")
+    return sentences
 
 
 def metric_title(name: str) -> str:
