@@ -14,23 +14,15 @@ from functools import partial
 from pathlib import Path
 
 import recbole_hetcomp
+from recbole_hetcomp import looking_up
 from recbole_hetcomp.config.errors import UserError, close_matches
 from recbole_hetcomp.config.numbers import number, whole_number
 from recbole_hetcomp.config.reading import MOST_BYTES
 from recbole_hetcomp.console import warnings_in_log
 from recbole_hetcomp.files.disk import heard_of_threads, refusal
 from recbole_hetcomp.trainer.checkpoint import CheckpointError
+from recbole_hetcomp.usage import help_of, overview
 
-USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config_files="a.yaml b.yaml"] [--key=value ...]
-       hetcomp recommend --checkpoint=FILE --users=TOKEN,TOKEN [--k=10]
-       hetcomp vectors --checkpoint=FILE --output=FILE.safetensors [--rank=64]
-       hetcomp benchmark --models=HetCompStudent,BPR [--seeds=3] [--dataset=ml-100k] [--key=value ...]
-       hetcomp anomalies [--output=anomalies.csv] [--dataset=ml-100k] [--key=value ...]
-       hetcomp tune-teachers [--tune=12] [--dataset=ml-100k] [--key=value ...]
-       hetcomp search-student [--max_parameters=9000] [--max_milliseconds=9] [--space=FILE] [--init=sketch] [--key=value ...]
-       hetcomp tune --params_file=FILE [--output_file=tuning.txt] [--algo=exhaustive] [--max_evals=10] [--key=value ...]
-
-Every --key=value is a setting, of RecBole or of this package. See README.md."""
 INTERRUPTED = (
     "hetcomp: interrupted; finished teachers and models and the progress of a distilled student are kept, and the same "
     "command goes on from there; a teacher that was not finished starts again"
@@ -41,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for bad input (one sentence, no traceback), 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(arguments):
-        print(USAGE)
+        print(help_of(arguments[0]) if arguments[0] in COMMANDS else overview())
         return 0
     if arguments == ["--version"]:
         print(f"recbole_hetcomp {recbole_hetcomp.__version__}")
@@ -100,7 +92,7 @@ def _parsed(arguments: Sequence[str], **options: str | None) -> tuple[argparse.N
             raise UserError(f"{argument}: write {flag} {value} for the flag, or -{argument}=VALUE for a setting")
         if re.match(r"-[A-Za-z_]{2}", argument):  # argparse would read -model=MF as the model odel=MF
             raise UserError(f"{argument}: the name of a setting has two dashes; write -{argument}")
-    parser = argparse.ArgumentParser(usage=USAGE, allow_abbrev=False, add_help=False)
+    parser = argparse.ArgumentParser(usage=overview(), allow_abbrev=False, add_help=False)
     parser.add_argument("-m", "--model")
     parser.add_argument("-d", "--dataset")
     parser.add_argument("--config_files")
@@ -244,4 +236,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "tune": _tune,
     "tune-teachers": _tune_teachers,
     "search-student": _search_student,
+    "report": looking_up.report,
+    "models": looking_up.models,
+    "settings": partial(looking_up.settings, _parsed),
 }
