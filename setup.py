@@ -34,7 +34,7 @@ setup(
     packages=[*find_packages(include=["recbole_hetcomp*"]), *(f"recbole_hetcomp.properties{part}" for part in YAML)],
     package_dir={f"recbole_hetcomp.properties{part}": f"properties{part.replace('.', '/')}" for part in YAML},
     package_data={
-        "recbole_hetcomp": ["py.typed"],
+        "recbole_hetcomp": ["py.typed", "*.pyi"],
         "recbole_hetcomp.report": ["templates/*.html"],
         **{f"recbole_hetcomp.properties{part}": ["*.yaml"] for part in YAML},
     },

@@ -20,7 +20,12 @@ Stock = Callable[..., Any]
 
 
 def install() -> None:
-    """Put ours in the place of RecBole's functions, once; where RecBole's quick start is not loaded, it is loaded now."""
+    """Put ours in the place of RecBole's functions, once.
+
+    RecBole's quick start is loaded by now, unless `compat` is switched off: then it might end in an error about ray.
+    """
+    if QUICK_START not in sys.modules and "ray" not in sys.modules:
+        return
     module, package = importlib.import_module(QUICK_START), importlib.import_module("recbole.quick_start")
     ours = {"run": run, "run_recbole": run_recbole, "objective_function": objective_function}
     wrapped = {name: make(vars(module)[name]) for name, make in {**ours, "load_data_and_model": load_data_and_model}.items()}

@@ -122,7 +122,7 @@ def intervals(title: str, rows: Sequence[Interval], label: str, *, zero: bool = 
     """Values with their intervals below each other; with `zero` also the line of 0: those that touch it may be nothing."""
     ends = [end for row in rows for end in (row.value, row.low, row.high)]
     axis = Axis.over(label, [0.0, *ends] if zero else ends)
-    left, right, height = 12, WIDTH - RIGHT, 34
+    left, right, height = 12, WIDTH - RIGHT, 38
 
     def x(value: float) -> float:
         return left + (right - left) * axis.at(value)
@@ -133,11 +133,11 @@ def intervals(title: str, rows: Sequence[Interval], label: str, *, zero: bool = 
     if zero:
         parts.append(element("line", x1=x(0.0), x2=x(0.0), y1=4, y2=bottom, kind="mark"))
     for index, row in enumerate(rows):
-        y = height * index + 26.0
+        y = height * index + 28.0
         if row.low is not None and row.high is not None:
             parts.append(element("line", x1=x(row.low), x2=x(row.high), y1=y, y2=y, kind=f"{row.kind} whisker"))
         parts.append(element("circle", cx=x(row.value), cy=y, r=4.5, kind=row.kind))
-        parts.append(text(left, y - 10, row.name, kind="small halo"))
+        parts.append(text(left, y - 11, row.name, kind="small halo"))
     parts.append(text((left + right) / 2, bottom + 32, label, "middle"))
     return Figure(picture(parts, f"{title}: {label}", bottom + 40), title, note=note)
 

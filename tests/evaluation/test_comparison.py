@@ -11,7 +11,6 @@ import torch
 from recbole_hetcomp.evaluation.comparison import (
     add_fidelity,
     final_lists,
-    metrics_of,
     model_row,
     retention,
     save_comparison,
@@ -20,6 +19,7 @@ from recbole_hetcomp.evaluation.comparison import (
 )
 from recbole_hetcomp.evaluation.efficiency import serving_bytes
 from recbole_hetcomp.evaluation.list_recommender import of_ensemble
+from recbole_hetcomp.evaluation.on_test import metrics_of
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teachers import TeacherPool
 from recbole_hetcomp.teachers.ensemble import Ensemble

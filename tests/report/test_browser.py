@@ -1,4 +1,4 @@
-"""A headless Chromium that opens one page from a file, asked over its debugging pipe; nothing but the browser is needed."""
+"""The page in a headless Chromium, which is asked over its debugging pipe: offline, quiet, at any width, in both schemes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -80,6 +83,7 @@ class Browser:
 
     def open(self, path: Path, *, width: int = 1280, dark: bool = False, script: bool = True) -> None:
         """Show a file, as wide as asked for."""
+        self.session, self.complaints, self.requests = "", [], []
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -130,3 +134,76 @@ def browser(profile: Path) -> Iterator[Browser]:
         process.wait(20)
         os.close(to_it)
         os.close(from_it)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+SEEN = "[...document.querySelectorAll('svg text')].every(text => text.getBoundingClientRect().height >= 8)"
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_it_opens_from_a_file_and_fits(made: Path, page: Browser, width: int, dark: bool) -> None:
+    page.open(made / "report.html", width=width, dark=dark)
+    assert page.value("document.title")
+    assert page.value(OVERFLOW) <= 0
+    assert page.value(SEEN), "letters of at least eight pixels"
+    assert page.complaints == []
+    assert {address.partition(":")[0] for address in page.requests} == {"file"}
+    assert len(set(page.requests)) == 1
+
+
+def luminance(colour: str) -> float:
+    """Of `rgb(r, g, b)`, after WCAG 2."""
+    parts = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("selector", ["body", "td.best", ".note", "svg text", "dt", "th button"])
+def test_words_stand_out_from_the_paper(made: Path, page: Browser, dark: bool, selector: str) -> None:
+    page.open(made / "report.html", dark=dark)
+    style = f"getComputedStyle(document.querySelector({selector!r}))"
+    ink = page.value(f"{style}.{'fill' if selector.startswith('svg') else 'color'}")
+    paper = page.value("getComputedStyle(document.body).backgroundColor")
+    low, high = sorted((luminance(ink), luminance(paper)))
+    assert (high + 0.05) / (low + 0.05) >= 4.5
+    assert (luminance(paper) < 0.1) == dark
+
+
+def test_a_column_is_sorted_both_ways_by_its_numbers(made: Path, page: Browser) -> None:
+    page.open(made / "report.html")
+    table = "[...document.querySelectorAll('#run table')][0]"
+    column = page.value(f"[...{table}.querySelectorAll('th')].findIndex(head => head.textContent === 'parameters')")
+    cells = f"[...{table}.tBodies[0].rows].map(row => row.cells[{column}].textContent)"
+    click = f"{table}.querySelectorAll('th')[{column}].querySelector('button').click()"
+    before = [int(text.replace(",", "")) for text in page.value(cells)]
+    page.value(click)
+    assert [int(text.replace(",", "")) for text in page.value(cells)] == sorted(before, reverse=True)
+    page.value(click)
+    assert [int(text.replace(",", "")) for text in page.value(cells)] == sorted(before)
+
+
+def test_a_table_is_copied_as_columns(made: Path, page: Browser) -> None:
+    page.open(made / "report.html")
+    page.value("navigator.clipboard.writeText = async text => { window.copied = text }; 0")
+    page.value("document.querySelector('#run .copy').click()")
+    lines = page.value("new Promise(done => setTimeout(() => done(window.copied), 50))").splitlines()
+    assert lines[0].split("\t")[:2] == ["role", "model"]
+    assert len({line.count("\t") for line in lines}) == 1
+    assert len(lines) == 1 + page.value("document.querySelector('#run table').tBodies[0].rows.length")
+
+
+def test_without_script_everything_is_there(made: Path, page: Browser) -> None:
+    page.open(made / "report.html", script=False)
+    text = page.ask("DOM.getOuterHTML", nodeId=page.ask("DOM.getDocument", depth=-1)["root"]["nodeId"])["outerHTML"]
+    assert "How far to believe it" in text
+    assert text.count("<svg") > 10
+    assert "Copy table</button>" not in text
+    assert page.complaints == []
