@@ -17,9 +17,9 @@ from recbole_hetcomp.console import Table, print_table
 
 WHEN = {  # by what a method learns from
     "lists": "any teachers, files of ranked lists too",
-    "lists and scores": "teachers that score every item: trained models, files of vectors",
-    "scores": "teachers that score every item: trained models, files of vectors",
-    "vectors": "teachers that score every item: trained models, files of vectors",
+    "lists and scores": "teachers are models or files of vectors",
+    "scores": "teachers are models or files of vectors",
+    "vectors": "teachers are models or files of vectors",
     "what its methods need": "several methods at once",
 }
 KINDS = ("general", "sequential")  # of RecBole's models that can teach and learn
@@ -56,7 +56,7 @@ def _when(method: Method) -> str:
     model = get_model(method.name)
     if method.kind:
         sequential = "sequential" in getattr(model, "families", ())
-        return WHEN[method.kind] + ("; students of both kinds" if sequential else "; general students")
+        return WHEN[method.kind] + ("; sequential students too" if sequential else "")
     defaults = declarations_in(properties_dir() / "distillation.yaml")
     facts = [
         ("the student, unless another is named", method.name == defaults["student"].value),

@@ -14,7 +14,6 @@ from recbole_hetcomp.commands.student_search import search_student
 from recbole_hetcomp.commands.teacher_tuning import tune_teachers
 from recbole_hetcomp.testing import apart, toy_settings, write_toy
 
-
 # Twelve short epochs in which the curriculum moves, and ends.
 CURRICULUM = {
     "epochs": 12,
