@@ -9,7 +9,6 @@ from typing import Any
 
 from recbole_hetcomp.commands.provenance import about, command_of
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.evaluation import benchmark_table, comparison
 from recbole_hetcomp.evaluation.comparison import smaller_is_better
@@ -17,6 +16,7 @@ from recbole_hetcomp.evaluation.efficiency import n_parameters, serving_bytes
 from recbole_hetcomp.evaluation.popularity import DEPTH, shares
 from recbole_hetcomp.evaluation.significance import Difference
 from recbole_hetcomp.report import write_record, write_report
+from recbole_hetcomp.report.records import DamagedRecordError
 
 Differences = Mapping[str, Difference]
 
@@ -135,7 +135,7 @@ def _reported(folder: Path, kind: str, content: Mapping[str, Any], config: Confi
     write_record(folder, kind, content, break_lock=config["break_lock"])
     try:
         return write_report(folder, break_lock=config["break_lock"])
-    except UserError as error:
+    except DamagedRecordError as error:
         getLogger().warning(f"there is no new report.html: {error.sentence}")
         return None
 

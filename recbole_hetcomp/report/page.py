@@ -8,12 +8,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.files.locks import held
 from recbole_hetcomp.report.benchmark_part import benchmark_part
 from recbole_hetcomp.report.drawing import N_COLOURS
-from recbole_hetcomp.report.records import read_records
+from recbole_hetcomp.report.records import DamagedRecordError, read_records
 from recbole_hetcomp.report.run_part import run_part
 from recbole_hetcomp.report.search_parts import student_search_part, teacher_search_part
 from recbole_hetcomp.report.views import Part
@@ -32,7 +31,7 @@ def write_report(folder: Path, *, break_lock: bool = False) -> Path:
     """Make `report.html` in `folder` from the records of its runs, benchmarks and searches; returns where it is.
 
     Raises:
-        UserError: there is no record, or one of them is damaged.
+        UserError: there is no record, or one of them is damaged (a DamagedRecordError).
         OSError: the page cannot be written.
     """
     with held(folder / NAME, folder, "written", break_lock=break_lock):
@@ -44,14 +43,14 @@ def page_of(records: Mapping[str, Mapping[str, Any]]) -> str:
     """The HTML of records by their kinds, the newest first.
 
     Raises:
-        UserError: a record holds numbers that nothing measures, such as none where others have some.
+        DamagedRecordError: a record holds numbers that nothing measures, such as none where others have some.
     """
     parts = []
     for kind, record in records.items():
         try:
             parts.append(PARTS[kind](record))
         except (ArithmeticError, LookupError, ValueError) as error:
-            raise UserError(
+            raise DamagedRecordError(
                 f"report: the record {kind}.json does not go together ({type(error).__name__}: {str(error)[:80]}); delete "
                 "the file, and run its command again"
             ) from error

@@ -17,6 +17,10 @@ from recbole_hetcomp.report.schema import FORMS, VERSION, read
 FOLDER = "report"
 
 
+class DamagedRecordError(UserError):
+    """A record that cannot be read, or whose numbers do not go together."""
+
+
 def path_of(folder: Path, kind: str) -> Path:
     """Where the record of a kind is, one of FORMS."""
     return folder / FOLDER / f"{kind}.json"
@@ -40,12 +44,15 @@ def read_records(folder: Path) -> dict[str, dict[str, Any]]:
     """The records in a folder by their kinds, the newest first.
 
     Raises:
-        UserError: there is none, or one of them is damaged.
+        DamagedRecordError: one of them is damaged.
+        UserError: there is none.
     """
     remedy = "delete the file, and run its command again"
-    found = {
-        kind: read(path_of(folder, kind), form, remedy) for kind, form in FORMS.items() if path_of(folder, kind).is_file()
-    }
+    present = {kind: form for kind, form in FORMS.items() if path_of(folder, kind).is_file()}
+    try:
+        found = {kind: read(path_of(folder, kind), form, remedy) for kind, form in present.items()}
+    except UserError as error:
+        raise DamagedRecordError(str(error)) from error
     if not found:
         raise UserError(
             f"report: there is no record in {shown(folder / FOLDER)}; give the checkpoint_dir of a run, a benchmark or a "

@@ -125,10 +125,11 @@ def _against_score(key: str, tried: Sequence[tuple[object, Optional[float], str]
             [float(names.index(str(value))) for value in values],
         )
     points = [Point(place, score, str(value)[:40], kind) for place, value, (_, score, kind) in zip(places, values, tried)]
+    points.sort(key=lambda point: point.kind == "student")  # the best is drawn last, above the others
     figure = scatter(key, points, across, Axis.over(label, [point.y for point in points]), named=False)
     kinds = {kind for _, _, kind in tried}
     names_of = (("student", "the best"), ("alone", "without a search"), ("teacher", "another"))
-    return Figure(figure.svg, figure.title, [(kind, name) for kind, name in names_of if kind in kinds])
+    return Figure(figure.svg, figure.title, [(kind, name) for kind, name in names_of if kind in kinds and len(kinds) > 1])
 
 
 NUMBER = r"(?P<number>\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
