@@ -44,7 +44,11 @@ setup(
     python_requires=">=3.9",
     packages=[*find_packages(include=["recbole_hetcomp*"]), *(f"recbole_hetcomp.properties{part}" for part in YAML)],
     package_dir={f"recbole_hetcomp.properties{part}": f"properties{part.replace('.', '/')}" for part in YAML},
-    package_data={f"recbole_hetcomp.properties{part}": ["*.yaml"] for part in YAML},
+    package_data={
+        "recbole_hetcomp": ["py.typed", "*.pyi"],
+        "recbole_hetcomp.report": ["templates/*.html"],
+        **{f"recbole_hetcomp.properties{part}": ["*.yaml"] for part in YAML},
+    },
     entry_points={"console_scripts": ["hetcomp = recbole_hetcomp.cli:main"]},
     install_requires=[
         "recbole==1.2.1; python_version < '3.12'",
@@ -57,6 +61,7 @@ setup(
         "tabulate>=0.8.10",
         "rich>=12",
         "filelock>=3.12",
+        "jinja2>=3.0",
         "setuptools<81",
     ],
     extras_require={

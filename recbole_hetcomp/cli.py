@@ -5,31 +5,21 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
 import recbole_hetcomp
+from recbole_hetcomp import looking_up
 from recbole_hetcomp.config.errors import UserError, close_matches
 from recbole_hetcomp.config.flags import parsed
 from recbole_hetcomp.config.numbers import number, whole_number
 from recbole_hetcomp.console import warnings_in_log
 from recbole_hetcomp.files.disk import heard_of_threads, refusal
 from recbole_hetcomp.trainer.checkpoint import CheckpointError
+from recbole_hetcomp.usage import help_of, overview
 
-USAGE = """usage: hetcomp [--model=HetCompStudent] [--dataset=ml-100k] [--config_files="a.yaml b.yaml"] [--key=value ...]
-       hetcomp recommend --checkpoint=FILE --users=TOKEN,TOKEN|all [--k=10] [--output=FILE.csv|.jsonl|.parquet]
-                         (or --users_file=FILE, --history=ITEM,ITEM, --histories_file=FILE in place of --users)
-       hetcomp predict --checkpoint=FILE --input=ROWS.csv [--output=CLICKS.csv]
-       hetcomp export --checkpoint=FILE --format=safetensors|npz|onnx|faiss [--dtype=float32|float16|int8] [--output=DIR]
-       hetcomp vectors --checkpoint=FILE --output=FILE.safetensors [--rank=64]
-       hetcomp benchmark --models=HetCompStudent,BPR [--seeds=3] [--dataset=ml-100k] [--key=value ...]
-       hetcomp anomalies [--output=anomalies.csv] [--dataset=ml-100k] [--key=value ...]
-       hetcomp tune-teachers [--tune=12] [--dataset=ml-100k] [--key=value ...]
-       hetcomp search-student [--max_parameters=9000] [--max_milliseconds=9] [--space=FILE] [--init=sketch] [--key=value ...]
-       hetcomp tune --params_file=FILE [--output_file=tuning.txt] [--algo=exhaustive] [--max_evals=10] [--key=value ...]
-
-Every --key=value is a setting, of RecBole or of this package. See README.md."""
 INTERRUPTED = (
     "hetcomp: interrupted; finished teachers and models and the progress of a distilled student are kept, and the same "
     "command goes on from there; a teacher that was not finished starts again"
@@ -40,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for bad input (one sentence, no traceback), 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(arguments):
-        print(USAGE)
+        print(help_of(arguments[0]) if arguments[0] in COMMANDS else overview())
         return 0
     if arguments == ["--version"]:
         print(f"recbole_hetcomp {recbole_hetcomp.__version__}")
@@ -91,13 +81,17 @@ def _in_one_sentence(work: Callable[[], object]) -> None:
         raise UserError(f"{file} cannot be {what} ({refused.strerror}); what was kept so far stays") from error
 
 
+def _parsed(arguments: Sequence[str], **options: str | None) -> tuple[Namespace, list[str]]:
+    return parsed(arguments, overview(), **options)
+
+
 def _run(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.checks import check
     from recbole_hetcomp.commands.pipeline import run_hetcomp
     from recbole_hetcomp.config import Config
     from recbole_hetcomp.trainer.processes import Processes, launch
 
-    flags, settings = parsed(arguments, USAGE, nproc="1", ip="localhost", port=None, world_size="-1", group_offset="0")
+    flags, settings = _parsed(arguments, nproc="1", ip="localhost", port=None, world_size="-1", group_offset="0")
     processes = Processes.from_flags(flags.nproc, flags.world_size, flags.group_offset, flags.ip, flags.port)
     run = partial(run_hetcomp, flags.model, flags.dataset, flags.config_files, arguments=settings)
     if processes.world_size == 1:
@@ -112,14 +106,14 @@ def _run(arguments: Sequence[str]) -> None:
 def _recommend(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.recommending import Request, recommend_to_users
 
-    flags, settings = parsed(arguments, USAGE, **vars(Request()))
+    flags, settings = _parsed(arguments, **vars(Request()))
     recommend_to_users(Request(**{name: vars(flags)[name] for name in vars(Request())}), settings)
 
 
 def _predict(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.predict import predict
 
-    flags, settings = parsed(arguments, USAGE, checkpoint=None, input=None, output=None)
+    flags, settings = _parsed(arguments, checkpoint=None, input=None, output=None)
     if not flags.checkpoint or not flags.input:
         raise UserError("predict: --checkpoint or --input is missing; give --checkpoint=FILE.pth --input=ROWS.csv")
     text, remark = predict(flags.checkpoint, flags.input, flags.output, arguments=settings)
@@ -132,7 +126,7 @@ def _predict(arguments: Sequence[str]) -> None:
 def _vectors(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.vectors import write_vectors
 
-    flags, settings = parsed(arguments, USAGE, checkpoint=None, output=None, rank="64")
+    flags, settings = _parsed(arguments, checkpoint=None, output=None, rank="64")
     if not flags.checkpoint or not flags.output:
         raise UserError("vectors: --checkpoint or --output is missing; give --checkpoint=FILE.pth --output=FILE.safetensors")
     made = write_vectors(flags.checkpoint, flags.output, rank=whole_number("rank", flags.rank, 1), arguments=settings)
@@ -143,14 +137,14 @@ def _vectors(arguments: Sequence[str]) -> None:
 def _export(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.export import export_student, report_of
 
-    flags, settings = parsed(arguments, USAGE, checkpoint=None, format=None, dtype="float32", output=None)
+    flags, settings = _parsed(arguments, checkpoint=None, format=None, dtype="float32", output=None)
     print(report_of(export_student(flags.checkpoint, flags.format, flags.dtype, flags.output, settings)))
 
 
 def _benchmark(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.benchmark import run_benchmark
 
-    flags, settings = parsed(arguments, USAGE, models=None, seeds="3")
+    flags, settings = _parsed(arguments, models=None, seeds="3")
     if not flags.models:
         raise UserError("benchmark: give --models=HetCompStudent,BPR")
     models = [name.strip() for name in flags.models.strip("[]").replace("'", "").replace('"', "").split(",")]
@@ -160,14 +154,14 @@ def _benchmark(arguments: Sequence[str]) -> None:
 def _anomalies(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.anomalies import find_anomalies
 
-    flags, settings = parsed(arguments, USAGE, output="anomalies.csv")
+    flags, settings = _parsed(arguments, output="anomalies.csv")
     find_anomalies(flags.output, flags.model, flags.dataset, flags.config_files, arguments=settings)
 
 
 def _tune(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.tuning import Search, tune
 
-    flags, settings = parsed(arguments, USAGE, params_file=None, output_file="tuning.txt", algo="exhaustive", max_evals="10")
+    flags, settings = _parsed(arguments, params_file=None, output_file="tuning.txt", algo="exhaustive", max_evals="10")
     if flags.params_file is None:
         raise UserError("tune: give --params_file=FILE, with a line such as `learning_rate choice [0.001,0.005]`")
     search = Search(flags.params_file, flags.output_file, flags.algo, flags.max_evals)
@@ -177,7 +171,7 @@ def _tune(arguments: Sequence[str]) -> None:
 def _tune_teachers(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.teacher_tuning import tune_teachers
 
-    flags, settings = parsed(arguments, USAGE)
+    flags, settings = _parsed(arguments)
     tune_teachers(flags.model or "HetCompStudent", flags.dataset, flags.config_files, arguments=settings)
 
 
@@ -186,7 +180,7 @@ def _search_student(arguments: Sequence[str]) -> None:
     from recbole_hetcomp.commands.student_search import MODEL, search_student
 
     options = {"max_parameters": None, "max_milliseconds": None, "space": None, "init": "sketch"}
-    flags, settings = parsed(arguments, USAGE, **options)
+    flags, settings = _parsed(arguments, **options)
     if flags.model not in (None, MODEL):
         raise UserError("model: search-student finds a student for any method; leave --model out")
     limits = [number(flags, flag, kind) for flag, kind in (("max_parameters", int), ("max_milliseconds", float))]
@@ -206,4 +200,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "tune": _tune,
     "tune-teachers": _tune_teachers,
     "search-student": _search_student,
+    "report": looking_up.report,
+    "models": looking_up.models,
+    "settings": partial(looking_up.settings, _parsed),
 }

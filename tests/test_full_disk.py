@@ -71,7 +71,7 @@ def unfinished_in(folder: Path) -> list[Path]:
 
 RUN = {f"trained/BPR/{name}" for name in ("epoch-000001.safetensors", "trajectory.safetensors", "model.pth", "record.json")}
 RUN |= {"trained/BPR", "locks/trained/BPR.owner", "trained/MF/model.pth", "HetCompStudent.progress", "HetCompStudent.pth"}
-RUN |= {"comparison.md", "comparison.json"}
+RUN |= {"comparison.md", "comparison.json", "report/run.json", "report.html", "HetCompStudent.curves.json"}
 
 
 def test_a_run_goes_on_after_each_file_that_the_disk_did_not_take(settings, capsys, refused_once) -> None:
@@ -90,6 +90,7 @@ def test_a_benchmark_goes_on_after_each_file_that_the_disk_did_not_take(settings
     arguments = ["benchmark", "--models=BPR", "--seeds=1", *flags_of(settings)]
     until_it_ends(arguments, capsys, refused_once)
     assert set(refused_once) >= {"benchmark/BPR/users.npz", "benchmark/BPR/record.json", "benchmark.md", "benchmark.json"}
+    assert set(refused_once) >= {"benchmark/BPR/curves.json", "report/benchmark.json", "report.html"}
     assert not unfinished_in(Path(settings["checkpoint_dir"]))
 
 

@@ -103,7 +103,8 @@ def test_the_wheel_holds_each_module_and_each_yaml_file_and_nothing_else(built) 
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "recbole_hetcomp").rglob("*.py")}
     settings = {f"recbole_hetcomp/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "properties").rglob("*.yaml")}
-    assert names == modules | settings
+    others = {"recbole_hetcomp/py.typed", "recbole_hetcomp/__init__.pyi", "recbole_hetcomp/report/templates/report.html"}
+    assert names == modules | settings | others
 
 
 def test_what_the_wheel_requires_is_here(built) -> None:

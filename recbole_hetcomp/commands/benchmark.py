@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from recbole_hetcomp.commands.benchmark_configs import check_models, configs_of,
 from recbole_hetcomp.commands.checks import check, check_with_data
 from recbole_hetcomp.commands.measuring import measuring_of
 from recbole_hetcomp.commands.pipeline import run_on_split, say_data
+from recbole_hetcomp.commands.provenance import spelt
+from recbole_hetcomp.commands.reporting import report_benchmark, report_lines
 from recbole_hetcomp.commands.starting import started, teachers_of
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
@@ -24,9 +26,11 @@ from recbole_hetcomp.config.registry import is_distilled
 from recbole_hetcomp.data.fitting import fit_to_data
 from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.evaluation.benchmark_table import benchmark_table, table_and_remark
+from recbole_hetcomp.evaluation.significance import differences
 from recbole_hetcomp.files.archive import read_archive
 from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.files.locks import held
+from recbole_hetcomp.report.schema import CURVES, read
 from recbole_hetcomp.teacher_training.cache import cached
 from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.tuning import prepare
@@ -57,9 +61,9 @@ def run_benchmark(
         `train_seconds` (of the model alone, not of its teachers, validations included), `epochs`, `trials` (of the search
         for its training settings), and `p_values`, each top-k metric's against the first model
         (`evaluation/significance.py`). The table is printed, and saved after each model as `benchmark.md` and
-        `benchmark.json` in `checkpoint_dir`. What a model gave with a seed is kept in its folder `benchmark`, and found
-        there by any later command for which code, data and settings are the same, unless `resume` is False: an interrupted
-        benchmark goes on, and a longer one need not begin anew.
+        `benchmark.json` in `checkpoint_dir`, with `report.html` beside them at the end. What a model gave with a seed is
+        kept in its folder `benchmark`, and found there by any later command for which code, data and settings are the same,
+        unless `resume` is False: an interrupted benchmark goes on, and a longer one need not begin anew.
 
     Raises:
         UserError: bad input, for whichever model, before any training.
@@ -67,12 +71,15 @@ def run_benchmark(
     check_models(models)
     given = one_family(models, dataset, config_file_list, config_dict, arguments)
     configs = {name: configs_of(name, dataset, config_file_list, given, seeds, arguments) for name in models}
+    flags = {"models": ",".join(models), "seeds": seeds, "dataset": configs[models[0]][0].dataset}
+    files = {"config_files": " ".join(map(str, config_file_list))} if config_file_list else {}
+    command = spelt("benchmark", {**flags, **files, **(config_dict or {})}, arguments)
     with console.logged(configs[models[0]][0]):
-        return _rows(configs)
+        return _rows(configs, command)
 
 
-def _rows(configs: Mapping[str, Sequence[Config]]) -> list[dict[str, Any]]:
-    """What `run_benchmark` returns; `configs` are those of each model, one a seed."""
+def _rows(configs: Mapping[str, Sequence[Config]], command: str) -> list[dict[str, Any]]:
+    """What `run_benchmark` returns; `configs` are those of each model, one a seed; `command` says the same in a line."""
     first = next(iter(configs.values()))[0]
     warn_of_unknown_keys([runs[0] for runs in configs.values()])
     for runs in configs.values():
@@ -81,7 +88,7 @@ def _rows(configs: Mapping[str, Sequence[Config]]) -> list[dict[str, Any]]:
     for runs in configs.values():
         check_with_data(runs[0], split)
     say_data(first, split)
-    rows, measured, kind = [], [], measuring_of(first)
+    rows, measured, kind, curves = [], [], measuring_of(first), {}
     for name, runs in configs.items():
         results = []
         for config in runs:
@@ -91,20 +98,42 @@ def _rows(configs: Mapping[str, Sequence[Config]]) -> list[dict[str, Any]]:
             fit_to_data(config, split)
             with console.about(f"{name}, seed {config['seed']}"):
                 results.append(_measured(config, split))
-        rows.append(_row(name, runs, [record for record, _ in results]))
-        measured.append([arrays for _, arrays in results])
+        rows.append(_row(name, runs, [of_seed.record for of_seed in results]))
+        measured.append([of_seed.arrays for of_seed in results])
+        curves[name] = [of_seed.curves for of_seed in results]
         for row, p_values in zip(rows[1:], kind.p_values(measured)):
             row["p_values"] = p_values
         _save(rows, first, split)  # so that a crash loses one model, not all
-    _show(rows, first)
+    _show(rows, first, _report(first, split, command, rows, measured, curves))
     return rows
 
 
-def _show(rows: Sequence[Mapping[str, Any]], first: Config) -> None:
+def _report(
+    first: Config,
+    split: Split,
+    command: str,
+    rows: Sequence[Mapping[str, Any]],
+    measured: Sequence[Sequence[Mapping[str, np.ndarray]]],
+    curves: Mapping[str, list[Any]],
+) -> Path | None:
+    """The page about the benchmark; none of clicks."""
+    if first.family == "context":
+        return None
+    users = [{metric: np.stack([of_seed[metric] for of_seed in seeds]) for metric in seeds[0]} for seeds in measured]
+    against = {row["model"]: differences(of_model, users[0]) for row, of_model in zip(rows[1:], users[1:])}
+    nothing = {metric: np.zeros((1, values.shape[1])) for metric, values in users[0].items()}
+    intervals = {row["model"]: differences(of_model, nothing) for row, of_model in zip(rows, users)}
+    n_users = len(next(iter(users[0].values()), np.empty((1, 0)))[0])
+    return report_benchmark(first, split, command, rows, n_users, against, intervals, curves)
+
+
+def _show(rows: Sequence[Mapping[str, Any]], first: Config, report: Path | None) -> None:
     """The table, and where everything is."""
     title = f"benchmark on {first.dataset}, {console.counted(len(rows[0]['seeds']), 'seed')}, test part"
     console.show_table(title, *table_and_remark(rows))
-    console.show_lines([("table", str(Path(first["checkpoint_dir"]) / "benchmark.md")), *console.log_line()])
+    console.show_lines(
+        [("table", str(Path(first["checkpoint_dir"]) / "benchmark.md")), *report_lines(report), *console.log_line()]
+    )
 
 
 def _save(rows: Sequence[Mapping[str, Any]], first: Config, split: Split) -> None:
@@ -116,12 +145,21 @@ def _save(rows: Sequence[Mapping[str, Any]], first: Config, split: Split) -> Non
         write(folder / "benchmark.json", json.dumps(content, indent=1) + "\n")
 
 
-def _measured(config: Config, split: Split) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What one model gives with one seed: a record, and arrays, such as each metric of each test user."""
+class Measured(NamedTuple):
+    """What one model gives with one seed: a record, arrays such as each metric of each test user, and its curves, if any."""
+
+    record: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    curves: dict[str, Any] | None
+
+
+def _measured(config: Config, split: Split) -> Measured:
+    """What one model gives with one seed, found or measured now."""
     kind = measuring_of(config)
     if config["resume"] is False:
         with tempfile.TemporaryDirectory() as temporary:
-            return _measure(config, split, Path(temporary)), arrays_in(Path(temporary) / kind.file)
+            record, folder = _measure(config, split, Path(temporary)), Path(temporary)
+            return Measured(record, arrays_in(folder / kind.file), _curves_in(folder))
     shaped_by = {
         "measuring": source_fingerprint(kind.modules, alone=[*ALONE, __name__]),
         "device": str(config["device"]),  # times are results
@@ -133,7 +171,7 @@ def _measured(config: Config, split: Split) -> tuple[dict[str, Any], dict[str, n
     )
     remedy = f"delete the folder {str(folder)!r} to have it measured again"
     record = read_record(folder / "record.json", {**RECORD, **kind.costs}, remedy)
-    return record, arrays_in(folder / kind.file, remedy)
+    return Measured(record, arrays_in(folder / kind.file, remedy), _curves_in(folder, remedy))
 
 
 def _learnt_from(config: Config, split: Split) -> dict[str, object]:
@@ -142,18 +180,23 @@ def _learnt_from(config: Config, split: Split) -> dict[str, object]:
 
 
 def _measure(config: Config, split: Split, folder: Path) -> dict[str, Any]:
-    """The record of a model that is trained and tested now; the arrays go into `folder`."""
+    """The record of a model that is trained and tested now; the arrays and its curves go into `folder`."""
     result, kind = run_on_split(config, split, compare=False), measuring_of(config)
     costs, arrays = kind.measure(result, config, split)
     content = io.BytesIO()
     np.savez(content, **arrays)
     write(folder / kind.file, content.getbuffer())
+    write(folder / "curves.json", json.dumps(result["curves"]) + "\n")
     return {
         "test_result": {key: float(value) for key, value in result["test_result"].items()},
         **costs,
         "train_seconds": result["train_seconds"],
         "epochs": result["epochs"],
     }
+
+
+def _curves_in(folder: Path, remedy: str = "measure it again") -> dict[str, Any] | None:
+    return read(folder / "curves.json", CURVES, remedy) if (folder / "curves.json").is_file() else None
 
 
 def arrays_in(path: Path, remedy: str = "measure it again") -> dict[str, np.ndarray]:

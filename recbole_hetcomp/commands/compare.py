@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from recbole.model.abstract_recommender import AbstractRecommender
+from torch import Tensor
 
 from recbole_hetcomp.commands.teachers import Teachers
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.console import Table
 from recbole_hetcomp.data.split import Loaders, Split
-from recbole_hetcomp.evaluation.comparison import Row, add_fidelity, model_row, save_comparison, table, teacher_rows
+from recbole_hetcomp.evaluation.comparison import (
+    Row,
+    add_fidelity,
+    final_lists,
+    model_row,
+    save_comparison,
+    table,
+    teacher_rows,
+)
 from recbole_hetcomp.evaluation.ctr import click_rows, click_table
+from recbole_hetcomp.evaluation.popularity import DEPTH, popularity_of
+from recbole_hetcomp.evaluation.significance import differences
 from recbole_hetcomp.model.distilled import Distilled
 from recbole_hetcomp.teacher_training.alone import student_alone
 from recbole_hetcomp.teacher_training.cache import settings_of
 from recbole_hetcomp.teacher_training.tuning import trials_of
 from recbole_hetcomp.teachers.context import ContextTeachers
+from recbole_hetcomp.teachers.pool import TeacherPool
+
+STUDENT, ALONE = "student", "student without distillation"
 
 
 def compare_with_teachers(
@@ -30,24 +46,51 @@ def compare_with_teachers(
     model: Distilled,
     result: dict[str, Any],
 ) -> list[Row]:
-    """The rows of the comparison, saved beside the checkpoint where there is one."""
-    students: dict[str, tuple[str, AbstractRecommender]] = {"student": (f"{config.model} ({config['student']})", model)}
+    """The rows of the comparison, saved beside the checkpoint where there is one.
+
+    Args:
+        result: of the run. `doubts` of the rows are added to it; of models that rank, also `against`, the student's
+            `differences` from the ensemble and from the student alone, by role, and `popularity`, `popularity_of` each row
+    """
+    students: dict[str, tuple[str, AbstractRecommender]] = {STUDENT: (f"{config.model} ({config['student']})", model)}
     if config["without_distillation"]:
-        students = {"student without distillation": (config["student"], student_alone(config, split)), **students}
+        students = {ALONE: (config["student"], student_alone(config, split)), **students}
+    clicks = isinstance(teachers, ContextTeachers)
     if isinstance(teachers, ContextTeachers):
         rows = click_rows(teachers, students, config, loaders)
     else:
-        rows = teacher_rows(teachers, config, split, loaders)
-        for role, (name, student) in students.items():
-            row = model_row(role, name, student, config, split, loaders)
-            add_fidelity(row, student, teachers, rows[len(teachers)], config, split)
-            rows.append(row)
+        rows = _ranking_rows(teachers, students, config, split, loaders, result)
     _add_trials(rows, config, split)
-    sign, clicks = 1 if config["valid_metric_bigger"] else -1, isinstance(teachers, ContextTeachers)
+    sign = 1 if config["valid_metric_bigger"] else -1
     for line in disappointments(rows, config["valid_metric"].lower(), sign, clicks=clicks):
         getLogger().warning(line)
+        result["doubts"].append(line)
     if result["checkpoint"]:
         _save(rows, config, split, result["checkpoint"])
+    return rows
+
+
+def _ranking_rows(
+    pool: TeacherPool,
+    students: Mapping[str, tuple[str, AbstractRecommender]],
+    config: Config,
+    split: Split,
+    loaders: Loaders,
+    result: dict[str, Any],
+) -> list[Row]:
+    """The rows of models that rank; `against` and `popularity` are added to `result`."""
+    users: dict[str, dict[str, np.ndarray]] = {role: {} for role in ("ensemble", ALONE, STUDENT)}
+    rows = teacher_rows(pool, config, split, loaders, users["ensemble"])
+    ensemble, theirs = rows[-1], final_lists(pool, config, split)
+    lists = [teacher.trajectory.items[-1][split.history.active_users] for teacher in pool.teachers]
+    popularity = [_popularity(part, split) for part in [*lists, theirs]]
+    for role, (name, student) in students.items():
+        row = model_row(role, name, student, config, split, loaders, users[role])
+        popularity.append(_popularity(add_fidelity(row, student, theirs, ensemble, config, split), split))
+        rows.append(row)
+    ours = _seeds_of(users.pop(STUDENT))
+    result["against"] = {role: differences(ours, _seeds_of(of_role)) for role, of_role in users.items() if of_role}
+    result["popularity"] = popularity
     return rows
 
 
@@ -56,11 +99,22 @@ def comparison_table(rows: Sequence[Row], config: Config) -> Table:
     return click_table(rows) if config.family == "context" else table(rows, config["valid_metric"])
 
 
+def _popularity(lists: Tensor, split: Split) -> dict[str, float]:
+    """`popularity_of` the best items of lists [A, k]."""
+    counts = torch.bincount(split.history.items, minlength=split.history.n_items)
+    return popularity_of(lists[:, :DEPTH], counts)
+
+
+def _seeds_of(users: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Each metric user by user, as that of one seed [1, n_users]."""
+    return {metric: values[None] for metric, values in users.items()}
+
+
 def _add_trials(rows: Sequence[Row], config: Config, split: Split) -> None:
     """Add to each row how many trials the settings of its training were searched with, where any were."""
     counts = trials_of(config, split)
     alone = counts.get(f"{config['student']} without distillation", 0)
-    of_role = {"student without distillation": alone, "student": config.trials}
+    of_role = {ALONE: alone, STUDENT: config.trials}
     for row in rows if counts else ():
         row["trials"] = of_role.get(row["role"], counts.get(f"teacher {row['model']}"))
 

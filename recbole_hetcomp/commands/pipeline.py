@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -17,11 +16,11 @@ from recbole.data.transform import construct_transform
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer import Trainer
 from recbole.utils import get_environment, get_flops, init_seed, set_color
-from torch import nn
 
 from recbole_hetcomp import console
 from recbole_hetcomp.commands.checks import check, check_with_data
 from recbole_hetcomp.commands.compare import compare_with_teachers
+from recbole_hetcomp.commands.reporting import report_run
 from recbole_hetcomp.commands.result import show_result
 from recbole_hetcomp.commands.starting import first_student, settled, start
 from recbole_hetcomp.commands.teachers import Teachers, fingerprints, teachers_of_run
@@ -30,12 +29,14 @@ from recbole_hetcomp.config.registry import get_model, is_distilled, predicts_cl
 from recbole_hetcomp.data.fitting import fit_to_data
 from recbole_hetcomp.data.split import Loaders, Split, make_split
 from recbole_hetcomp.data.stored import stored_data
+from recbole_hetcomp.evaluation.efficiency import as_recbole_counts_it
 from recbole_hetcomp.evaluation.significance import UserEvaluator
-from recbole_hetcomp.losses.lookup import Table
 from recbole_hetcomp.model.distilled import Distilled
+from recbole_hetcomp.report.recording import curves_of, recorded
 from recbole_hetcomp.teacher_training.cache import fingerprint
 from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.tuning import prepare
+from recbole_hetcomp.teachers.pool import TeacherPool
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE
 from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.building import build_model
@@ -68,7 +69,8 @@ def run_hetcomp(
     Returns:
         RecBole's `best_valid_score`, `valid_score_bigger`, `best_valid_result`, `test_result`; the trained `model`, its
         `name`, its `checkpoint`, `train_seconds` and `epochs` of this run; `test_users`, each top-k metric user by user (of
-        the first of several processes); and for a distilled model `comparison`, a list of rows.
+        the first of several processes); `curves` (docs/report.md) and `doubts`, sentences about what may be wrong with it;
+        for a distilled model `comparison`, a list of rows, with `against` and `popularity` (`compare_with_teachers`).
 
     Raises:
         UserError: bad input, before any training.
@@ -91,8 +93,8 @@ def run_of(config: Config, saved: bool = True, compare: bool = True) -> dict[str
     fit_to_data(config, split)
     with console.about(_title(config)):
         result = run_on_split(config, split, saved, compare)
-    if compare:
-        show_result(config, split, result)
+    if compare and parallel.is_first():
+        show_result(config, split, result, report_run(config, split, result))
     return result
 
 
@@ -124,7 +126,7 @@ def run_on_split(config: Config, split: Split, saved: bool = True, compare: bool
     loaders = split.loaders(config)
     model = build_model(config, loaders.train._dataset)
     getLogger().info(model)
-    counted, transform = _as_recbole_counts_it(model), construct_transform(config)
+    counted, transform = as_recbole_counts_it(model), construct_transform(config)
     with faults_of(config.model):
         flops = get_flops(counted, loaders.train._dataset, config["device"], getLogger(), transform)
     getLogger().info(set_color("FLOPs", "blue") + f": {flops}")
@@ -134,18 +136,9 @@ def run_on_split(config: Config, split: Split, saved: bool = True, compare: bool
         return _fit_and_test(_trainer(config, model), config, loaders, saved)
 
 
-def _as_recbole_counts_it(model: AbstractRecommender) -> AbstractRecommender:
-    """A copy of the model whose tables are of the very class that RecBole's `get_flops` knows."""
-    counted = copy.deepcopy(model)
-    for module in counted.modules():
-        if type(module) is Table:
-            module.__class__ = nn.Embedding  # type: ignore[assignment]
-    return counted
-
-
 def _trainer(config: Config, model: AbstractRecommender) -> Trainer:
     """The model's trainer, with a checkpoint of its own: RecBole names it by the second, and two runs may share one."""
-    trainer = console.shown(get_trainer(config.model_class))(config, model)
+    trainer = recorded(console.shown(get_trainer(config.model_class)))(config, model)
     path = Path(trainer.saved_model_file)
     trainer.saved_model_file = parallel.from_first(str(path.with_name(f"{path.stem}-{uuid4().hex[:6]}{path.suffix}")))
     trainer.test_batch_size = min(trainer.test_batch_size, PAIRS_AT_ONCE)
@@ -157,7 +150,7 @@ def _distil(config: Config, split: Split, loaders: Loaders, model: Distilled, sa
     at_start = random_state()
     parallel.align(model)
     alone = compare and bool(config["without_distillation"])
-    pool = teachers_of_run(config, split, alone, model.needs)
+    pool, doubted = teachers_of_run(config, split, alone, model.needs)
     started = ""
     if config["start_from"] is not None:
         started, state = first_student(config, split, partial(run_on_split, compare=False))
@@ -172,6 +165,9 @@ def _distil(config: Config, split: Split, loaders: Loaders, model: Distilled, sa
     getLogger().info(f"{config.model}: training the student, {config['student']}")
     progress = _progress_file(config, split, pool, started)
     resumes = saved and bool(config["resume"])
+    curves = progress.with_suffix(".curves.json")
+    if isinstance(pool, TeacherPool):
+        trainer.watch(pool, curves if resumes else None)
     lock = parallel.held(progress, progress.parent, "trained", break_lock=config["break_lock"])
     with lock if resumes else nullcontext():  # a twin of this run waits, and then trains its own
         if resumes:
@@ -179,6 +175,7 @@ def _distil(config: Config, split: Split, loaders: Loaders, model: Distilled, sa
         unseen = f"checkpoint_dir: the processes do not all see {str(progress)!r}; share the folder"
         parallel.agree(trainer.start_epoch, unseen)
         result = _fit_and_test(trainer, config, loaders, saved)
+        result["doubts"] += doubted
         if parallel.is_first():
             stage = console.stage("comparison with its teachers on the test part")
             if compare:
@@ -186,6 +183,7 @@ def _distil(config: Config, split: Split, loaders: Loaders, model: Distilled, sa
                     result["comparison"] = compare_with_teachers(config, split, loaders, pool, model, result)
             if resumes:
                 progress.unlink(missing_ok=True)
+                curves.unlink(missing_ok=True)
     parallel.wait()  # so that no process ends well where the comparison fails
     return result
 
@@ -221,6 +219,8 @@ def _fit_and_test(trainer: Trainer, config: Config, loaders: Loaders, saved: boo
         "train_seconds": seconds,
         "epochs": len(trainer.train_loss_dict),
         "test_users": trainer.evaluator.users,
+        "curves": curves_of(trainer),
+        "doubts": [],
     }
 
 

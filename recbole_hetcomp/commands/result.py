@@ -12,17 +12,15 @@ from typing import Any
 
 from recbole_hetcomp import console
 from recbole_hetcomp.commands.compare import comparison_table
+from recbole_hetcomp.commands.reporting import report_lines
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.console import Table
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.evaluation.ctr import click_remark
-from recbole_hetcomp.trainer import parallel
 
 
-def show_result(config: Config, split: Split, result: Mapping[str, Any]) -> None:
+def show_result(config: Config, split: Split, result: Mapping[str, Any], report: Path | None) -> None:
     """Print and log the comparison, or the test metrics of a model that has none; the files, and the next command."""
-    if not parallel.is_first():
-        return
     if "comparison" in result:
         title, rows = f"comparison on {config.dataset}, test part", result["comparison"]
         console.show_table(title, comparison_table(rows, config), click_remark(rows))
@@ -36,6 +34,7 @@ def show_result(config: Config, split: Split, result: Mapping[str, Any]) -> None
         lines.insert(0, ("checkpoint", checkpoint))
         if "comparison" in result:
             lines.insert(1, ("comparison", str(Path(checkpoint).with_name("comparison.md"))))
+        lines += report_lines(report)
         lines.append(("next", _predict(checkpoint) if config.family == "context" else _recommend(split, checkpoint)))
     console.show_lines(lines)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Any
 import yaml
 
 from recbole_hetcomp import console
+from recbole_hetcomp.commands.provenance import command_of
+from recbole_hetcomp.commands.reporting import report_lines, report_search
 from recbole_hetcomp.commands.result import hetcomp
 from recbole_hetcomp.commands.student_costs import Budget
 from recbole_hetcomp.commands.student_score import Distances
@@ -21,6 +23,7 @@ from recbole_hetcomp.commands.student_space import Shape
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.registry import own_properties_of
 from recbole_hetcomp.console import Table
+from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.files.locks import held
 
@@ -50,14 +53,23 @@ class Candidate:
         }
 
 
-def leave(config: Config, files: Sequence[str], ranked: Sequence[Candidate], budget: Budget) -> None:
-    """Print the table and the next command; write the ranking, and the settings of the best student.
+def leave(
+    config: Config,
+    split: Split,
+    files: Sequence[str],
+    ranked: Sequence[Candidate],
+    budget: Budget,
+    flags: Mapping[str, object],
+) -> None:
+    """Print the table and the next command; write the ranking, the settings of the best student, and the page about them.
 
     Args:
         config: of the search
+        split: the data
         files: of settings, from which it was made
         ranked: best first
         budget: what they may cost
+        flags: of the command, as they were given
     """
     headers = ["student", "score", "relations", "semantics", "parameters", "ms / 1,000 users"]
     rows = [_row(candidate) for candidate in ranked[:SHOWN]]
@@ -75,7 +87,10 @@ def leave(config: Config, files: Sequence[str], ranked: Sequence[Candidate], bud
         write(chosen, f"{head}{OWN}{_digest(head + settings)}\n{settings}")
     if chosen.name != "student.yaml":
         console.say(f"{folder / 'student.yaml'} is not of a search, or was changed since; it stays as it is")
-    places = [("all shapes", str(folder / "student_search.json")), ("the best", str(chosen)), *console.log_line()]
+    found = {"budget": str(budget), "ranked": content["ranked"]}
+    report = report_search(config, split, "student_search", command_of(config, "search-student", flags), found)
+    places = [("all shapes", str(folder / "student_search.json")), ("the best", str(chosen))]
+    places += [*report_lines(report), *console.log_line()]
     console.show_lines([*places, ("next", next_command(config, [*files, str(chosen)], best))])
 
 

@@ -7,6 +7,7 @@ https://arxiv.org/abs/2303.15678.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -77,8 +78,15 @@ def search_student(
         scorer = scorer_of(students)
         with console.stage("how alike they and the teachers are"):
             ranked = rank(shapes, scorer, costs, int(config["seed"]))
-        leave(config, [*map(str, config_file_list or ())], ranked, costs.budget)
+        leave(config, split, [*map(str, config_file_list or ())], ranked, costs.budget, _flags(budget, space, init))
     return ranked
+
+
+def _flags(budget: Budget | None, space: str | None, init: str) -> dict[str, object]:
+    """The flags of the command that say the same."""
+    limits = {f"max_{name}": most for name, most in (asdict(budget) if budget else {}).items()}
+    flags = {**limits, "space": space, "init": None if init == "sketch" else init}
+    return {flag: value for flag, value in flags.items() if value is not None}
 
 
 def scorer_of(students: UntrainedStudents) -> StudentScorer:

@@ -10,12 +10,15 @@ from typing import Any
 from recbole_hetcomp import console
 from recbole_hetcomp.commands.checks import check
 from recbole_hetcomp.commands.pipeline import say_data
+from recbole_hetcomp.commands.provenance import command_of
+from recbole_hetcomp.commands.reporting import report_lines, report_search
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.console import Table
 from recbole_hetcomp.data.fitting import fit_evaluation
-from recbole_hetcomp.data.split import make_split
+from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.files.atomic import write
+from recbole_hetcomp.teacher_training.space import Choice, Range
 from recbole_hetcomp.teacher_training.tuned import Tuning
 from recbole_hetcomp.teacher_training.tuning import tune, tunings
 
@@ -41,7 +44,7 @@ def tune_teachers(
     Returns:
         what was found, by title such as `teacher BPR`: `settings`, validation `score`, the `first_score` of the settings
         that hold without a search, `trials`, how many `ended_early`, `seconds`. The table is printed; `tuning.json` in
-        `checkpoint_dir` has it, and the folder `tuned` all trials.
+        `checkpoint_dir` has it, `report.html` beside it shows it, and the folder `tuned` all trials.
 
     Raises:
         UserError: bad input, before any training; or a search found nothing.
@@ -61,10 +64,10 @@ def tune_teachers(
         if not searches:
             raise UserError("tune: no model of this run has a search space; write one, properties/space/<Model>.yaml")
         tune(config, split)
-        return _shown(config, searches)
+        return _shown(config, split, searches)
 
 
-def _shown(config: Config, searches: Mapping[str, Tuning]) -> dict[str, dict[str, Any]]:
+def _shown(config: Config, split: Split, searches: Mapping[str, Tuning]) -> dict[str, dict[str, Any]]:
     """What the searches have found, printed as a table."""
     found = {title: tuning.found() or {} for title, tuning in searches.items()}
     metric = config["valid_metric"]
@@ -75,8 +78,31 @@ def _shown(config: Config, searches: Mapping[str, Tuning]) -> dict[str, dict[str
     path = Path(config["checkpoint_dir"]) / "tuning.json"
     write(path, json.dumps(content, indent=1) + "\n")
     folders = [(title, str(tuning.folder)) for title, tuning in searches.items()]
-    console.show_lines([("searches", str(path)), *folders, *console.log_line()])
+    told = {title: _with_trials(found[title], tuning) for title, tuning in searches.items() if found[title]}
+    report = report_search(config, split, "teacher_search", command_of(config, "tune-teachers"), {"searches": told})
+    console.show_lines([("searches", str(path)), *folders, *report_lines(report), *console.log_line()])
     return found
+
+
+def _with_trials(found: Mapping[str, Any], tuning: Tuning) -> dict[str, Any]:
+    """What was found, with all trials and what was tried (docs/report.md)."""
+    path = tuning.folder / "trials.json"
+    try:
+        trials = json.loads(path.read_text(encoding="utf-8"))
+        kept = [{key: trial.get(key) for key in ("trial", "state", "score", "settings")} for trial in trials]
+        seconds = [float(trial["seconds"]) for trial in trials]
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise UserError(f"{str(path)!r} cannot be read ({str(error)[:120]}); delete its folder to search anew") from error
+    entries = [{**trial, "seconds": time} for trial, time in zip(kept, seconds)]
+    space = {key: _in_words(part) for key, part in tuning.space.items()}
+    return {**found, "trials": entries, "space": space}
+
+
+def _in_words(part: Range | Choice) -> str:
+    """What is tried of a setting."""
+    if isinstance(part, Choice):
+        return " or ".join(map(str, part.values))
+    return f"{part.low:g} to {part.high:g}" + (f" / {part.below}" if part.below else "")
 
 
 def _row(title: str, found: Mapping[str, Any]) -> list[str]:

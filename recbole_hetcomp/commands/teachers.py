@@ -18,8 +18,8 @@ from recbole_hetcomp.trainer import parallel
 Teachers = Union[TeacherPool, ContextTeachers]
 
 
-def teachers_of_run(config: Config, split: Split, and_student_alone: bool, needs: Needs) -> Teachers:
-    """The teachers that a run asks for, with a word about those that look badly trained and about how much each counts.
+def teachers_of_run(config: Config, split: Split, and_student_alone: bool, needs: Needs) -> tuple[Teachers, list[str]]:
+    """The teachers that a run asks for, and sentences about those that look badly trained; the log has how much each counts.
 
     Args:
         config, split: of the run
@@ -31,13 +31,12 @@ def teachers_of_run(config: Config, split: Split, and_student_alone: bool, needs
     """
     if config.family == "context":
         teachers = parallel.in_turn(lambda: build_context_teachers(config, split, and_student_alone))
-        _warn(config, split)
-        return teachers
+        return teachers, _doubts(config, split)
     pool = parallel.in_turn(lambda: build_pool(config, split, and_student_alone, needs))
     pool.refuse_unless(needs, config.model)
-    _warn(config, split)
+    doubted = _doubts(config, split)
     _log_weights(pool, config["teacher_weighting"], config["valid_metric_bigger"])
-    return pool
+    return pool, doubted
 
 
 def fingerprints(teachers: Teachers) -> list[tuple[str, str]]:
@@ -47,9 +46,12 @@ def fingerprints(teachers: Teachers) -> list[tuple[str, str]]:
     return [(teacher.name, teacher.trajectory.config_fingerprint) for teacher in teachers.teachers]
 
 
-def _warn(config: Config, split: Split) -> None:
-    for doubt in doubts(trainings(config, split), config["valid_metric"], larger_is_better=config["valid_metric_bigger"]):
+def _doubts(config: Config, split: Split) -> list[str]:
+    """What is to be said of the teachers' trainings, and is logged."""
+    found = doubts(trainings(config, split), config["valid_metric"], larger_is_better=config["valid_metric_bigger"])
+    for doubt in found:
         getLogger().warning(doubt)
+    return list(found)
 
 
 def _log_weights(pool: TeacherPool, exponent: float, larger_is_better: bool) -> None:

@@ -71,6 +71,7 @@ class Config(RecBoleConfig):
         defaults: Mapping[str, object] | None = None,
     ) -> None:
         self.arguments, self.defaults = arguments, dict(defaults or {})
+        self.files = [str(path) for path in config_file_list or ()]
         self.trials = 0  # of the search whose settings this model is trained with
         self.searched: dict[str, dict[str, Any] | None] = {}  # what searches had found when this run first asked, by folder
         given = {key: plain(value) for key, value in (config_dict or {}).items()}
@@ -202,10 +203,13 @@ class Config(RecBoleConfig):
 
         Where two files name one setting, a method's is believed before its student's, and these before what holds for all.
         """
+        return {key: declared for path in self.declaring_files() for key, declared in declarations_in(path).items()}
+
+    def declaring_files(self) -> list[Path]:
+        """Our yaml files, and a plug-in's, that say what this model's settings may be; later ones are believed."""
         files = [properties_dir() / "recbole.yaml", properties_dir() / "teacher" / f"{self.model}.yaml"]
         files += self._files(self.model_class)
-        ours = [path for path in files if path.is_file() and not path.is_relative_to(RECBOLE)]
-        return {key: declared for path in ours for key, declared in declarations_in(path).items()}
+        return [path for path in files if path.is_file() and not path.is_relative_to(RECBOLE)]
 
     def part_files(self) -> list[Path]:
         """The yaml files of the methods that a composite is made of, in the order in which it names them."""

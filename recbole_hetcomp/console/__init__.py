@@ -9,7 +9,7 @@ from __future__ import annotations
 from recbole_hetcomp.console.events import about, counted, listed, muted, note, say, say_first, stage, subject
 from recbole_hetcomp.console.log import log_file, log_line, logged, warnings_in_log
 from recbole_hetcomp.console.relay import follow, relayed
-from recbole_hetcomp.console.table import Table, show_lines, show_table
+from recbole_hetcomp.console.table import Table, print_table, show_lines, show_table
 from recbole_hetcomp.console.training import shown
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "logged",
     "muted",
     "note",
+    "print_table",
     "relayed",
     "say",
     "say_first",

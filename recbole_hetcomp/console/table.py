@@ -79,7 +79,13 @@ def show_table(title: str, table: Table, remark: str = "") -> None:
     getLogger().info(f"{title}:\n{table.github}{below}")
     if not _seen():
         return
+    print_table(title, table, remark)
+
+
+def print_table(title: str, table: Table, remark: str = "") -> None:
+    """Print the table on the standard output, as wide as the terminal or for a pipe, with a remark below."""
     if not sys.stdout.isatty():
+        below = f"\n\n{remark}" if remark else ""
         print(f"\n{title}:\n\n{table.github}{below}", flush=True)
         return
     console = Console(force_jupyter=False, highlight=False)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.evaluator import smaller_metrics
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.trainer import Trainer
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.console import Table
@@ -25,12 +24,13 @@ from recbole_hetcomp.evaluation.efficiency import (
     serving_bytes,
 )
 from recbole_hetcomp.evaluation.live_ensemble import ensemble_on_test
+from recbole_hetcomp.evaluation.on_test import on_test
 from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.files.locks import held
 from recbole_hetcomp.knowledge import discrepancy, ensemble_topk
 from recbole_hetcomp.teachers.ensemble import Ensemble
 from recbole_hetcomp.teachers.pool import Teacher, TeacherPool
-from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, top_unobserved
+from recbole_hetcomp.teachers.ranking import top_unobserved
 
 FIDELITY_K = 50
 COLUMNS = (
@@ -46,37 +46,34 @@ COLUMNS = (
 Row = dict[str, Any]
 
 
-def metrics_of(model: AbstractRecommender, config: Config, loaders: Loaders) -> dict[str, float]:
-    """The test metrics of a model as it stands, by RecBole's evaluator."""
-    quiet = copy.copy(config)
-    quiet.final_config_dict = {**config.final_config_dict, "log_wandb": False}
-    trainer = Trainer(quiet, model)
-    trainer.test_batch_size = min(trainer.test_batch_size, PAIRS_AT_ONCE)
-    trainer.eval_collector.data_collect(loaders.train)  # for metrics that look at the training set
-    result = trainer.evaluate(loaders.test, load_best_model=False, show_progress=config["show_progress"])
-    return {name: float(value) for name, value in result.items()}
-
-
-def _on_test(model: AbstractRecommender, config: Config, split: Split, loaders: Loaders) -> dict[str, float]:
-    """`metrics_of` a model of either family, by loaders of its own where `loaders` are not its family's."""
-    return metrics_of(model, config, split.loaders_like(model, config, loaders))
-
-
-def model_row(role: str, name: str, model: AbstractRecommender, config: Config, split: Split, loaders: Loaders) -> Row:
-    """A model's metrics, size and speed."""
+def model_row(
+    role: str,
+    name: str,
+    model: AbstractRecommender,
+    config: Config,
+    split: Split,
+    loaders: Loaders,
+    users: dict[str, np.ndarray] | None = None,
+) -> Row:
+    """A model's metrics, size and speed; `users` takes up each top-k metric user by user."""
     history = split.asked_at_the_end(model)
     return {
         "role": role,
         "model": name,
-        **_on_test(model, config, split, loaders),
+        **on_test(model, config, split, loaders, users),
         "params": n_parameters(model),
         "size_mb": serving_bytes(model) / 2**20,
         "ms_per_1000_users": ranking_milliseconds(asked_by(model, history), history, max_block_mb=config["max_block_mb"]),
     }
 
 
-def teacher_rows(pool: TeacherPool, config: Config, split: Split, loaders: Loaders) -> list[Row]:
-    """A row for each teacher, and one for their ensemble, which costs what all of them cost and the merging."""
+def teacher_rows(
+    pool: TeacherPool, config: Config, split: Split, loaders: Loaders, users: dict[str, np.ndarray] | None = None
+) -> list[Row]:
+    """A row for each teacher, and one for their ensemble, which costs what all of them cost and the merging.
+
+    `users` takes up each top-k metric of the ensemble user by user.
+    """
     rows = [_teacher_row(teacher, config, split, loaders) for teacher in pool.teachers]
     ensemble = ensemble_on_test(config, split, pool)
     merging = _merging_milliseconds(pool, config, split.history.active_users[:SAMPLE])
@@ -88,7 +85,7 @@ def teacher_rows(pool: TeacherPool, config: Config, split: Split, loaders: Loade
         {
             "role": "ensemble",
             "model": name,
-            **_on_test(ensemble, config, split, loaders),
+            **on_test(ensemble, config, split, loaders, users),
             **costs,
         }
     )
@@ -107,7 +104,7 @@ def _teacher_row(teacher: Teacher, config: Config, split: Split, loaders: Loader
     return {
         "role": "teacher",
         "model": teacher.name,
-        **_on_test(lists, config, split, loaders),
+        **on_test(lists, config, split, loaders),
         **costs,
     }
 
@@ -126,21 +123,30 @@ def _sum(values: Iterable[float | None]) -> float | None:
     return sum(known) if len(known) == len(found) else None
 
 
+def final_lists(pool: TeacherPool, config: Config, split: Split) -> torch.Tensor:
+    """[A, FIDELITY_K] int32 on the CPU: what the ensemble of the final teachers would recommend to the active users."""
+    users = split.history.active_users
+    last = torch.full((len(pool), len(users)), pool.n_stages - 1)
+    return Ensemble.from_config(pool, config).topk(FIDELITY_K, last, users)
+
+
 def add_fidelity(
-    row: Row, model: AbstractRecommender, pool: TeacherPool, ensemble: Row, config: Config, split: Split
-) -> None:
-    """Add to a student's row how near it comes to the ensemble.
+    row: Row, model: AbstractRecommender, theirs: torch.Tensor, ensemble: Row, config: Config, split: Split
+) -> torch.Tensor:
+    """Add to a student's row how near it comes to the ensemble, whose `final_lists` are `theirs`.
 
     `fidelity` is 1 - D@50, graded by both ranks, between the two top-50 lists outside the training items, a mean over
     users; `retention` holds the `retention` of each metric.
+
+    Returns:
+        [A, FIDELITY_K] int32: what the student would recommend to the active users
     """
-    users = split.history.active_users
-    last = torch.full((len(pool), len(users)), pool.n_stages - 1)
-    theirs = Ensemble.from_config(pool, config).topk(FIDELITY_K, last, users)
     history = split.asked_at_the_end(model)
-    ours = top_unobserved(asked_by(model, history), history, FIDELITY_K, max_block_mb=config["max_block_mb"])[users]
+    lists = top_unobserved(asked_by(model, history), history, FIDELITY_K, max_block_mb=config["max_block_mb"])
+    ours = lists[split.history.active_users]
     row["fidelity"] = 1 - float(discrepancy(ours, theirs, k=FIDELITY_K, relevance="graded").mean())
     row["retention"] = {name: retention(name, row[name], ensemble[name]) for name in metric_names(ensemble)}
+    return ours
 
 
 def retention(metric: str, student: float, ensemble: float) -> float | None:

@@ -15,8 +15,9 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.console import Table
 from recbole_hetcomp.data.split import Loaders
 from recbole_hetcomp.evaluation.bootstrap import METRICS, Clicks, difference
-from recbole_hetcomp.evaluation.comparison import Row, metrics_of
+from recbole_hetcomp.evaluation.comparison import Row
 from recbole_hetcomp.evaluation.efficiency import milliseconds_per_thousand, n_parameters
+from recbole_hetcomp.evaluation.on_test import metrics_of
 from recbole_hetcomp.evaluation.operations import multiply_adds
 from recbole_hetcomp.model.context_student import OfClicks
 from recbole_hetcomp.teachers.context import ContextTeachers, LogitsOf

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from recbole.evaluator import Evaluator
@@ -53,18 +54,63 @@ def p_value(ours: np.ndarray, theirs: np.ndarray) -> float:
     Returns:
         two-sided p; 1 where there is no difference at all, or no second user
     """
-    difference = ours.mean(0) - theirs.mean(0)
-    variances = [(difference.var(ddof=1) / len(difference), len(difference) - 1)] if len(difference) > 1 else []
-    for seeds in (ours.mean(1), theirs.mean(1)):
-        if len(seeds) > 1:
-            variances.append((seeds.var(ddof=1) / len(seeds), len(seeds) - 1))
+    difference, variances = _difference(ours, theirs)
     total = sum(variance for variance, _ in variances)
     if not difference.any() or not variances:
         return 1.0
     if total == 0:
         return 0.0
-    freedom = total**2 / sum(variance**2 / df for variance, df in variances)
-    return float(2 * student_t.sf(abs(difference.mean()) / np.sqrt(total), freedom))
+    return float(2 * student_t.sf(abs(difference.mean()) / np.sqrt(total), _freedom(variances)))
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, list[tuple[float, int]]]:
+    """([n_users] the difference of the seeds' means, the variances of its mean with their degrees of freedom)."""
+    difference = ours.mean(0) - theirs.mean(0)
+    variances = [(difference.var(ddof=1) / len(difference), len(difference) - 1)] if len(difference) > 1 else []
+    for seeds in (ours.mean(1), theirs.mean(1)):
+        if len(seeds) > 1:
+            variances.append((seeds.var(ddof=1) / len(seeds), len(seeds) - 1))
+    return difference, variances
+
+
+def _freedom(variances: Sequence[tuple[float, int]]) -> float:
+    """Degrees of freedom of the sum of the variances, after Welch and Satterthwaite."""
+    return sum(variance for variance, _ in variances) ** 2 / sum(variance**2 / df for variance, df in variances)
+
+
+class Difference(NamedTuple):
+    """How two models differ in a metric.
+
+    Attributes:
+        mean: of the first model's values less the second's, over users and seeds
+        low, high: its interval at 1 - LEVEL; None where there is no second user
+        p: as `p_value`, of this pair alone
+        won, lost, tied: shares of the users for whom the first model's mean over seeds is larger, smaller, the same
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float
+    won: float
+    lost: float
+    tied: float
+
+
+def differences(ours: Users, theirs: Users) -> dict[str, Difference]:
+    """The `Difference` of two models in each metric that both have, the same users asked of both."""
+    return {metric: _compared(values, theirs[metric]) for metric, values in ours.items() if metric in theirs}
+
+
+def _compared(ours: np.ndarray, theirs: np.ndarray) -> Difference:
+    difference, variances = _difference(ours, theirs)
+    mean, total = float(difference.mean()), sum(variance for variance, _ in variances)
+    low = high = None
+    if variances:
+        reach = float(student_t.isf(LEVEL / 2, _freedom(variances)) * np.sqrt(total)) if total else 0.0
+        low, high = mean - reach, mean + reach
+    won, lost = float((difference > 0).mean()), float((difference < 0).mean())
+    return Difference(mean, low, high, p_value(ours, theirs), won, lost, float((difference == 0).mean()))
 
 
 def paired_p_values(ours: Users, others: Sequence[Users]) -> list[dict[str, float]]:

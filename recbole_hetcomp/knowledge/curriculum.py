@@ -115,6 +115,13 @@ class Curriculum:
         listed = self.stage[self.listed]
         return float(listed.double().mean()) if len(listed) else float(self.n_stages - 1)
 
+    @property
+    def mean_stages(self) -> list[float] | None:
+        """[X]: `mean_stage` of each teacher; None where there is one checkpoint alone."""
+        means = self.stage.double().masked_fill(~self.listed, torch.nan).nanmean(1)
+        last = float(self.n_stages - 1)
+        return means.nan_to_num(last).tolist() if last else None
+
     def threshold(self, epoch: int) -> float:
         """alpha * decay ** (number of whole periods): falls below 1 at epoch 100 with the default numbers."""
         return self.alpha * self.decay ** (epoch // self.period)

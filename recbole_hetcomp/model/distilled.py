@@ -22,6 +22,7 @@ from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.config.strict import StrictConfig
 from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.model.backbone import forget_evaluation_of
+from recbole_hetcomp.model.target_lists import TargetLists
 from recbole_hetcomp.teachers.pool import Needs
 
 
@@ -37,6 +38,7 @@ class Distilled(AbstractRecommender):
         apart: modules that `loss_apart` trains, by an optimiser of their own; the saved student does without them, too
         base_loss_weight, distillation_weight: of the two parts of the loss
         generator: of the method's own draws, on the CPU
+        lists: of methods that learn lists
     """
 
     input_type = InputType.PAIRWISE  # the Config puts the backbone's own in its place
@@ -56,6 +58,7 @@ class Distilled(AbstractRecommender):
         self.base_loss_weight = float(config["base_loss_weight"])
         self.distillation_weight = float(config["distillation_weight"])
         self.auxiliary, self.apart = nn.ModuleDict(), nn.ModuleDict()
+        self.lists: TargetLists | None = None
         self.generator = torch.Generator().manual_seed(int(config["seed"]))
 
     # ---- what a method adds -------------------------------------------------------------------------------------------
@@ -105,6 +108,16 @@ class Distilled(AbstractRecommender):
     def may_stop_early(self) -> bool:
         """Whether early stopping may count; False while what is to be learnt still changes."""
         return True
+
+    @property
+    def phase(self) -> str:
+        """Which of its losses holds now, where it changes from one to another; else the empty string."""
+        return ""
+
+    @property
+    def mean_stages(self) -> list[float] | None:
+        """Each teacher's mean checkpoint over the users, counted from 0; None where there is no curriculum."""
+        return None if self.lists is None else self.lists.curriculum.mean_stages
 
     def distillation_state(self) -> dict[str, Any]:
         """All that changes during training and is no parameter: tensors and plain values, for an exact resume."""

@@ -54,7 +54,6 @@ class DistilledRecommender(Distilled, GeneralRecommender):
         self.type = self.backbone.type  # RecBole's Trainer and loaders ask for it
         points = config["points_per_user"] if self.type == ModelType.SEQUENTIAL else 0
         self.history = Sequences.of_part(dataset, points, split_seed(config)) if points else History.of(dataset)
-        self.lists: TargetLists | None = None  # of methods that learn lists
         check_target_lists(config, follow=self.follows_curriculum)
 
     # ---- what a method adds -------------------------------------------------------------------------------------------

@@ -384,7 +384,10 @@ assert compat.install()["ray"] == "not needed"
 assert sys.modules["ray"] is ray
 from recbole.quick_start import load_data_and_model, quick_start
 assert quick_start.tune is tune
-assert load_data_and_model.__module__ == quick_start.load_data_and_model.__module__ == "recbole_hetcomp.compat.closing"
+assert load_data_and_model is quick_start.load_data_and_model
+assert load_data_and_model.__module__ == "recbole_hetcomp.entrances"
+stock, = (cell.cell_contents for cell in load_data_and_model.__closure__)
+assert stock.__module__ == "recbole_hetcomp.compat.closing"
 """
     fresh(code)
 

@@ -10,7 +10,7 @@ import torch
 
 from recbole_hetcomp.evaluation.comparison import (
     add_fidelity,
-    metrics_of,
+    final_lists,
     model_row,
     retention,
     save_comparison,
@@ -19,6 +19,7 @@ from recbole_hetcomp.evaluation.comparison import (
 )
 from recbole_hetcomp.evaluation.efficiency import serving_bytes
 from recbole_hetcomp.evaluation.list_recommender import of_ensemble
+from recbole_hetcomp.evaluation.on_test import metrics_of
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teachers import TeacherPool
 from recbole_hetcomp.teachers.ensemble import Ensemble
@@ -104,7 +105,7 @@ def test_a_student_that_ranks_as_the_ensemble_has_fidelity_and_retention_1(confi
     pool = list_pool(2)
     twin = of_ensemble(config, copy.copy(split.train), pool)
     row = model_row("student", "twin", twin, config, split, split.loaders(config))
-    add_fidelity(row, twin, pool, ensemble_row, config, split)
+    add_fidelity(row, twin, final_lists(pool, config, split), ensemble_row, config, split)
     assert row["fidelity"] == pytest.approx(1, abs=1e-6)
     assert row["retention"] == {"recall@5": 1, "recall@10": 1, "ndcg@5": 1, "ndcg@10": 1}
 
@@ -112,7 +113,7 @@ def test_a_student_that_ranks_as_the_ensemble_has_fidelity_and_retention_1(confi
 def test_another_student_falls_short_in_the_ratio_of_its_metrics(config, list_pool, split, ensemble_row, make_model) -> None:
     model = make_model("BPR")
     row = model_row("student", "BPR", model, config, split, split.loaders(config))
-    add_fidelity(row, model, list_pool(2), ensemble_row, config, split)
+    add_fidelity(row, model, final_lists(list_pool(2), config, split), ensemble_row, config, split)
     assert 0 < row["fidelity"] < 0.99
     for name, ratio in row["retention"].items():
         assert ratio == pytest.approx(row[name] / ensemble_row[name])
@@ -121,7 +122,7 @@ def test_another_student_falls_short_in_the_ratio_of_its_metrics(config, list_po
 
 def test_nothing_is_retained_of_an_ensemble_that_finds_nothing(config, list_pool, split, make_model) -> None:
     row = {"recall@10": 0.1}
-    add_fidelity(row, make_model("BPR"), list_pool(2), {"recall@10": 0.0}, config, split)
+    add_fidelity(row, make_model("BPR"), final_lists(list_pool(2), config, split), {"recall@10": 0.0}, config, split)
     assert row["retention"] == {"recall@10": None}
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_hetcomp.evaluation.comparison import metrics_of
 from recbole_hetcomp.evaluation.list_recommender import of_ensemble
+from recbole_hetcomp.evaluation.on_test import metrics_of
 from recbole_hetcomp.teachers import TeacherPool
 from recbole_hetcomp.teachers.ensemble import Ensemble
 

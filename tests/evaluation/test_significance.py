@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from recbole.evaluator import Evaluator
-from scipy.stats import ttest_rel
+from scipy.stats import sem, ttest_rel
+from scipy.stats import t as student_t
 
-from recbole_hetcomp.evaluation.significance import LEVEL, UserEvaluator, holm, p_value, paired_p_values
+from recbole_hetcomp.evaluation.significance import LEVEL, UserEvaluator, differences, holm, p_value, paired_p_values
 
 
 def test_the_mean_over_users_is_the_metric(make_config) -> None:
@@ -82,3 +83,33 @@ def test_no_difference_at_all_is_no_significance__and_one_user_is_none_either(se
 )
 def test_holms_example(p_values, adjusted) -> None:
     assert holm(p_values) == pytest.approx(adjusted)
+
+
+def test_a_difference_has_scipys_interval_and_counts_users() -> None:
+    generator = np.random.default_rng(5)
+    ours = generator.random(80)
+    theirs = ours + generator.normal(-0.02, 0.05, 80)
+    theirs[:10] = ours[:10]
+    found = differences({"recall@10": ours[None]}, {"recall@10": theirs[None], "other": theirs[None]})["recall@10"]
+    mean, reach = np.mean(ours - theirs), student_t.isf(0.025, 79) * sem(ours - theirs)
+    assert (found.mean, found.low, found.high) == pytest.approx((mean, mean - reach, mean + reach))
+    assert found.p == pytest.approx(ttest_rel(ours, theirs).pvalue)
+    assert found.tied == pytest.approx(10 / 80)
+    assert found.won + found.lost + found.tied == pytest.approx(1)
+    assert found.won == pytest.approx(np.mean(ours > theirs))
+
+
+def test_seeds_widen_the_interval() -> None:
+    generator = np.random.default_rng(6)
+    users, theirs = generator.random(50), generator.random((1, 50))
+    same = differences({"m": np.stack([users, users])}, {"m": theirs})["m"]
+    apart = differences({"m": np.stack([users - 0.1, users + 0.1])}, {"m": theirs})["m"]
+    assert same.mean == pytest.approx(apart.mean)
+    assert apart.high - apart.low > same.high - same.low
+
+
+def test_equal_models_and_a_single_user_have_no_significance() -> None:
+    values = np.arange(4.0)[None]
+    assert differences({"m": values}, {"m": values})["m"] == (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0)
+    alone = differences({"m": values[:, :1] + 1}, {"m": values[:, :1]})["m"]
+    assert (alone.low, alone.high, alone.p, alone.won) == (None, None, 1.0, 1.0)

@@ -126,6 +126,11 @@ class CompositeStudent(DistilledRecommender):
         """False as long as any method asks to wait."""
         return all(part.may_stop_early for part in self.parts.values())
 
+    @property
+    def mean_stages(self) -> list[float] | None:
+        """Those of the first method that has a curriculum."""
+        return next((part.mean_stages for part in self.parts.values() if part.mean_stages is not None), None)
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The groups of all methods, one after the other."""
         return [group for part in self.parts.values() for group in part.parameter_groups()]

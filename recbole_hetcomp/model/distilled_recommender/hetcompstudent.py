@@ -66,7 +66,12 @@ class HetCompStudent(DistilledRecommender):
 
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
         """Lets the curriculum move; adds to the log which of the two losses now holds."""
-        return f"{super().on_validation(student_topk, epoch)}, {'fine-grained' if self.fine else 'overall'} loss"
+        return f"{super().on_validation(student_topk, epoch)}, {self.phase} loss"
+
+    @property
+    def phase(self) -> str:
+        """fine-grained or overall."""
+        return "fine-grained" if self.fine else "overall"
 
     @property
     def fine(self) -> bool:

@@ -1,0 +1,145 @@
+"""The records of runs, benchmarks and searches, and the page about them that is made at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from recbole_hetcomp.commands.provenance import about, command_of
+from recbole_hetcomp.config import Config
+from recbole_hetcomp.data.split import Split
+from recbole_hetcomp.evaluation import benchmark_table, comparison
+from recbole_hetcomp.evaluation.comparison import smaller_is_better
+from recbole_hetcomp.evaluation.efficiency import n_parameters, serving_bytes
+from recbole_hetcomp.evaluation.popularity import DEPTH, shares
+from recbole_hetcomp.evaluation.significance import Difference
+from recbole_hetcomp.report import write_record, write_report
+from recbole_hetcomp.report.records import DamagedRecordError
+
+Differences = Mapping[str, Difference]
+
+
+def report_run(config: Config, split: Split, result: Mapping[str, Any]) -> Path | None:
+    """The page about a run, made anew beside its checkpoint; None where there is no checkpoint, and of clicks."""
+    if not result["checkpoint"] or config.family == "context":
+        return None
+    users = len(next(iter(result["test_users"].values()), ()))
+    rows = _rows(config, result)
+    metrics = rows[0]["metrics"]
+    content = {
+        **about(config, split, command_of(config)),
+        "model": config.model,
+        "seed": int(config["seed"]),
+        "checkpoint": str(result["checkpoint"]),
+        "test_users": users,
+        "smaller": [name for name in metrics if smaller_is_better(name)],
+        "rows": rows,
+        "curves": result["curves"],
+        "against": {role: as_dicts(found) for role, found in result.get("against", {}).items()},
+        "popularity": _of_the_data(split) if "popularity" in result else None,
+        "doubts": list(result["doubts"]),
+    }
+    return _reported(Path(result["checkpoint"]).parent, "run", content, config)
+
+
+def _rows(config: Config, result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the comparison, or that of a model that has none."""
+    if "comparison" not in result:
+        model = result["model"]
+        metrics = {name: float(value) for name, value in result["test_result"].items()}
+        costs = {"params": n_parameters(model), "size_mb": serving_bytes(model) / 2**20, "ms_per_1000_users": None}
+        return [{"role": "model", "model": config.model, "metrics": metrics, **costs}]
+    kept = ("role", "model", "params", "size_mb", "ms_per_1000_users", "fidelity", "trials")
+    return [
+        {
+            **{key: row[key] for key in kept if key in row},
+            "metrics": {name: row[name] for name in comparison.metric_names(row)},
+            "popularity": popularity,
+        }
+        for row, popularity in zip(result["comparison"], result["popularity"])
+    ]
+
+
+def _of_the_data(split: Split) -> dict[str, Any]:
+    """How deep the lists were looked at, and what the training interactions themselves come to."""
+    counts = split.history.items.bincount(minlength=split.history.n_items)[1:]
+    return {"k": DEPTH, "interactions": shares(counts, counts)}
+
+
+def as_dicts(differences: Differences) -> dict[str, dict[str, Any]]:
+    """Differences as JSON has them."""
+    return {metric: difference._asdict() for metric, difference in differences.items()}
+
+
+def report_benchmark(
+    config: Config,
+    split: Split,
+    command: str,
+    rows: Sequence[Mapping[str, Any]],
+    test_users: int,
+    against: Mapping[str, Differences],
+    intervals: Mapping[str, Differences],
+    curves: Mapping[str, list[Any]],
+) -> Path | None:
+    """The page about a benchmark.
+
+    Args:
+        config: of the first model
+        command: that made it
+        rows: of the benchmark's table
+        test_users: number of users in the test part
+        against: by model, its `differences` from the first one
+        intervals: by model, its differences from 0
+        curves: by model, one a seed
+    """
+    costs = ("model", "seeds", "trials", *benchmark_table.COSTS)
+    metrics = [key for key in rows[0] if key not in benchmark_table.COLUMNS]
+    p_values = {row["model"]: row["p_values"] for row in rows}
+    compared = {model: as_dicts(found) for model, found in against.items()}
+    for model, found in compared.items():  # adjusted for the number of models
+        for metric, entry in found.items():
+            entry["p"] = p_values[model].get(metric, entry["p"])
+    content = {
+        **about(config, split, command),
+        "test_users": test_users,
+        "smaller": [name for name in metrics if smaller_is_better(name)],
+        "rows": [
+            {
+                **{key: row[key] for key in costs},
+                "metrics": {name: row[name] for name in metrics},
+                "against": compared.get(row["model"], {}),
+                "intervals": _ends(intervals[row["model"]]),
+                "curves": curves[row["model"]],
+            }
+            for row in rows
+        ],
+    }
+    return _reported(Path(config["checkpoint_dir"]), "benchmark", content, config)
+
+
+def _ends(differences: Differences) -> dict[str, dict[str, Any]]:
+    """The mean and the ends of its interval, by metric."""
+    return {metric: {end: entry[end] for end in ("mean", "low", "high")} for metric, entry in as_dicts(differences).items()}
+
+
+def report_search(config: Config, split: Split, kind: str, command: str, found: Mapping[str, Any]) -> Path | None:
+    """The page about a search; `found` is what docs/report.md says of its kind, teacher_search or student_search."""
+    content = {**about(config, split, command), **found}
+    return _reported(Path(config["checkpoint_dir"]), kind, content, config)
+
+
+def _reported(folder: Path, kind: str, content: Mapping[str, Any], config: Config) -> Path | None:
+    """Write the record and the page. What is damaged of earlier records costs the page, not what was trained."""
+    write_record(folder, kind, content, break_lock=config["break_lock"])
+    try:
+        return write_report(folder, break_lock=config["break_lock"])
+    except DamagedRecordError as error:
+        getLogger().warning(f"there is no new report.html: {error.sentence}")
+        return None
+
+
+def report_lines(path: Path | None) -> list[tuple[str, str]]:
+    """The line of `show_lines` that says where the page is, if there is one."""
+    return [] if path is None else [("report", str(path))]
