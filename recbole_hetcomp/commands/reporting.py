@@ -107,7 +107,7 @@ def report_benchmark(
         "smaller": [name for name in metrics if smaller_is_better(name)],
         "rows": [
             {
-                **{key: row[key] for key in costs},
+                **{key: row[key] for key in costs if key in row},
                 "metrics": {name: row[name] for name in metrics},
                 "against": compared.get(row["model"], {}),
                 "intervals": _ends(intervals[row["model"]]),

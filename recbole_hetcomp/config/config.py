@@ -71,7 +71,7 @@ class Config(RecBoleConfig):
         defaults: Mapping[str, object] | None = None,
     ) -> None:
         self.arguments, self.defaults = arguments, dict(defaults or {})
-        self.files = [str(path) for path in config_file_list or ()]
+        self.files = list(map(str, config_file_list or ()))
         self.trials = 0  # of the search whose settings this model is trained with
         self.searched: dict[str, dict[str, Any] | None] = {}  # what searches had found when this run first asked, by folder
         given = {key: plain(value) for key, value in (config_dict or {}).items()}
@@ -137,9 +137,7 @@ class Config(RecBoleConfig):
 
     @cached_property
     def family(self) -> str:
-        """Whether the data of the run are `general`, `sequential` (so where the model, its student or a teacher is) or rows
-        of clicks, `context`.
-        """
+        """The data are `general`, `sequential` (as the model, its student or a teacher is) or `context`, rows of clicks."""
         if predicts_clicks(self.model_class):
             return "context"
         if self.external_config_dict.get(MIXED):
@@ -190,8 +188,7 @@ class Config(RecBoleConfig):
         check_read_at_once(self.final_config_dict)
         if self.final_config_dict["MODEL_TYPE"] == ModelType.TRADITIONAL:  # made in one epoch, and validated after it
             self.final_config_dict["eval_step"] = 1
-        of_run = self.model_class
-        trained = student_class(of_run, self._student()) if is_distilled(of_run) else of_run
+        trained = student_class(self.model_class, self._student()) if is_distilled(self.model_class) else self.model_class
         settle_negatives(self.final_config_dict, trained, given=self.given("train_neg_sample_args"))
         super()._set_default_parameters()
         if is_distilled(self.model_class):  # negatives are drawn for the backbone's own loss
