@@ -94,7 +94,7 @@ def report_benchmark(
         intervals: by model, its differences from 0
         curves: by model, one a seed
     """
-    costs = ("model", "seeds", "trials", *benchmark_table.COSTS)
+    costs = ("model", "seeds", "trials", *benchmark_table.COSTS, "train_seconds", "epochs")
     metrics = [key for key in rows[0] if key not in benchmark_table.COLUMNS]
     p_values = {row["model"]: row["p_values"] for row in rows}
     compared = {model: as_dicts(found) for model, found in against.items()}
