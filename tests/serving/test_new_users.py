@@ -58,18 +58,17 @@ def test_the_history_of_a_known_user_is_served_as_the_user(train, student):
 
 
 @pytest.mark.parametrize("student", ["MF", "ML", "HistoryEncoder", "LightGCN"])
-def test_new_users_get_items_of_their_group_and_none_that_they_have(train, student):
-    """toy's items are of four groups, by their number."""
+def test_a_history_gets_what_its_user_gets_rather_than_what_others_get(train, student):
+    """And nothing that is in it: each known user's items as if they were somebody new."""
     _, model, dataset = load_student(train(student, epochs=60, learning_rate=0.05, teachers=["EASE"]))
-    histories = {f"group {group}": [f"i{item}" for item in range(group, 80, 8)] for group in range(4)}
-    found = recommend_for(model, dataset, histories, 5)
-    of_group = [
-        int(item[1:]) % 4 == group for group, items in enumerate(found.values()) for item, _ in items if item != "unseen"
-    ]
-    assert np.mean(of_group) > 0.5
-    for name, items in found.items():
-        assert not {item for item, _ in items} & {*histories[name]}
-    table = recommend_for(model, dataset, histories, 5, as_frame=True)
+    users = [f"u{number}" for number in range(60)]
+    own = {user: {item for item, _ in items} for user, items in recommend(model, dataset, users, 10).items()}
+    histories = {user: items_of(dataset, user) for user in users}
+    found = recommend_for(model, dataset, histories, 10)
+    shared = np.array([[len(own[other] & {item for item, _ in found[user]}) for other in users] for user in users])
+    assert shared.diagonal().mean() > shared.mean() + 1
+    assert not any({*histories[user]} & {item for item, _ in items} for user, items in found.items())
+    table = recommend_for(model, dataset, histories, 10, as_frame=True)
     assert table["item"].tolist() == [item for items in found.values() for item, _ in items]
 
 
