@@ -241,10 +241,10 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "run": _run,
     "recommend": _recommend,
     "vectors": _vectors,
-    "export": _export,
     "benchmark": _benchmark,
     "anomalies": _anomalies,
     "tune": _tune,
     "tune-teachers": _tune_teachers,
+    "export": _export,
     "search-student": _search_student,
 }
