@@ -26,11 +26,11 @@ from recbole_hetcomp.losses.streaming import Vectors
 from recbole_hetcomp.model.backbone import HasHistories
 from recbole_hetcomp.serving.factors import factors_of
 from recbole_hetcomp.serving.recommending import (
-    BLOCK_MB,
     COLUMNS,
     Ranked,
     Recommendations,
     best_items,
+    block_mb,
     by_user,
     frame_of,
     seen_by,
@@ -109,7 +109,7 @@ def ranked_for(
 def _ranked(
     model: AbstractRecommender, dataset: Dataset, names: list[str], ids: list[Tensor], scores_of: Scores, k: int
 ) -> Iterator[Ranked]:
-    size = users_per_block(dataset.item_num, dataset.config["max_block_mb"] or BLOCK_MB)
+    size = users_per_block(dataset.item_num, block_mb(dataset))
     for begin in range(0, len(names), size):
         block = torch.nn.utils.rnn.pad_sequence(ids[begin : begin + size], batch_first=True)
         scores = scores_of(block.to(model.device)).float().cpu()

@@ -22,7 +22,7 @@ from recbole_hetcomp.teachers.ranking import best_of_block, blocks, full_scores
 
 Recommendations = dict[str, list[tuple[str, float]]]
 COLUMNS = ("user", "item", "rank", "score")
-BLOCK_MB = 64.0  # of scores, where the dataset's settings do not say it
+BLOCK_MB = 8.0  # of scores, or less where `max_block_mb` says so: larger blocks do not stay in a processor's cache
 
 
 class Ranked(NamedTuple):
@@ -96,10 +96,15 @@ def ranked(model: AbstractRecommender, dataset: Dataset, users: Sequence[str], k
 def _ranked(model: AbstractRecommender, dataset: Dataset, users: Sequence[str], ids: Tensor, k: int) -> Iterator[Ranked]:
     history = seen_by(model, dataset)
     asked, begin = asked_by(model, history), 0
-    for block in blocks(ids, dataset.item_num, dataset.config["max_block_mb"] or BLOCK_MB):
+    for block in blocks(ids, dataset.item_num, block_mb(dataset)):
         scores = full_scores(asked, block).float().cpu()
         yield Ranked(users[begin : begin + len(block)], *best_items(model, scores, history.padded(block), k))
         begin += len(block)
+
+
+def block_mb(dataset: Dataset) -> float:
+    """MiB of scores that are held at once."""
+    return min(float(dataset.config["max_block_mb"] or BLOCK_MB), BLOCK_MB)
 
 
 def best_items(model: AbstractRecommender, scores: Tensor, excluded: Tensor, k: int) -> tuple[Tensor, Tensor]:

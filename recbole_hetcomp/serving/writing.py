@@ -59,11 +59,13 @@ def format_of(path: str, given: str | None) -> str:
 def _together(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     """Pieces of at least `ROWS` rows, but for the last."""
     waiting: list[pd.DataFrame] = []
+    n_rows = 0
     for frame in frames:
         waiting.append(frame)
-        if sum(map(len, waiting)) >= ROWS:
+        n_rows += len(frame)
+        if n_rows >= ROWS:
             yield pd.concat(waiting, ignore_index=True)
-            waiting = []
+            waiting, n_rows = [], 0
     if waiting:
         yield pd.concat(waiting, ignore_index=True)
 
