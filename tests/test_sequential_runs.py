@@ -14,6 +14,7 @@ from recbole_hetcomp.data.split import make_split
 from recbole_hetcomp.evaluation.live_ensemble import ensemble_on_test
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.teacher_training.alone import alone_config
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teachers.pool import TeacherPool
 from recbole_hetcomp.teachers.vectors import EntityVectors
@@ -175,3 +176,11 @@ def test_a_copy_of_rows_is_the_rows_and_one_row_a_user_is_made_once(sequential) 
     assert rows.padded(torch.arange(3)).size(0) == len(rows.contains(torch.arange(3), torch.ones(3))) == 3
     assert len(rows.active_users) < rows.n_users
     assert not {"pairs", "items"} & set(vars(rows))  # as many as rows times items: for who asks
+
+
+@pytest.mark.parametrize("student", ["GRU4Rec", "SASRec", "NARM", "LightSANs", "FPMC"])
+def test_the_student_alone_has_the_size_of_the_student_and_not_of_a_teacher(make_config, student) -> None:
+    given = {"student": student, "teachers": ["SASRec"], "load_col": RUN["load_col"]}
+    config = make_config("HetCompStudent", **given)
+    alone, sizes = alone_config(config), ("embedding_size", "hidden_size", "inner_size")
+    assert [alone[size] for size in sizes if size in alone] == [config[size] for size in sizes if size in alone]

@@ -52,8 +52,9 @@ def _shaped_by(config: Config) -> dict[str, object]:
 
 
 def chosen_for(config: Config) -> set[str]:
-    """The settings that the user, the method or properties/distillation.yaml chooses for a run."""
-    files = [properties_dir() / "distillation.yaml", own_properties_of(config.model_class)]
+    """The settings that the user, the method, or what holds for distilled students and for this one chooses for a run."""
+    ours = ("distillation.yaml", f"{config.family}_distillation.yaml", f"student/{config['student']}.yaml")
+    files = [*(properties_dir() / name for name in ours), own_properties_of(config.model_class)]
     named = {key for path in files if path is not None and path.is_file() for key in config.read_yaml(path) or ()}
     return (
         named
