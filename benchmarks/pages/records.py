@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "results" / "data"
 LEVEL = 0.05  # a p-value below it is shown as a star
-COSTS = ("params", "size_mb", "ms_per_1000_users")
+COSTS = ("params", "size_mb", "ms_per_1000_users", "multiply_adds", "ms_per_1000")
 
 Row = dict[str, Any]
 Record = dict[str, Any]
@@ -105,6 +105,7 @@ def _row_of_benchmark(row: Mapping[str, Any]) -> Row:
         "seeds": len(row["seeds"]),
         **{metric: spread(values) for metric, values in row.items() if metric not in known},
         "params": row["params"],
+        **({"multiply_adds": round(row["multiply_adds"])} if "multiply_adds" in row else {}),
         "epochs": round(mean(row["epochs"])),
         **({"differs": differs} if differs else {}),
     }
@@ -113,8 +114,9 @@ def _row_of_benchmark(row: Mapping[str, Any]) -> Row:
 def _rows_of_comparison(content: Mapping[str, Any]) -> list[Row]:
     """The rows of `comparison.json`; students get the size they were asked for."""
     size = {"size": content["settings"]["embedding_size"]} if "embedding_size" in content["settings"] else {}
-    left_out = {"size_mb", "ms_per_1000_users", "retention"}
+    left_out = {"size_mb", "ms_per_1000_users", "ms_per_1000", "retention", "differences"}
     rows = [{key: _rounded(value) for key, value in row.items() if key not in left_out} for row in content["rows"]]
+    rows = [{**row, **({"multiply_adds": round(row["multiply_adds"])} if "multiply_adds" in row else {})} for row in rows]
     return [{**row, **size} if row["role"].startswith("student") else row for row in rows]
 
 
