@@ -10,6 +10,7 @@ import torch
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.serving.student import load_with_split
 from recbole_hetcomp.teachers.context import LogitsOf
 
 MODELS = sorted(name for name, cls in vars(context).items() if inspect.isclass(cls) and issubclass(cls, AbstractRecommender))
@@ -26,6 +27,20 @@ def test_a_context_aware_model_runs_to_auc_and_logloss(clicks, model):
     assert set(result["test_result"]) == {"auc", "logloss"}
     assert 0 < result["test_result"]["auc"] < 1
     assert result["test_result"]["logloss"] > 0
+    _, served, split = load_with_split(result["checkpoint"], arguments=())
+    rows = split.parts[2][torch.arange(40)]
+    assert torch.equal(served.predict(rows), result["model"].eval().predict(rows))
+
+
+def test_all_that_fwfm_draws_is_trained_saved_and_moved(clicks_model):
+    """RecBole's has a plain tensor for the weights of pairs of fields."""
+    model, train = clicks_model("FwFM")
+    weight = model.weight
+    assert weight is dict(model.named_parameters())["weight"]
+    assert "weight" in model.state_dict()
+    model.calculate_loss(train[torch.arange(30)]).backward()
+    assert weight.grad.any()
+    assert model.to("meta").weight.is_meta
 
 
 @pytest.mark.parametrize("model", [*MODELS, "DAGFM"])

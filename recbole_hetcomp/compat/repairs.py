@@ -213,6 +213,18 @@ def sampling_no_more_than_there_are(stock: Callable[..., Samples]) -> Callable[.
     return sample_cor_samples
 
 
+def learning_the_weights_of_pairs(stock: Callable[..., None]) -> Callable[..., None]:
+    """The constructor of FwFM, whose weights of pairs of fields are a parameter: trained, saved and moved with the model."""
+
+    def __init__(self: torch.nn.Module, config: Any, dataset: Any) -> None:  # noqa: N807
+        stock(self, config, dataset)
+        drawn = self.weight.detach()
+        del self.weight
+        self.weight = torch.nn.Parameter(drawn)
+
+    return __init__
+
+
 def todays_amp() -> Undo:
     """Gives RecBole's trainers `torch.amp` for CUDA in the place of the deprecated `torch.cuda.amp`."""
     amp = types.SimpleNamespace(GradScaler=partial(torch.amp.GradScaler, "cuda"), autocast=partial(torch.autocast, "cuda"))

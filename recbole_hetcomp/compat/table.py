@@ -9,7 +9,7 @@ from recbole.config import Config, configurator
 from recbole.data import utils as data_utils
 from recbole.data.dataset import dataset
 from recbole.evaluator.collector import Collector
-from recbole.model.context_aware_recommender import kd_dagfm
+from recbole.model.context_aware_recommender import fwfm, kd_dagfm
 from recbole.model.general_recommender import dgcf, ldiffrec
 from recbole.trainer import trainer
 
@@ -176,6 +176,13 @@ REPAIRS = (
         "any: DGCF draws more users or items than there are when an epoch has few batches",
         lambda: is_stock(dgcf.sample_cor_samples),
         wrapped(dgcf, "sample_cor_samples", repairs.sampling_no_more_than_there_are),
+    ),
+    Repair(
+        "fwfm_weight",
+        "not reported",
+        "any: FwFM's weights of pairs of fields are no parameter: not trained, not saved, and drawn anew where it is read",
+        lambda: is_stock(fwfm.FwFM.__init__),
+        wrapped(fwfm.FwFM, "__init__", repairs.learning_the_weights_of_pairs),
     ),
     Repair(
         "amp",

@@ -28,7 +28,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.dataset import dataset as dataset_module
 from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector, DataStruct
-from recbole.model.context_aware_recommender import kd_dagfm
+from recbole.model.context_aware_recommender import fwfm, kd_dagfm
 from recbole.model.general_recommender import dgcf, ldiffrec, lightgcn, multivae, neumf
 from recbole.model.loss import EmbLoss
 from recbole.sampler.sampler import AbstractSampler
@@ -200,6 +200,7 @@ def patched():
         "kd_dagfm_device": kd_dagfm.DAGFM.__init__,
         "kd_dagfm_teacher": vars(kd_dagfm.KD_DAGFM).get("state_dict"),
         "kd_dagfm_phase": kd_dagfm.KD_DAGFM.__init__,
+        "fwfm": fwfm.FwFM.__init__,
         "configurator": vars(configurator).get("eval"),
         "hyper_tuning": vars(hyper_tuning).get("eval"),
         "yaml_loader": vars(Config)["_build_yaml_loader"],
