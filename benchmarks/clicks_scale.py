@@ -22,7 +22,7 @@ from recbole.model.context_aware_recommender.fm import FM
 from recbole.utils import FeatureType
 from torch import Tensor
 
-from recbole_hetcomp.evaluation.bootstrap import Clicks, auc_of
+from recbole_hetcomp.evaluation.delong import Clicks, auc_parts
 from recbole_hetcomp.model.context_aware_recommender.dagfm import DAGFM
 from recbole_hetcomp.teachers.context import ContextTeacher, ContextTeachers, LogitsOf
 
@@ -108,8 +108,7 @@ def auc(model: Any, stream: Stream, size: int) -> float:
     for batch in stream.batches(100_000, size, seed=2):
         found.append(logits(batch).double().numpy())
         labels.append(batch["label"].numpy() > 0)
-    clicks = Clicks(np.concatenate(labels), np.concatenate(found))
-    return auc_of(clicks)(np.ones(len(clicks.labels)))
+    return float(auc_parts(Clicks(np.concatenate(labels), np.concatenate(found)))[0].mean())
 
 
 def main(arguments: list[str] | None = None) -> dict[str, dict[str, float]]:

@@ -12,7 +12,7 @@ HIDDEN = ("differs", "commit")  # the first is shown as a star, the second last 
 SHARES = ("fidelity", "of the ensemble's", "share of the found")
 TITLES = {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "params": "parameters", "size": "size", "commit": "measured at"}
 TITLES |= {"auc": "AUC", "logloss": "LogLoss", "multiply_adds": "multiply-adds"}
-STAR_OF_CLICKS = "\\* differs from {first} (paired bootstrap of rows, spread of the seeds included, p < 0.05 after Holm)"
+STAR_OF_CLICKS = "\\* differs from {first} (paired test over rows, spread of the seeds included, p < 0.05 after Holm)"
 STAR = "\\* differs from {first} (paired t-test over users, spread of the seeds included, p < 0.05 after Holm)"
 
 

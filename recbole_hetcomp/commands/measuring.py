@@ -12,8 +12,8 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.records import Kind, is_count, is_duration
 from recbole_hetcomp.data.asked import asked_by
 from recbole_hetcomp.data.split import Split
-from recbole_hetcomp.evaluation.bootstrap import METRICS, Clicks, difference
 from recbole_hetcomp.evaluation.ctr import clicks_of, costs_of, sampled_rows
+from recbole_hetcomp.evaluation.delong import METRICS, Clicks, difference
 from recbole_hetcomp.evaluation.efficiency import n_parameters, ranking_milliseconds, serving_bytes
 from recbole_hetcomp.evaluation.significance import holm, paired_p_values
 
@@ -64,7 +64,7 @@ def _over_rows(measured: Sequence[Sequence[Arrays]]) -> list[dict[str, float]]:
     first, *others = [[Clicks(of_seed["label"] > 0, of_seed["logit"]) for of_seed in seeds] for seeds in measured]
     found: list[dict[str, float]] = [{} for _ in others]
     for metric in METRICS:
-        p_values = [difference(first, other, metric, seed=0).p for other in others]
+        p_values = [difference(first, other, metric).p for other in others]
         for row, p in zip(found, holm(p_values)):
             row[metric] = p
     return found
@@ -78,7 +78,7 @@ RANKINGS = Measuring(
     _over_users,
 )
 CLICKS = Measuring(
-    ("recbole_hetcomp.evaluation.ctr", "recbole_hetcomp.evaluation.bootstrap", "recbole_hetcomp.evaluation.operations"),
+    ("recbole_hetcomp.evaluation.ctr", "recbole_hetcomp.evaluation.delong", "recbole_hetcomp.evaluation.operations"),
     "rows.npz",
     {"params": is_count, "multiply_adds": is_duration, "ms_per_1000": is_duration},
     _clicks,

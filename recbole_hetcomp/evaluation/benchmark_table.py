@@ -49,7 +49,7 @@ def table_and_remark(rows: Sequence[Mapping[str, Any]]) -> tuple[Table, str]:
     may_go = [name for name in ("MB", "s / epoch", *of_costs[2:], "training s") if name in {*headers} - {"multiply-adds"}]
     table = Table(headers, cells, dispensable=[*may_go, *reversed(metrics[1:])])
     counted = "seeds counted, " if len(rows[0]["train_seconds"]) > 1 else ""
-    paired = "paired bootstrap of the rows" if "multiply_adds" in rows[0] else "paired over users"
+    paired = "paired over rows" if "multiply_adds" in rows[0] else "paired over users"
     star = f"\\* differs from {rows[0]['model']} ({paired}, {counted}p < {LEVEL} after Holm)"
     return table, star if "*" in table.github.replace("**", "") else ""
 

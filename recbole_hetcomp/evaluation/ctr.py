@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.console import Table
 from recbole_hetcomp.data.split import Loaders
-from recbole_hetcomp.evaluation.bootstrap import METRICS, Clicks, difference
 from recbole_hetcomp.evaluation.comparison import Row
+from recbole_hetcomp.evaluation.delong import METRICS, Clicks, difference
 from recbole_hetcomp.evaluation.efficiency import milliseconds_per_thousand, n_parameters
 from recbole_hetcomp.evaluation.on_test import metrics_of
 from recbole_hetcomp.evaluation.operations import multiply_adds
@@ -91,7 +91,7 @@ def click_rows(
         row["fidelity"] = r_squared(clicks.logits, theirs.logits)
     if len(ours) == 2:
         alone, taught = ours["student without distillation"], ours["student"]
-        found = {metric: difference([taught], [alone], metric, seed=config["seed"]) for metric in METRICS}
+        found = {metric: difference([taught], [alone], metric) for metric in METRICS}
         rows[-1]["differences"] = {metric: part._asdict() for metric, part in found.items()}
     return rows
 
@@ -138,4 +138,4 @@ def click_remark(rows: Sequence[Row]) -> str:
         f"{metric} {part['mean']:+.4f} ({part['low']:+.4f} to {part['high']:+.4f})"
         for metric, part in rows[-1].get("differences", {}).items()
     ]
-    return f"student - student without distillation, 95 % of resampled test rows: {', '.join(parts)}" if parts else ""
+    return f"student - student without distillation, 95 % intervals over the test rows: {', '.join(parts)}" if parts else ""

@@ -18,6 +18,8 @@ PRODUCTS = {torch.ops.aten.mul, torch.ops.aten.mul_, torch.ops.aten.div, torch.o
 class MultiplyAdds(TorchDispatchMode):
     """Counts, while it is active, the products of numbers: those within matrix products, and those element by element.
 
+    torch's fused attention hides its matrix products in one operation. It is off meanwhile.
+
     Attributes:
         count: so far
     """
@@ -25,6 +27,19 @@ class MultiplyAdds(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
+        self._fused = True
+
+    def __enter__(self) -> MultiplyAdds:
+        """Counts from here."""
+        self._fused = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        """Ends."""
+        super().__exit__(*raised)
+        torch.backends.mha.set_fastpath_enabled(self._fused)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

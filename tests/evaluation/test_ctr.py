@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import recbole.model.context_aware_recommender as context
 import torch
+from recbole.model.abstract_recommender import AbstractRecommender
 from torch import nn
+from torch.utils.flop_counter import flop_registry
 
 from recbole_hetcomp.evaluation.ctr import r_squared
-from recbole_hetcomp.evaluation.operations import MultiplyAdds, multiply_adds
+from recbole_hetcomp.evaluation.operations import PRODUCTS, MultiplyAdds, multiply_adds
 from recbole_hetcomp.quick_start import run_hetcomp
 
+MODELS = sorted(name for name, cls in vars(context).items() if inspect.isclass(cls) and issubclass(cls, AbstractRecommender))
+# Operations without products of numbers: they move, look up, add and compare, or are a function of one number.
+NAMES = """_softmax _to_copy _unsafe_view add add_ arange atan2 cat clamp_min_ clone cos detach embedding empty exp expand eye
+index leaky_relu lift_fresh log masked_fill mean ne permute relu scalar_tensor select sigmoid sigmoid_ sin split
+split_with_sizes squeeze stack sub sum t tanh tanh_ transpose unsafe_split unsqueeze view"""
+FREE = set(NAMES.split())
+# A scaling by learned numbers that folds into the layer before it, and the two lengths of DSSM's towers.
+FREE |= {"native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "linalg_vector_norm"}
 ROLES = ["teacher", "teacher", "ensemble", "student without distillation", "student"]
 
 
@@ -83,6 +95,40 @@ def test_a_prediction_costs_the_same_in_any_batch(clicks_model):
     model, train = clicks_model("DeepFM")
     few, many = (multiply_adds(model, train[torch.arange(n)]) for n in (10, 200))
     assert few == pytest.approx(many, rel=0.05)
+
+
+class Met(MultiplyAdds):
+    """Counts, and keeps the names of the operations that it does not count."""
+
+    def __init__(self):
+        super().__init__()
+        self.uncounted = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func._overloadpacket not in flop_registry and func._overloadpacket not in PRODUCTS:
+            self.uncounted.add(func._overloadpacket.__name__)
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+@pytest.mark.parametrize("name", [*MODELS, "DAGFM"])
+def test_every_operation_of_a_model_is_counted_or_free(clicks_model, name):
+    model, train = clicks_model(name, **({"numerical_features": []} if name == "DSSM" else {}))
+    with torch.no_grad(), Met() as counter:
+        model.predict(train[torch.arange(10)])
+    assert counter.uncounted <= FREE
+
+
+def test_fused_attention_is_off_only_while_it_counts(clicks_model):
+    assert torch.backends.mha.get_fastpath_enabled()
+    model, train = clicks_model("FiGNN")
+    fused = multiply_adds(model, train[torch.arange(10)])
+    assert torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        assert multiply_adds(model, train[torch.arange(10)]) == fused
+        assert not torch.backends.mha.get_fastpath_enabled()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
 
 
 def test_r_squared_is_one_for_the_same_and_zero_for_the_mean():
