@@ -71,13 +71,15 @@ def _learning(curves: Curves) -> list[Figure]:
 def best_of_teachers(curves: Curves) -> Optional[tuple[str, float]]:
     """The teacher with the best validation score at its last checkpoint, and that score; None where none has one."""
     last = [
-        (own["name"], own["scores"][-1]) for own in curves["teachers"] if own["scores"] and own["scores"][-1] is not None
+        (of_teacher["name"], of_teacher["scores"][-1])
+        for of_teacher in curves["teachers"]
+        if of_teacher["scores"] and of_teacher["scores"][-1] is not None
     ]
     return (max if curves["larger_is_better"] else min)(last, key=lambda entry: entry[1]) if last else None
 
 
 def _stages(curves: Curves, staged: Sequence[Mapping[str, Any]]) -> Figure:
-    names = [own["name"] for own in curves["teachers"]]
+    names = [of_teacher["name"] for of_teacher in curves["teachers"]]
     drawn = [
         Line(
             name, [(0.0, 0.0), *((float(entry["epoch"]), value(entry["stages"], index)) for entry in staged)], colour(index)
@@ -93,16 +95,16 @@ def _distances(curves: Curves, distant: Sequence[Mapping[str, Any]]) -> list[Fig
     heights = [number for entry in distant for of_teacher in entry["distances"] for number in of_teacher]
     up, across = Axis.over("D@50", heights), Axis("epoch", 0.0, float(distant[-1]["epoch"]) or 1.0)
     figures = []
-    for index, own in enumerate(curves["teachers"]):
+    for index, of_teacher in enumerate(curves["teachers"]):
         drawn = []
-        for stage, epoch in enumerate(own["epochs"]):
+        for stage, epoch in enumerate(of_teacher["epochs"]):
             per_entry = [
                 (float(entry["epoch"]), value(entry["distances"][index], stage) if index < len(entry["distances"]) else None)
                 for entry in distant
             ]
             name = f"after {epoch} epochs" if epoch else "its list"
-            drawn.append(Line(name, per_entry, f"s{min(stage + max(0, 4 - len(own['epochs'])), 3)}"))
-        figures.append(lines(own["name"], drawn, across, up, switches(curves)))
+            drawn.append(Line(name, per_entry, f"s{min(stage + max(0, 4 - len(of_teacher['epochs'])), 3)}"))
+        figures.append(lines(of_teacher["name"], drawn, across, up, switches(curves)))
     return figures
 
 

@@ -184,9 +184,9 @@ def _kind(role: str) -> str:
 
 
 def _popularity(record: Mapping[str, Any]) -> Section:
-    own = record["popularity"]
+    popular = record["popularity"]
     rows = [row for row in record["rows"] if row.get("popularity")]
-    rows.append({"role": "", "model": "training interactions", "popularity": own["interactions"]})
+    rows.append({"role": "", "model": "training interactions", "popularity": popular["interactions"]})
     names = {"role": lambda row: row["role"], "model": lambda row: row["model"]}
     columns = [
         ("mean popularity", lambda row: row["popularity"]["mean_popularity"], ",.1f", None),
@@ -195,7 +195,7 @@ def _popularity(record: Mapping[str, Any]) -> Section:
         ("tail share, %", lambda row: 100 * row["popularity"]["tail"], ".1f", None),
     ]
     text = (
-        f"Of each user's {own['k']} best items outside the training part. Mean popularity: training interactions of an item "
+        f"Of each user's {popular['k']} best items outside the training part. Mean popularity: training interactions of an item "
         "in these lists. Gini: 0 if all items are listed alike, 1 if one alone is. Coverage: items that are in any list. "
         "Tail share: places that go to the 80 % of items that are least popular."
     )
