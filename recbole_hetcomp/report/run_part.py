@@ -195,9 +195,9 @@ def _popularity(record: Mapping[str, Any]) -> Section:
         ("tail share, %", lambda row: 100 * row["popularity"]["tail"], ".1f", None),
     ]
     text = (
-        f"Of each user's {popular['k']} best items outside the training part. Mean popularity: training interactions of an item "
-        "in these lists. Gini: 0 if all items are listed alike, 1 if one alone is. Coverage: items that are in any list. "
-        "Tail share: places that go to the 80 % of items that are least popular."
+        f"Of each user's {popular['k']} best items outside the training part. Mean popularity: training interactions of "
+        "an item in these lists. Gini: 0 if all items are listed alike, 1 if one alone is. Coverage: items that are in any "
+        "list. Tail share: places that go to the 80 % of items that are least popular."
     )
     points = [
         Point(100 * row["popularity"]["coverage"], 100 * row["popularity"]["tail"], _short_name(row), _kind(row["role"]))
