@@ -85,6 +85,21 @@ def test_tables_are_the_teachers_and_rest_until_the_finetuning(taught, student):
     assert step() >= model.shared
 
 
+@pytest.mark.parametrize("untrained", ["LR", "FFM"])
+def test_tables_that_a_teacher_never_reads_are_not_shared(taught, untrained):
+    """Both own RecBole's tables of all columns, and predict without them."""
+    model, teachers, _ = taught(teachers=[untrained, "DeepFM"], share_tables=True)
+    first, second = (dict(teacher.model.named_parameters()) for teacher in teachers.teachers)
+    own = dict(model.backbone.named_parameters())
+    assert model.shared
+    for name in model.shared:
+        assert torch.equal(own[name], second[name])
+        assert not torch.equal(own[name], first[name])
+    assert all(part.grad is None for part in [*first.values(), *second.values()])
+    alone, _, _ = taught(teachers=[untrained], share_tables=True)
+    assert not alone.shared
+
+
 def test_tables_of_other_sizes_and_students_of_tables_alone_learn_from_the_start(taught):
     for settings in ({"embedding_size": 3}, {"student": "FM"}, {"share_tables": False}):
         model, _, rows = taught(**settings)
