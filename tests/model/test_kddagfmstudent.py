@@ -18,6 +18,8 @@ from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teacher_training.scheduling import build_context_teachers
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
+DRAWN = {"distribution": "uniform", "sample_num": 1}
+
 
 @pytest.fixture
 def taught(clicks_config, clicks_model):
@@ -144,6 +146,22 @@ def test_an_imitation_without_a_finetuning_or_without_an_epoch_for_it_is_told_ap
     [
         ({"student": "MF"}, "^student: 'MF' is no context-aware model"),
         ({"start_from": "FitNetStudent"}, "^start_from: 'FitNetStudent' ranks items"),
+        (
+            {"teacher_weighting": 0.0},
+            "^teacher_weighting: 0.0 has no effect where clicks are learnt; leave teacher_weighting out",
+        ),
+        ({"curriculum": True}, "^curriculum: True has no effect where clicks are learnt"),
+        ({"curriculum_alpha": 1.1}, "^curriculum_alpha: 1.1 has no effect where clicks are learnt"),
+        ({"tail_samples": 9}, "^tail_samples: 9 has no effect where clicks are learnt"),
+        ({"user_batches": True}, "^user_batches: True has no effect where clicks are learnt"),
+        (
+            {"train_neg_sample_args": DRAWN},
+            "^train_neg_sample_args: 'uniform' draws negatives.*'label' has rows without one",
+        ),
+        (
+            {"teacher_config": {"FM": {"train_neg_sample_args": DRAWN}}},
+            "^teacher_config of FM: train_neg_sample_args: 'uniform' draws negatives",
+        ),
         ({"threshold": None}, "^eval_args: mode: 'labeled' needs the column 'label'"),
         ({"threshold": {"rating": 9}}, "^LABEL_FIELD: all rows of the training part have the same 'label'"),
         ({"threshold": None, "LABEL_FIELD": "minutes"}, "^LABEL_FIELD: 'minutes' holds 0.* a label is 0 or 1"),
