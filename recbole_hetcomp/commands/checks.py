@@ -6,12 +6,12 @@ from pathlib import Path
 
 from recbole_hetcomp.commands.starting import check_first, check_start, first_config
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.errors import UserError, shown
 from recbole_hetcomp.config.family import MIXED
 from recbole_hetcomp.config.registry import is_distilled, properties_of, student_class
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.data.files import check_folder
-from recbole_hetcomp.data.labels import check_labels
+from recbole_hetcomp.data.labels import check_drawn, check_labels
 from recbole_hetcomp.data.split import Split, is_sequential
 from recbole_hetcomp.data.training_columns import check_training_columns
 from recbole_hetcomp.teacher_training.alone import alone_config, check_student_alone
@@ -19,6 +19,8 @@ from recbole_hetcomp.teacher_training.cache import clear, make_folder
 from recbole_hetcomp.teacher_training.configs import check_teachers, teacher_config
 from recbole_hetcomp.teacher_training.search import check_optuna
 from recbole_hetcomp.teachers.lists import is_list_file
+
+OF_RANKINGS = {"teacher_weighting", "curriculum", "tail_samples", "user_batches"}  # beside curriculum_...
 
 
 def check(config: Config) -> None:
@@ -59,11 +61,14 @@ def check_with_data(config: Config, split: Split) -> None:
     check_training_columns(config, split.whole)
     if not is_distilled(config.model_class):
         return
-    for name in map(str, config["teachers"]):
-        if not is_list_file(name):
-            check_training_columns(teacher_config(config, name), split.whole, f"teacher_config of {name}: ")
+    names = [name for name in map(str, config["teachers"]) if not is_list_file(name)]
+    others = {f"teacher_config of {name}: ": teacher_config(config, name) for name in names}
     if config["without_distillation"]:
-        check_training_columns(alone_config(config), split.whole, "without_distillation_config: ")
+        others["without_distillation_config: "] = alone_config(config)
+    for where, other in others.items():
+        check_training_columns(other, split.whole, where)
+        if config.family == "context":
+            check_drawn(other, split, where)
     check_first(config, split)
 
 
@@ -96,6 +101,15 @@ def _check_clicks(config: Config) -> None:
         )
     if config["start_from"] is not None:
         raise UserError(f"start_from: {config['start_from']!r} ranks items; leave it out where clicks are learnt")
+    _check_unread(config)
+
+
+def _check_unread(config: Config) -> None:
+    """Raise a UserError for a setting of lists and rankings that the user gave, and that nothing reads here."""
+    of_rankings = [key for key in config.external_config_dict if key in OF_RANKINGS or key.startswith("curriculum_")]
+    if of_rankings:
+        key = of_rankings[0]
+        raise UserError(f"{key}: {shown(config[key])} has no effect where clicks are learnt; leave {key} out")
 
 
 def _check_protocol(config: Config) -> None:

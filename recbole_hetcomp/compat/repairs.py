@@ -216,7 +216,7 @@ def sampling_no_more_than_there_are(stock: Callable[..., Samples]) -> Callable[.
 def learning_the_weights_of_pairs(stock: Callable[..., None]) -> Callable[..., None]:
     """The constructor of FwFM, whose weights of pairs of fields are a parameter: trained, saved and moved with the model."""
 
-    def __init__(self: torch.nn.Module, config: Any, dataset: Any) -> None:  # noqa: N807
+    def __init__(self: Any, config: Any, dataset: Any) -> None:  # noqa: N807
         stock(self, config, dataset)
         drawn = self.weight.detach()
         del self.weight

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
+from recbole.utils import FeatureType
 
 
 class FeatureDataset(Dataset):
@@ -20,8 +21,8 @@ class FeatureDataset(Dataset):
         fields = self.config["normalize_field"] or (self.float_like_fields if self.config["normalize_all"] else [])
         self.ranges: dict[str, tuple[float, float]] = {}
         for field in fields:
-            for name in self.field2feats(field) if field in self.field2type else ():
-                self.ranges[field] = (float(name[field].min()), float(name[field].max()))
+            for table in self.field2feats(field) if self.field2type.get(field) == FeatureType.FLOAT else ():
+                self.ranges[field] = (float(table[field].min()), float(table[field].max()))
         super()._normalize()
 
 

@@ -165,9 +165,10 @@ class ClickRows:
         return torch.tensor(self._ids(field, self._values(field, rows)), dtype=torch.int64)
 
     def _sequences(self, field: str, rows: Sequence[Row]) -> Tensor:
-        """[B, L] ids, 0 behind the last one."""
-        separator = self.dataset.config["seq_separator"]
-        listed = [self._ids(field, [part for part in text.split(separator) if part]) for text in self._values(field, rows)]
+        """[B, L] ids, 0 behind the last one, of as many tokens as RecBole reads of the dataset's rows (`seq_len`)."""
+        separator, most = self.dataset.config["seq_separator"], (self.dataset.config["seq_len"] or {}).get(field)
+        texts = self._values(field, rows)
+        listed = [self._ids(field, [part for part in text.split(separator) if part][:most]) for text in texts]
         found = np.zeros((len(rows), max(1, *map(len, listed))), dtype=np.int64)
         for row, ids in enumerate(listed):
             found[row, : len(ids)] = ids

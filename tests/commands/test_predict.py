@@ -62,6 +62,16 @@ def test_features_of_a_row_go_before_those_of_the_dataset(saved, capsys):
     assert first != second
 
 
+def test_sequences_are_cut_where_the_dataset_cuts_them(clicks, capsys):
+    settings = {**clicks, "epochs": 1, "seq_len": {"genre": 1}}
+    model = run_hetcomp("FM", "clicks", config_dict=settings, arguments=())["checkpoint"]
+    capsys.readouterr()
+    text = "item_id,user_id,minutes,genre\ni3,u5,10,War Drama\ni3,u5,10,War\ni3,u5,10,Drama War\n"
+    _, out, _ = said(model, text, capsys)
+    first, second, third = (row["probability"] for row in csv.DictReader(out.splitlines()))
+    assert first == second != third
+
+
 def test_unknown_tokens_are_padding_and_said_in_one_line(saved, capsys):
     code, out, err = said(saved, HEADER + "nobody,i1,5\nu1,nothing,5\nu2,i2,5\n", capsys, output="clicks.csv")
     assert code == 0

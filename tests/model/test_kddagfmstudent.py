@@ -18,6 +18,8 @@ from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teacher_training.scheduling import build_context_teachers
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
+DRAWN = {"distribution": "uniform", "sample_num": 1}
+
 
 @pytest.fixture
 def taught(clicks_config, clicks_model):
@@ -85,6 +87,21 @@ def test_tables_are_the_teachers_and_rest_until_the_finetuning(taught, student):
     assert step() >= model.shared
 
 
+@pytest.mark.parametrize("untrained", ["LR", "FFM"])
+def test_tables_that_a_teacher_never_reads_are_not_shared(taught, untrained):
+    """Both own RecBole's tables of all columns, and predict without them."""
+    model, teachers, _ = taught(teachers=[untrained, "DeepFM"], share_tables=True)
+    first, second = (dict(teacher.model.named_parameters()) for teacher in teachers.teachers)
+    own = dict(model.backbone.named_parameters())
+    assert model.shared
+    for name in model.shared:
+        assert torch.equal(own[name], second[name])
+        assert not torch.equal(own[name], first[name])
+    assert all(part.grad is None for part in [*first.values(), *second.values()])
+    alone, _, _ = taught(teachers=[untrained], share_tables=True)
+    assert not alone.shared
+
+
 def test_tables_of_other_sizes_and_students_of_tables_alone_learn_from_the_start(taught):
     for settings in ({"embedding_size": 3}, {"student": "FM"}, {"share_tables": False}):
         model, _, rows = taught(**settings)
@@ -129,6 +146,22 @@ def test_an_imitation_without_a_finetuning_or_without_an_epoch_for_it_is_told_ap
     [
         ({"student": "MF"}, "^student: 'MF' is no context-aware model"),
         ({"start_from": "FitNetStudent"}, "^start_from: 'FitNetStudent' ranks items"),
+        (
+            {"teacher_weighting": 0.0},
+            "^teacher_weighting: 0.0 has no effect where clicks are learnt; leave teacher_weighting out",
+        ),
+        ({"curriculum": True}, "^curriculum: True has no effect where clicks are learnt"),
+        ({"curriculum_alpha": 1.1}, "^curriculum_alpha: 1.1 has no effect where clicks are learnt"),
+        ({"tail_samples": 9}, "^tail_samples: 9 has no effect where clicks are learnt"),
+        ({"user_batches": True}, "^user_batches: True has no effect where clicks are learnt"),
+        (
+            {"train_neg_sample_args": DRAWN},
+            "^train_neg_sample_args: 'uniform' draws negatives.*'label' has rows without one",
+        ),
+        (
+            {"teacher_config": {"FM": {"train_neg_sample_args": DRAWN}}},
+            "^teacher_config of FM: train_neg_sample_args: 'uniform' draws negatives",
+        ),
         ({"threshold": None}, "^eval_args: mode: 'labeled' needs the column 'label'"),
         ({"threshold": {"rating": 9}}, "^LABEL_FIELD: all rows of the training part have the same 'label'"),
         ({"threshold": None, "LABEL_FIELD": "minutes"}, "^LABEL_FIELD: 'minutes' holds 0.* a label is 0 or 1"),

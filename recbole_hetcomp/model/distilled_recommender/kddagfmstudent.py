@@ -14,17 +14,31 @@ from typing import Any
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.context_student import DistilledContext
+from recbole_hetcomp.model.distilled import on_device
 from recbole_hetcomp.teachers.context import ContextTeachers
 
 # RecBole's names of the vectors of columns, which all its context-aware models have
 TABLES = ("token_embedding_table", "float_embedding_table", "token_seq_embedding_table", "float_seq_embedding_table")
 FIRST_ORDER = "first_order_linear"
+
+
+def _read_by(model: AbstractRecommender, rows: Interaction) -> set[str]:
+    """Names of the parameters that predictions depend on: LR and FFM have tables which they never read, nor train."""
+    own = dict(model.named_parameters())
+    learns = [parameter.requires_grad for parameter in own.values()]
+    with torch.enable_grad():
+        model.requires_grad_(True)
+        found = torch.autograd.grad(model.predict(rows).sum(), list(own.values()), allow_unused=True)
+    for parameter, before in zip(own.values(), learns):
+        parameter.requires_grad_(before)
+    return {name for name, gradient in zip(own, found) if gradient is not None and bool(gradient.any())}
 
 
 class KDDAGFMStudent(DistilledContext):
@@ -51,7 +65,7 @@ class KDDAGFMStudent(DistilledContext):
             )
 
     def learn_from(self, teachers: ContextTeachers) -> None:
-        """Weigh the logits by their spread, and begin with a teacher's tables."""
+        """Weigh the logits by their spread, and begin with the tables of a teacher that has learnt them."""
         super().learn_from(teachers)
         if not self.distillation_weight:
             return
@@ -67,12 +81,15 @@ class KDDAGFMStudent(DistilledContext):
         others = {name for name in own if not name.startswith((*TABLES, FIRST_ORDER))}
         for teacher in teachers.teachers if others else ():  # a student of tables alone would have nothing to learn
             theirs = dict(teacher.model.named_parameters())
-            if all(name in theirs and theirs[name].shape == own[name].shape for name in tables):
-                self._copy(theirs, tables | {name for name in own if name.startswith(FIRST_ORDER) and name in theirs})
+            if not all(name in theirs and theirs[name].shape == own[name].shape for name in tables):
+                continue
+            read = _read_by(teacher.model, on_device(self.device, self.sample))
+            if tables <= read:
+                self._copy(theirs, tables | {name for name in own if name.startswith(FIRST_ORDER) and name in read})
                 self.shared = frozenset(tables)
                 getLogger().info(f"{self.config['student']} begins with the tables of {teacher.name}")
                 return
-        why = "no teacher's tables have the student's size" if others else "the student has no parameters but its tables"
+        why = "no teacher reads tables of the student's size" if others else "the student has no parameters but its tables"
         getLogger().info(f"share_tables: {why}; it learns its own from the start")
 
     @torch.no_grad()
