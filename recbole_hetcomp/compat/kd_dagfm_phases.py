@@ -45,7 +45,7 @@ def of_one_phase(stock: Callable[..., None]) -> Callable[..., None]:
                 stock(self, config, dataset)
             finally:
                 config["phase"] = phase
-            self.phase, self.begun = phase, True
+            vars(self).update(phase=phase, begun=True)
             del self.teacher_network
             return
         _check_file(config)
