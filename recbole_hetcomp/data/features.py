@@ -33,6 +33,12 @@ def further_fields(dataset: Dataset) -> list[str]:
     return sorted(set(dataset.field2id_token) - {dataset.uid_field, dataset.iid_field})
 
 
+def scales(dataset: Dataset) -> str:
+    """How the columns of numbers are scaled, as text: a model knows them so; "" where none is."""
+    ranges = getattr(dataset, "ranges", {})
+    return "\n".join(f"{field} {least} {most}" for field, (least, most) in sorted(ranges.items()))
+
+
 def rows_fingerprint(whole: Dataset, parts: Sequence[Dataset]) -> str:
     """sha256 of all columns of the parts in their order, of the users' and items' features, and of the id maps."""
     digest = hashlib.sha256()

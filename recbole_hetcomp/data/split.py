@@ -23,7 +23,7 @@ from recbole.utils import ModelType, init_seed
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, shown
 from recbole_hetcomp.config.family import MIXED, is_sequential_model, teachers_in
-from recbole_hetcomp.data.features import further_fields, rows_fingerprint
+from recbole_hetcomp.data.features import further_fields, rows_fingerprint, scales
 from recbole_hetcomp.data.files import check_files
 from recbole_hetcomp.data.fitting import set_ratios
 from recbole_hetcomp.data.history import History
@@ -144,10 +144,11 @@ class Split:
 
     @cached_property
     def id_fingerprint(self) -> str:
-        """sha256 of the maps from tokens to ids: a model serves whatever data have the same."""
+        """sha256 of the maps from tokens to ids, and of the numbers' scales: a model serves whatever data have the same."""
         fields = (self.whole.uid_field, self.whole.iid_field, *further_fields(self.whole))
-        tokens = (self.whole.field2id_token[field] for field in fields)
-        return hashlib.sha256("\n\n".join("\n".join(map(str, part)) for part in tokens).encode()).hexdigest()
+        parts = ["\n".join(map(str, self.whole.field2id_token[field])) for field in fields]
+        parts += filter(None, [scales(self.whole)])
+        return hashlib.sha256("\n\n".join(parts).encode()).hexdigest()
 
     @cached_property
     def fingerprint(self) -> str:

@@ -68,6 +68,12 @@ class ClickRows:
             raise UserError(
                 f"input: {shown(self.path)} has the column {shown((twice or [CHANCE])[0])} more than it may; rename it"
             )
+        unscaled = [name for name in self.fields if self._is_unscaled(name)]
+        if alone := next((name for name in unscaled if self._table_of(name) is None), None):
+            raise UserError(
+                f"checkpoint: the model reads the column {shown(alone)} of interactions, which is discretised or a sequence "
+                f"of numbers, so it cannot predict new rows; train it without {alone}, or without its discretization"
+            )
         needed = [self.dataset.uid_field, self.dataset.iid_field, *self.fields]
         lacking = next((name for name in needed if name not in self.header and self._table_of(name) is None), None)
         if lacking is not None:
@@ -75,13 +81,15 @@ class ClickRows:
             raise UserError(
                 f"input: {shown(self.path)} has no column {shown(lacking)}, which the model reads{near or '; add it'}"
             )
-        for name in set(self.fields) & set(self.header):
-            if self.dataset.field2type[name] == FeatureType.FLOAT_SEQ or name in (
-                self.dataset.config["discretization"] or ()
-            ):
-                raise UserError(
-                    f"input: column {shown(name)} is discretised or a sequence of numbers; leave it out of the file"
-                )
+        if given := next((name for name in unscaled if name in self.header), None):
+            raise UserError(
+                f"input: column {shown(given)} is discretised or a sequence of numbers; leave it out of the file"
+            )
+
+    def _is_unscaled(self, field: str) -> bool:
+        """Whether the values of a file cannot be made what the model reads."""
+        discretised = self.dataset.config["discretization"] or ()
+        return self.dataset.field2type[field] == FeatureType.FLOAT_SEQ or field in discretised
 
     def _table_of(self, field: str) -> tuple[str, Interaction] | None:
         """(column of ids, table) of the features that hold a column; None of one that rows alone have."""

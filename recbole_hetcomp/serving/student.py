@@ -19,7 +19,7 @@ from recbole_hetcomp.data.files import check_files, check_folder, interaction_fi
 from recbole_hetcomp.data.split import NOT_LOADED, Split, make_split, split_seed
 from recbole_hetcomp.data.stored import stored_split, with_growth
 from recbole_hetcomp.data.views import dataset_class
-from recbole_hetcomp.trainer.building import build_model
+from recbole_hetcomp.trainer.building import build_to_fill
 from recbole_hetcomp.trainer.checkpoint import DATA, CheckpointError, load_checkpoint, load_into
 
 
@@ -63,11 +63,12 @@ def load_with_split(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple
     split = _split_in(checkpoint, config, path) if DATA in checkpoint else make_split(config)
     if settings.get("id_fingerprint", split.id_fingerprint) != split.id_fingerprint:
         raise UserError(
-            f"checkpoint: dataset {config.dataset!r} has other users or items, or another order of them, than when "
-            f"{str(path)!r} was trained; restore the data it was trained on"
+            f"checkpoint: dataset {config.dataset!r} has other users or items, or another order of them"
+            f"{', or other ranges of numbers' if config.family == 'context' else ''}, than when {str(path)!r} was trained; "
+            "restore the data it was trained on"
         )
     try:
-        model = build_model(config, split.train_for(config))
+        model = build_to_fill(config, split.train_for(config))
     except UserError as error:
         raise UserError(f"checkpoint: {str(path)!r}: {error}; or give the .pth of a finished run") from error
     try:

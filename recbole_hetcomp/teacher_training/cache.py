@@ -53,6 +53,8 @@ WITHOUT_EFFECT |= {"without_distillation_config", "worker"}
 ALWAYS = ("recbole_hetcomp.compat", "recbole_hetcomp.data.split")
 COUNTED_BY_VERSION = {"recbole", "torch"}  # and Python's own library
 READING_FILES = ("recbole_hetcomp.teachers.lists", "recbole_hetcomp.teachers.vector_teacher")
+# Settings that name a file which a model of RecBole begins with.
+PRETRAINED = ("mf_pretrain_path", "mlp_pretrain_path", "pre_model_path", "pretrain_path", "warm_up")
 HOMES = ("trained", "benchmark", "tuned", "started")  # the folders of `checkpoint_dir` that hold what is found again
 
 
@@ -159,6 +161,8 @@ def settings_of(config: Config) -> dict[str, object]:
 def fingerprint(config: Config, shaped_by: Mapping[str, object]) -> str:
     """sha256 of all that shapes a training beside the data: settings, `shaped_by`, RecBole's version, the source it runs.
 
+    Of a file that the model begins with, the content is among it.
+
     Raises:
         UserError: the model's class has no source file.
     """
@@ -168,7 +172,15 @@ def fingerprint(config: Config, shaped_by: Mapping[str, object]) -> str:
         raise UserError(f"model: {config.model} cannot be cached, since {error}; put the class into a file") from error
     code = {"recbole": recbole.__version__, "source": source}
     shaping = {"settings": settings_of(config), "shaped_by": dict(shaped_by), "code": code}
+    if files := _pretrained(config):
+        shaping["files"] = files
     return hashlib.sha256(json.dumps(shaping, default=str, sort_keys=True).encode()).hexdigest()
+
+
+def _pretrained(config: Config) -> dict[str, str]:
+    """sha256 of each file that the model begins with, by the setting that names it."""
+    named = {key: config[key] for key in PRETRAINED if isinstance(config[key], str) and Path(config[key]).is_file()}
+    return {key: hashlib.sha256(Path(path).read_bytes()).hexdigest() for key, path in named.items()}
 
 
 def training_modules(config: Config) -> list[str]:

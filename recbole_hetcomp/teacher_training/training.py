@@ -29,7 +29,7 @@ from recbole_hetcomp.teachers.lists import check_kept
 from recbole_hetcomp.teachers.pool import Teacher
 from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, ranked_history, top_unobserved
 from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH, Trajectory
-from recbole_hetcomp.trainer.building import build_model
+from recbole_hetcomp.trainer.building import build_model, build_to_fill
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, load_into, save_checkpoint
 from recbole_hetcomp.trainer.choice import get_trainer
 from recbole_hetcomp.trainer.faults import faults_of
@@ -132,7 +132,7 @@ def teacher_folder(config: Config, split: Split, name: str) -> Path:
 def load_model(config: Config, split: Split, path: Path) -> AbstractRecommender:
     """The model of `config` with the parameters cached in `path`, in evaluation mode."""
     set_ratios(config, split)
-    model = build_model(config, copy.copy(split.train_for(config)))
+    model = build_to_fill(config, copy.copy(split.train_for(config)))
     try:
         load_into(model, load_checkpoint(path, map_location=config["device"]), path)
     except (OSError, CheckpointError) as error:

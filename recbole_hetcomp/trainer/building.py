@@ -30,6 +30,8 @@ NOT_BUILT = (
 )
 NO_MEMORY = re.compile("not enough memory|can't allocate|out of memory|unable to allocate|calculation overflowed", re.I)
 
+_filled: list[str] = []  # models that are being built for a checkpoint of theirs
+
 
 def build_model(config: Config, dataset: Dataset) -> AbstractRecommender:
     """The model of `config` for the users and items of `dataset`, on its device.
@@ -48,6 +50,24 @@ def build_model(config: Config, dataset: Dataset) -> AbstractRecommender:
             raise
         raise UserError(f"{config.model} cannot be made: {why_not_built(error)}") from error
     return model
+
+
+def build_to_fill(config: Config, dataset: Dataset) -> AbstractRecommender:
+    """As `build_model`, for a checkpoint of the model that is given to it at once: no other file is read.
+
+    Raises:
+        UserError: as `build_model`.
+    """
+    _filled.append(config.model)
+    try:
+        return build_model(config, dataset)
+    finally:
+        _filled.pop()
+
+
+def is_filled_later() -> bool:
+    """Whether the model that is being built is given a checkpoint of its own at once."""
+    return bool(_filled)
 
 
 def why_not_built(error: Exception) -> str:

@@ -124,6 +124,31 @@ def test_models_that_rank_and_models_of_clicks_are_told_apart(saved, settings, c
     assert "predicts clicks of rows" in capsys.readouterr().err
 
 
+def test_other_ranges_of_numbers_than_those_of_the_training_are_refused(saved, clicks, capsys):
+    """One row's number changes, no user and no item."""
+    file = Path(clicks["data_path"]) / "clicks" / "clicks.inter"
+    header, first, *rows = file.read_text().splitlines()
+    fields = first.split("\t")
+    fields[3] = "500.0"
+    file.write_text("\n".join([header, "\t".join(fields), *rows]) + "\n")
+    code, _, err = said(saved, HEADER + "u1,i1,3\n", capsys)
+    assert code == 2
+    assert "or other ranges of numbers, than when" in err
+    assert "restore the data it was trained on" in err
+
+
+@pytest.mark.parametrize("header", ["user_id,item_id,minutes\nu1,i1,3\n", "user_id,item_id\nu1,i1\n"])
+def test_a_model_of_a_discretised_column_says_that_it_cannot_predict_new_rows(clicks, capsys, header):
+    buckets = {"minutes": {"method": "ED", "bucket": 4}}
+    settings = {**clicks, "epochs": 1, "discretization": buckets}
+    model = run_hetcomp("FM", "clicks", config_dict=settings, arguments=())["checkpoint"]
+    capsys.readouterr()
+    code, _, err = said(model, header, capsys)
+    assert code == 2
+    assert "reads the column 'minutes' of interactions" in err
+    assert "cannot predict new rows; train it without minutes, or without its discretization" in err
+
+
 def test_what_is_missing_is_said_before_anything_is_loaded(monkeypatch, capsys):
     monkeypatch.setattr(command, "load_student", lambda *_, **__: pytest.fail("loaded"))
     assert main(["predict", "--checkpoint=a.pth"]) == 2

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from recbole.model.context_aware_recommender import kd_dagfm
 from torch.nn.functional import binary_cross_entropy
 
 from recbole_hetcomp.commands.checks import check
+from recbole_hetcomp.compat.pretrained import PRETRAINED as PRETRAINED_MODELS
 from recbole_hetcomp.config.declarations import declarations_in
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import properties_dir
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.serving.student import load_with_split
+from recbole_hetcomp.teacher_training.cache import PRETRAINED, fingerprint
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint
 
 
@@ -94,6 +100,49 @@ def test_a_distillation_that_would_begin_without_a_teacher_is_refused(phase):
     student = phase("distillation", phase("teacher_training")["checkpoint"])["checkpoint"]
     with pytest.raises(CheckpointError, match=r"is no pretrained model for KD_DAGFM: .*it has no teacher"):
         phase("distillation", student)
+
+
+@pytest.mark.parametrize("name", ["distillation", "finetuning"])
+def test_a_saved_model_is_served_without_the_file_that_it_began_with(phase, name):
+    earlier = [phase("teacher_training")["checkpoint"]]
+    if name == "finetuning":
+        earlier.append(phase("distillation", earlier[0])["checkpoint"])
+    saved = phase(name, earlier[-1])
+    for file in earlier:
+        Path(file).unlink()
+    config, served, split = load_with_split(saved["checkpoint"], arguments=())
+    rows = split.parts[2][torch.arange(9)]
+    assert torch.equal(served.predict(rows), saved["model"].eval().predict(rows))
+    assert config["phase"] == served.phase == name
+
+
+def test_a_finetuning_begins_with_the_file_of_the_distillation_alone(phase):
+    teacher = phase("teacher_training")["checkpoint"]
+    with pytest.raises(UserError, match=r"^warm_up: .* is of phase teacher_training; give the file of phase distillation$"):
+        phase("finetuning", teacher)
+
+
+def test_a_phase_that_would_begin_with_another_model_is_refused(phase, clicks):
+    other = run_hetcomp("FM", "clicks", config_dict={**clicks, "epochs": 1}, arguments=())["checkpoint"]
+    with pytest.raises(CheckpointError, match=r"is of another model; give the file of phase distillation"):
+        phase("finetuning", other)
+
+
+def test_a_file_that_changed_under_its_name_is_another_beginning(clicks_config, tmp_path):
+    file = tmp_path / "teacher.pth"
+    file.write_bytes(b"one")
+    config = clicks_config("KD_DAGFM", phase="distillation", warm_up=str(file))
+    before = fingerprint(config, {})
+    assert fingerprint(config, {}) == before
+    file.write_bytes(b"another")
+    assert fingerprint(config, {}) != before
+
+
+def test_settings_that_name_a_file_are_those_that_recbole_reads():
+    for module in PRETRAINED_MODELS:
+        source = Path(importlib.import_module(module).__file__).read_text()
+        assert any(f'config["{key}"]' in source for key in PRETRAINED)
+        assert set(re.findall(r'config\["(\w*(?:pre\w*_path|warm_up))"\]', source)) <= {*PRETRAINED}
 
 
 def test_settings_are_checked(clicks_config):

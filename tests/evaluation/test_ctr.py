@@ -20,8 +20,8 @@ from recbole_hetcomp.quick_start import run_hetcomp
 
 MODELS = sorted(name for name, cls in vars(context).items() if inspect.isclass(cls) and issubclass(cls, AbstractRecommender))
 # Operations without products of numbers: they move, look up, add and compare, or are a function of one number.
-NAMES = """_softmax _to_copy _unsafe_view add add_ arange atan2 cat clamp_min_ clone cos detach embedding empty exp expand eye
-index leaky_relu lift_fresh log masked_fill mean ne permute relu scalar_tensor select sigmoid sigmoid_ sin split
+NAMES = """_softmax _to_copy _unsafe_view add add_ arange atan2 cat clamp_min_ clone cos detach embedding empty exp expand
+eye index leaky_relu lift_fresh log masked_fill mean ne permute relu scalar_tensor select sigmoid sigmoid_ sin split
 split_with_sizes squeeze stack sub sum t tanh tanh_ transpose unsafe_split unsqueeze view"""
 FREE = set(NAMES.split())
 # A scaling by learned numbers that folds into the layer before it, and the two lengths of DSSM's towers.
