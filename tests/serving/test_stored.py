@@ -81,6 +81,16 @@ def test_without_the_data_it_recommends_what_it_recommends_with_them(train, toy,
     assert len(with_data) == 60
 
 
+def test_every_method_is_built_from_the_data_in_its_checkpoint(any_method, make_config):
+    name, own = any_method
+    config = make_config(name, **own)
+    split = make_split(config)
+    kept = stored_split(stored_data(split), config)
+    assert kept.id_fingerprint == split.id_fingerprint
+    states = [build_model(config, one.train_for(config)).state_dict() for one in (split, kept)]
+    assert {key: value.shape for key, value in states[0].items()} == {key: value.shape for key, value in states[1].items()}
+
+
 def test_data_that_grew_serve_old_users_as_before__with_new_interactions_masked(train, add):
     checkpoint = train("HistoryEncoder")
     before = lists(checkpoint)
