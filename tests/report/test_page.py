@@ -130,7 +130,7 @@ def test_a_record_that_is_damaged_is_one_sentence(made: Path, tmp_path: Path, ca
     assert "delete the file" in lines[0]
 
 
-def test_a_damaged_record_costs_the_next_run_its_page_and_nothing_else(made: Path, settings, capsys, caplog) -> None:
+def test_a_damaged_record_costs_the_next_run_its_page_and_nothing_else(settings, caplog) -> None:
     from recbole_hetcomp.commands.pipeline import run_hetcomp
 
     folder = Path(settings["checkpoint_dir"])
