@@ -54,6 +54,6 @@ def test_the_logits_of_a_model_are_those_of_its_predictions(clicks_model, model)
 
 @pytest.mark.parametrize("student", [name for name in MODELS if name != "KD_DAGFM"])
 def test_a_model_learns_from_another(clicks, student):
-    settings = {**SMALL, **clicks, "epochs": 2, "distil_epochs": 1, "teachers": ["LR"], "student": student}
+    settings = {**SMALL, **clicks, "epochs": 6, "distil_epochs": 3, "teachers": ["LR"], "student": student}
     result = run_hetcomp("KDDAGFMStudent", "clicks", config_dict=settings, arguments=(), compare=False)
-    assert 0 < result["test_result"]["auc"] < 1
+    assert result["test_result"]["auc"] > 0.64  # of 150 rows chance is 0.5 +- 0.047

@@ -123,13 +123,15 @@ class ContextContract:
         rows = split.parts[2][torch.arange(20)]
         assert torch.equal(served.predict(rows), model.eval().predict(rows))
 
+    @pytest.mark.parametrize("student", ["FM", "DAGFM", "DeepFM"])
     def test_an_interrupted_training_ends_as_an_uninterrupted_one(
-        self, run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+        self, run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, student: str
     ) -> None:
-        """Stopped after each epoch in turn and started again, it ends with the same bits."""
+        """Stopped in its first phase and in its second, and started again, it ends with the same bits."""
         monkeypatch.setattr(progress_file, "pause_after", lambda seconds: 0.0)
-        whole = run(self.method, checkpoint_dir="whole")
+        settings = {"student": student, "share_tables": True}
+        whole = run(self.method, **settings, checkpoint_dir="whole")
         for epochs in (1, 3):
-            interrupt(lambda: run(self.method), after=epochs)
+            interrupt(lambda: run(self.method, **settings), after=epochs)
             assert list(Path("saved").glob("*.progress"))
-        assert same(state_of(run(self.method)), state_of(whole))
+        assert same(state_of(run(self.method, **settings)), state_of(whole))

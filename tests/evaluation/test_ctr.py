@@ -57,7 +57,7 @@ def test_each_model_has_a_row_and_the_files_hold_them(compared):
     assert rows[-1]["fidelity"] <= 1
 
 
-def test_an_interrupted_comparison_and_a_second_run_find_the_teachers(clicks):
+def test_a_second_run_finds_the_teachers(clicks):
     settings = {**clicks, "teachers": ["FM"], "distil_epochs": 2}
     first = run_hetcomp("KDDAGFMStudent", "clicks", config_dict=settings, arguments=())
     folder = next(Path("saved/trained").iterdir())
