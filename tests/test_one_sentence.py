@@ -113,7 +113,7 @@ FLAGS = [
     ),
     (
         ["--model=HetCompStudent", "--teachers=['lists/mine.txt']"],
-        "a table of ranked lists is a .csv, .tsv or .inter, lists or",
+        "a table of ranked lists is a .csv, .tsv, .inter or .parquet",
     ),
     (["--model=HetCompStudent", "--teachers=['mine.CSV']"], "teachers: 'mine.CSV' is neither a model nor a file of a form"),
     (["--model=HetCompStudent", "--teachers=['data/toy/toi.inter']"], "did you mean 'data/toy/toy.inter'"),
@@ -375,7 +375,7 @@ def test_an_interruption_of_any_phase_is_exit_code_130(flags, capsys, monkeypatc
         raise KeyboardInterrupt
 
     if phase == "show_result":  # nothing is trained for it
-        monkeypatch.setattr(pipeline, "run_on_split", lambda *_, **__: {})
+        monkeypatch.setattr(pipeline, "run_on_split", lambda *_, **__: {"checkpoint": None})
     monkeypatch.setattr(pipeline, phase, interrupted)
     assert main([f"--{key}={value}" for key, value in flags.items()]) == 130
     assert capsys.readouterr().err.splitlines()[-1].startswith("hetcomp: interrupted")

@@ -20,9 +20,10 @@ WHEN = {  # by what a method learns from
     "lists and scores": "teachers are models or files of vectors",
     "scores": "teachers are models or files of vectors",
     "vectors": "teachers are models or files of vectors",
+    "clicks": "context-aware models as teachers and as the student; clicks are predicted, nothing is ranked",
     "what its methods need": "several methods at once",
 }
-KINDS = ("general", "sequential")  # of RecBole's models that can teach and learn
+KINDS = ("general", "sequential", "context_aware")  # of RecBole's models that can teach and learn
 LONGEST = 60  # characters of a value
 THEIR_LINE = re.compile(r"(\w+):.*?#\s*\(([^)]*)\)\s*(.*)")
 
@@ -42,7 +43,12 @@ def models_table() -> Table:
     for kind in KINDS:
         names = _of_recbole(kind)
         rows.append(
-            [f"RecBole's {len(names)} {kind} models", "teacher, student", ", ".join(names), "any that you know to be good"]
+            [
+                f"RecBole's {len(names)} {kind.replace('_', '-')} models",
+                "teacher, student",
+                ", ".join(names),
+                "any that you know to be good",
+            ]
         )
     return Table(["model", "role", "what it is for", "when"], rows, n_left=4)
 

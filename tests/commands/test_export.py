@@ -20,7 +20,7 @@ from recbole_hetcomp.commands.export import export_student
 from recbole_hetcomp.commands.export_check import compared
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.split import make_split
-from recbole_hetcomp.evaluation.comparison import metrics_of
+from recbole_hetcomp.evaluation.on_test import metrics_of
 from recbole_hetcomp.quick_start import load_student, recommend, run_hetcomp
 from recbole_hetcomp.serving.exported import Exported, in_float32
 from recbole_hetcomp.serving.formats import FORMATS

@@ -272,7 +272,8 @@ def test_an_empty_feature_is_missing_and_the_token_na_is_none(make_config, toy) 
     kinds = ("NA", "", "x", "None")
     rows = [f"u{number}\t{kinds[number % 4]}\t{'NA' if number % 4 else number}" for number in range(60)]
     path.write_text("user_id:token\tkind:token\tage:float\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    whole = make_split(make_config("FM", load_col={"inter": ["user_id", "item_id"], "user": "*"}, normalize_all=False)).whole
+    columns = {"inter": ["user_id", "item_id", "rating"], "user": "*"}
+    whole = make_split(make_config("FM", load_col=columns, threshold={"rating": 2}, normalize_all=False)).whole
     names, ids = whole.field2id_token["kind"], whole.field2token_id["user_id"]
     found = [names[whole.user_feat["kind"][ids[f"u{number}"]]] for number in range(4)]
     assert found == ["NA", "[PAD]", "x", "None"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.derived import derive
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.ratios import Ratio
-from recbole_hetcomp.config.registry import properties_dir
+from recbole_hetcomp.config.registry import get_model, predicts_clicks, properties_dir
 from recbole_hetcomp.config.settings import check_settings
 from recbole_hetcomp.teacher_training.alone import alone_config
 from recbole_hetcomp.teacher_training.configs import teacher_config
@@ -42,8 +43,19 @@ class Drawn:
 
 @pytest.fixture
 def run() -> Config:
-    """A run of which each model with a space may be a teacher, and nothing is said about any of them."""
+    """A run of which each model that ranks may be a teacher, and nothing is said about any of them."""
     return Config("HetCompStudent", "toy", config_dict={"data_path": "."}, arguments=())
+
+
+@pytest.fixture
+def run_of() -> Callable[[str], Config]:
+    """`run_of(model)`: a run of which the model may be a teacher, and nothing is said about it."""
+
+    def of(model: str) -> Config:
+        method = "KDDAGFMStudent" if predicts_clicks(get_model(model)) else "HetCompStudent"
+        return Config(method, "toy", config_dict={"data_path": "."}, arguments=())
+
+    return of
 
 
 @pytest.fixture
@@ -61,8 +73,8 @@ def test_every_default_teacher_and_student_has_a_space() -> None:
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
-def test_what_is_tried_are_settings_of_the_model_and_values_that_they_may_have(run, path: Path) -> None:
-    config = teacher_config(run, path.stem)
+def test_what_is_tried_are_settings_of_the_model_and_values_that_they_may_have(run_of, path: Path) -> None:
+    config = teacher_config(run_of(path.stem), path.stem)
     space = space_of(config)
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert list(space) == list(content)
@@ -75,17 +87,17 @@ def test_what_is_tried_are_settings_of_the_model_and_values_that_they_may_have(r
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
-def test_what_is_tried_has_more_than_one_value_and_is_not_what_makes_a_model_larger(run, path: Path) -> None:
+def test_what_is_tried_has_more_than_one_value_and_is_not_what_makes_a_model_larger(run_of, path: Path) -> None:
     """Else the student that is compared with another one would be of another size."""
-    for key, part in space_of(teacher_config(run, path.stem)).items():
+    for key, part in space_of(teacher_config(run_of(path.stem), path.stem)).items():
         assert isinstance(part, Range) or len({str(value) for value in part.values}) == len(part.values) > 1
         assert not key.endswith(("_size", "_dimension")) or key == "train_batch_size"
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
-def test_what_holds_without_a_search_lies_within_what_is_tried(run, path: Path) -> None:
+def test_what_holds_without_a_search_lies_within_what_is_tried(run_of, path: Path) -> None:
     """The estimator is to know of the first trial all that it has."""
-    config = teacher_config(run, path.stem)
+    config = teacher_config(run_of(path.stem), path.stem)
     for key, part in space_of(config).items():
         assert part.number(config[key]) is not None, f"{key}: {config[key]!r} is not in {part}"
 
