@@ -18,7 +18,7 @@ from recbole_hetcomp.teacher_training.training import cached_context_teacher, ca
 from recbole_hetcomp.teachers.context import ContextTeachers
 from recbole_hetcomp.teachers.lists import is_list_file, read_lists
 from recbole_hetcomp.teachers.pool import Needs, Teacher, TeacherPool
-from recbole_hetcomp.teachers.recdistillery import has_vectors
+from recbole_hetcomp.teachers.recdistillery import SUFFIX, has_vectors
 from recbole_hetcomp.teachers.vector_teacher import vector_teacher
 from recbole_hetcomp.teachers.vectors import is_vector_file
 from recbole_hetcomp.trainer import parallel
@@ -93,7 +93,7 @@ def _train_side_by_side(
 def _from_file(path: Path, split: Split, stems: Mapping[str, int], config: Config) -> Teacher:
     name = path.stem if stems[path.stem] == 1 else path.name
     with console.about(f"teacher {name}"):
-        if has_vectors(path) if path.suffix == ".teacher" else is_vector_file(path):
+        if has_vectors(path) if path.suffix == SUFFIX else is_vector_file(path):
             console.say(f"vectors of {path}")
             return replace(vector_teacher(name, path, split, config), rows=split.rows_for(config))
         console.say(f"ranked lists of {path}")

@@ -17,6 +17,7 @@ from recbole_hetcomp.config.metrics import largest
 from recbole_hetcomp.data.history import History, users_per_block
 from recbole_hetcomp.data.sequences import Sequences
 from recbole_hetcomp.data.split import Split
+from recbole_hetcomp.teachers.recdistillery import SUFFIX
 from recbole_hetcomp.teachers.tables import PARQUET, SEPARATORS, read_table
 from recbole_hetcomp.teachers.trajectory import Trajectory
 
@@ -25,7 +26,7 @@ BLOCK_MB = 16.0  # of the table in which the lists of some users are checked
 
 def is_list_file(name: str) -> bool:
     """Whether a teacher's name is the path of a file with lists rather than a model."""
-    return Path(name).suffix in {*SEPARATORS, PARQUET, ".teacher", ".safetensors"}
+    return Path(name).suffix in {*SEPARATORS, PARQUET, SUFFIX, ".safetensors"}
 
 
 def read_lists(path: Path, split: Split, rows: Sequences | None = None) -> Trajectory:

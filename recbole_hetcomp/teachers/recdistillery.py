@@ -18,6 +18,7 @@ from recbole_hetcomp.files.archive import CheckpointError
 from recbole_hetcomp.files.restricted import read_content
 from recbole_hetcomp.teachers.vectors import EntityVectors
 
+SUFFIX = ".teacher"
 VERSIONS = ("recdistill.teacher.v1", "recdistill.teacher.v2")
 DEPTH = 500  # items of a list that is made of scores
 SIDES = ("user", "item")

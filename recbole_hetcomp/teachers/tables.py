@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from recbole_hetcomp.config.errors import UserError, shown
-from recbole_hetcomp.teachers.recdistillery import lists_of, read_teacher
+from recbole_hetcomp.teachers.recdistillery import SUFFIX, lists_of, read_teacher
 
 SEPARATORS = {".tsv": "\t", ".csv": ",", ".inter": "\t"}
 PARQUET = ".parquet"
@@ -27,7 +27,7 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises:
         UserError: unreadable, or a column is missing or holds what is no number.
     """
-    if path.suffix == ".teacher":
+    if path.suffix == SUFFIX:
         return lists_of(read_teacher(path), path)
     table = _parquet(path) if path.suffix == PARQUET else _text(path)
     table.columns = [str(column).split(":")[0].removesuffix("_id") for column in table.columns]

@@ -21,7 +21,7 @@ from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teachers.pool import Covered, Teacher
 from recbole_hetcomp.teachers.ranking import blocks, full_scores, opinions, ranked_history, top_of_block
-from recbole_hetcomp.teachers.recdistillery import vectors_of
+from recbole_hetcomp.teachers.recdistillery import SUFFIX, vectors_of
 from recbole_hetcomp.teachers.single import moments
 from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH, Trajectory
 from recbole_hetcomp.teachers.vectors import EntityVectors
@@ -66,7 +66,7 @@ def vector_teacher(name: str, path: Path, split: Split, config: Config) -> Teach
     Raises:
         UserError: the file cannot be read, has vectors of no user and no item of this dataset, or scores that say nothing.
     """
-    vectors = vectors_of(path) if path.suffix == ".teacher" else EntityVectors.load(path)
+    vectors = vectors_of(path) if path.suffix == SUFFIX else EntityVectors.load(path)
     history, whole = split.history, split.whole
     users = _by_id(vectors.users, vectors.user_tokens, whole.field2token_id[whole.uid_field], history.n_users)
     items = _by_id(vectors.items, vectors.item_tokens, whole.field2token_id[whole.iid_field], history.n_items)

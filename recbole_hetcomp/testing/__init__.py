@@ -14,6 +14,7 @@ pytest.register_assert_rewrite(
     "recbole_hetcomp.testing.contract",
     "recbole_hetcomp.testing.context_contract",
     "recbole_hetcomp.testing.parts_of_a_batch",
+    "recbole_hetcomp.testing.results",
 )
 
 from recbole_hetcomp.testing.context_contract import ContextContract  # noqa: E402

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,16 +18,16 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import get_model, own_properties_of
 from recbole_hetcomp.serving.student import load_with_split
 from recbole_hetcomp.testing.clicks import clicks_settings, write_clicks
+from recbole_hetcomp.testing.fixtures import OwnFolder
 from recbole_hetcomp.testing.interruption import interrupt
-from recbole_hetcomp.testing.results import digests, same, saved_state, state_of
-from recbole_hetcomp.testing.toy import apart
+from recbole_hetcomp.testing.results import same, saved_state, state_of, trained_twice
 from recbole_hetcomp.testing.wrong_values import wrong_values
 from recbole_hetcomp.trainer import progress_file
 
 TEACHERS = {"one": ["DeepFM"], "three kinds": ["FM", "DCNV2", "AutoInt"]}
 
 
-class ContextContract:
+class ContextContract(OwnFolder):
     """Holds `method` to what every method does for context-aware students.
 
     Attributes:
@@ -37,11 +37,6 @@ class ContextContract:
 
     method: ClassVar[str]
     settings_of_method: ClassVar[dict[str, Any]] = {}
-
-    @pytest.fixture(autouse=True)
-    def _apart(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        with apart(tmp_path, monkeypatch):
-            yield
 
     @pytest.fixture
     def settings(self, tmp_path: Path) -> dict[str, Any]:
@@ -94,13 +89,7 @@ class ContextContract:
         self, run: Callable[..., dict[str, Any]], teachers: str
     ) -> None:
         """Twice to the same bits, and no file of a teacher changes."""
-        first = run(self.method, teachers=TEACHERS[teachers])
-        before = digests(Path("saved") / "trained")
-        again = run(self.method, teachers=TEACHERS[teachers])  # finds them
-        assert before
-        assert digests(Path("saved") / "trained") == before
-        assert same(state_of(first), state_of(again))
-        assert all(tensor.isfinite().all() for tensor in state_of(first).values())
+        first = trained_twice(lambda: run(self.method, teachers=TEACHERS[teachers]))
         assert 0.5 < first["test_result"]["auc"] <= 1
 
     def test_without_its_weight_it_is_plain_training_bit_for_bit(self, run: Callable[..., dict[str, Any]]) -> None:

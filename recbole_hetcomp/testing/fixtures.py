@@ -17,13 +17,17 @@ from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.testing.toy import apart, toy_settings, write_toy
 
 
-class ToyFixtures:
-    """`settings`, `make_config`, `split` and `make_model`, and a folder of its own for each test."""
+class OwnFolder:
+    """A folder of its own for each test, to which nothing of others comes."""
 
     @pytest.fixture(autouse=True)
     def _apart(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         with apart(tmp_path, monkeypatch):
             yield
+
+
+class ToyFixtures(OwnFolder):
+    """`settings`, `make_config`, `split` and `make_model`, and a folder of its own for each test."""
 
     @pytest.fixture
     def settings(self, tmp_path: Path) -> dict[str, Any]:
