@@ -15,9 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import rankdata
-from scipy.stats import t as student_t
 
-from recbole_hetcomp.evaluation.significance import LEVEL
+from recbole_hetcomp.evaluation.significance import tested
 
 
 class Clicks(NamedTuple):
@@ -94,9 +93,4 @@ def difference(ours: Sequence[Clicks], theirs: Sequence[Clicks], metric: str) ->
     if min(map(len, rows)) < 2:
         return Difference(mean, -1.0, 1.0, 1.0)
     spread = [(float(values.var(ddof=1)) / len(values), len(values) - 1) for values in (*rows, *seeds) if len(values) > 1]
-    total = sum(variance for variance, _ in spread)
-    if total == 0:
-        return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0)
-    freedom = total**2 / sum(variance**2 / df for variance, df in spread)
-    reach = float(student_t.isf(LEVEL / 2, freedom) * np.sqrt(total))
-    return Difference(mean, mean - reach, mean + reach, float(2 * student_t.sf(abs(mean) / np.sqrt(total), freedom)))
+    return Difference(mean, *tested(mean, spread))

@@ -55,12 +55,7 @@ def p_value(ours: np.ndarray, theirs: np.ndarray) -> float:
         two-sided p; 1 where there is no difference at all, or no second user
     """
     difference, variances = _difference(ours, theirs)
-    total = sum(variance for variance, _ in variances)
-    if not difference.any() or not variances:
-        return 1.0
-    if total == 0:
-        return 0.0
-    return float(2 * student_t.sf(abs(difference.mean()) / np.sqrt(total), _freedom(variances)))
+    return tested(float(difference.mean()), variances).p if variances else 1.0
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, list[tuple[float, int]]]:
@@ -73,9 +68,25 @@ def _difference(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, list[
     return difference, variances
 
 
-def _freedom(variances: Sequence[tuple[float, int]]) -> float:
-    """Degrees of freedom of the sum of the variances, after Welch and Satterthwaite."""
-    return sum(variance for variance, _ in variances) ** 2 / sum(variance**2 / df for variance, df in variances)
+class Tested(NamedTuple):
+    """What a t-test says of a mean difference: its interval at 1 - LEVEL, and the two-sided p."""
+
+    low: float
+    high: float
+    p: float
+
+
+def tested(mean: float, variances: Sequence[tuple[float, int]]) -> Tested:
+    """The t-test of a mean whose variance is the sum of `variances`, each with its degrees of freedom.
+
+    The sum's are those of Welch and Satterthwaite. Without any variance, p is 0 unless the mean is.
+    """
+    total = sum(variance for variance, _ in variances)
+    if total == 0:
+        return Tested(mean, mean, 1.0 if mean == 0 else 0.0)
+    freedom, error = total**2 / sum(variance**2 / df for variance, df in variances), float(np.sqrt(total))
+    reach = float(student_t.isf(LEVEL / 2, freedom)) * error
+    return Tested(mean - reach, mean + reach, float(2 * student_t.sf(abs(mean) / error, freedom)))
 
 
 class Difference(NamedTuple):
@@ -104,13 +115,10 @@ def differences(ours: Users, theirs: Users) -> dict[str, Difference]:
 
 def _compared(ours: np.ndarray, theirs: np.ndarray) -> Difference:
     difference, variances = _difference(ours, theirs)
-    mean, total = float(difference.mean()), sum(variance for variance, _ in variances)
-    low = high = None
-    if variances:
-        reach = float(student_t.isf(LEVEL / 2, _freedom(variances)) * np.sqrt(total)) if total else 0.0
-        low, high = mean - reach, mean + reach
+    mean = float(difference.mean())
+    low, high, p = tested(mean, variances) if variances else (None, None, 1.0)
     won, lost = float((difference > 0).mean()), float((difference < 0).mean())
-    return Difference(mean, low, high, p_value(ours, theirs), won, lost, float((difference == 0).mean()))
+    return Difference(mean, low, high, p, won, lost, float((difference == 0).mean()))
 
 
 def paired_p_values(ours: Users, others: Sequence[Users]) -> list[dict[str, float]]:
