@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import TextIO
 
 import recbole_hetcomp
 from recbole_hetcomp import looking_up
@@ -27,7 +29,8 @@ INTERRUPTED = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for bad input (one sentence, no traceback), 130 after Ctrl-C."""
+    """Run a command; returns the exit code: 0, 2 for bad input (one sentence, no traceback), 130 after Ctrl-C, 141
+    where nobody reads on."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(arguments):
         print(help_of(arguments[0]) if arguments[0] in COMMANDS else overview())
@@ -47,6 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _tell(INTERRUPTED)
         return 130
+    except BrokenPipeError:
+        if not _nobody_reads():  # another pipe, such as one between processes
+            raise
+        _drop(sys.stdout)
+        return 141  # the reader, such as `head`, has what it wanted: as the shell counts programs that this ends
     return 0
 
 
@@ -57,9 +65,26 @@ def _tell(sentence: str) -> None:
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
-        except OSError:  # Python would try again at its end, and put an exit code of its own in the place of ours
-            with suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except OSError:
+            _drop(stream)
+
+
+def _drop(stream: TextIO) -> None:
+    """Let what is left for a stream go nowhere.
+
+    Python would try again at its end, and put an exit code of its own in the place of ours.
+    """
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _nobody_reads() -> bool:
+    """Whether the standard output is a pipe whose other end is closed."""
+    with suppress(OSError):
+        ends = select.poll()
+        ends.register(sys.stdout.fileno(), 0)  # an error is reported unasked
+        return bool(ends.poll(0))
+    return False
 
 
 def _in_one_sentence(work: Callable[[], object]) -> None:

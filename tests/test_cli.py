@@ -7,6 +7,8 @@ import importlib.metadata
 import logging
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -360,3 +362,14 @@ def test_recommend_prints_tokens_and_titles(capsys, flags, settings):
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("user ") or "Film" in line]
     assert [line for line in lines if line.startswith("user ")] == ["user u1", "user u2"]
     assert "no user 'u_1'; did you mean 'u1'" in refused(capsys, ["recommend", f"--checkpoint={checkpoint}", "--users=u_1"])
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    """As `hetcomp models | head -1`."""
+    command = [sys.executable, "-c", "import sys; from recbole_hetcomp.cli import main; sys.exit(main(['models']))"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        running.stdout.close()
+        error = running.stderr.read()
+    assert "Traceback" not in error
+    assert "Broken pipe" not in error
+    assert running.returncode == 141
