@@ -49,4 +49,3 @@ def __dir__() -> list[str]:
 
 
 compat.install()
-importlib.import_module(f"{__name__}.entrances").install()

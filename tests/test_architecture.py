@@ -42,7 +42,6 @@ ABOVE = {
     for package in floor
 }
 ABOVE |= {"knowledge": set(), "losses": {"knowledge"}, "compat": {"config", "files", "trainer"}, "": {"compat"}}
-ABOVE["entrances"] = {"compat"}  # RecBole's own functions, which lead to ours when they are called
 
 
 def imports(path: Path) -> list[str]:

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import recbole.quick_start
 import torch
-from recbole.quick_start import quick_start
 
 import recbole_hetcomp
-from recbole_hetcomp import cli, entrances
+from recbole_hetcomp import cli, compat
 from recbole_hetcomp.cli import main
 from recbole_hetcomp.commands.described import shipped
+from recbole_hetcomp.compat import entrances
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.usage import USAGES
 
@@ -134,7 +134,7 @@ def test_run_recbole_takes_our_models(settings) -> None:
     result = recbole.quick_start.run_recbole(model="HetCompStudent", dataset="toy", config_dict=given)
     assert {"best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"} <= set(result)
     assert result["comparison"][-1]["model"] == "HetCompStudent (MF)"
-    assert quick_start.run(model="MF", dataset="toy", config_dict=given)["name"] == "MF"
+    assert recbole.quick_start.run(model="MF", dataset="toy", config_dict=given)["name"] == "MF"
 
 
 def test_run_recbole_leaves_recboles_models_to_recbole(settings, monkeypatch) -> None:
@@ -144,6 +144,13 @@ def test_run_recbole_leaves_recboles_models_to_recbole(settings, monkeypatch) ->
     assert entrances.run_recbole(stock)("BPR", "toy", config_dict=settings) == "stock BPR"
     assert entrances.run_recbole(stock)(config_dict={"model": "BPR"}) == "stock None"
     assert entrances.objective_function(lambda *_: "stock")({"model": "LightGCN"}) == "stock"
+
+
+def test_they_take_our_models_again_after_the_repairs_were_taken_back(settings) -> None:
+    compat.uninstall()
+    compat.install()
+    result = recbole.quick_start.run_recbole("MF", "toy", config_dict={**settings, "without_distillation": False})
+    assert result["name"] == "MF"
 
 
 def test_the_model_may_be_named_in_a_file_or_on_the_command_line(tmp_path, monkeypatch) -> None:
@@ -160,7 +167,7 @@ def test_the_model_may_be_named_in_a_file_or_on_the_command_line(tmp_path, monke
 
 def test_several_processes_are_the_commands(settings) -> None:
     with pytest.raises(UserError, match="hetcomp --nproc=2"):
-        recbole.quick_start.quick_start.run("HetCompStudent", "toy", config_dict=settings, nproc=2)
+        recbole.quick_start.run("HetCompStudent", "toy", config_dict=settings, nproc=2)
 
 
 def test_objective_function_takes_our_models(settings) -> None:

@@ -13,7 +13,7 @@ from recbole.model.context_aware_recommender import fwfm, kd_dagfm
 from recbole.model.general_recommender import dgcf, ldiffrec
 from recbole.trainer import trainer
 
-from recbole_hetcomp.compat import closing, kd_dagfm_phases, pandas_features, pretrained, repairs
+from recbole_hetcomp.compat import closing, entrances, kd_dagfm_phases, pandas_features, pretrained, repairs
 from recbole_hetcomp.compat.atomic_files import read_atomic_file, read_files_as_written
 from recbole_hetcomp.compat.repeats import removing_what_is_repeated
 from recbole_hetcomp.compat.replacing import Overlay, Repair, is_stock, replaced, wrapped
@@ -197,6 +197,13 @@ REPAIRS = (
         "any: a trainer that is stopped while it saves, pretrained models included, leaves half a file under the name",
         lambda: trainer.torch is torch,
         write_checkpoints_at_once,
+    ),
+    Repair(
+        "our_models",
+        "none: it is this package's",
+        "any: RecBole's run_recbole, run, objective_function and load_data_and_model know no model of this package",
+        entrances.they_are_stock,
+        entrances.take_our_models,
     ),
     *FASTER,
 )

@@ -386,9 +386,11 @@ assert sys.modules["ray"] is ray
 from recbole.quick_start import load_data_and_model, quick_start
 assert quick_start.tune is tune
 assert load_data_and_model is quick_start.load_data_and_model
-assert load_data_and_model.__module__ == "recbole_hetcomp.entrances"
+assert load_data_and_model.__module__ == "recbole_hetcomp.compat.entrances"
 stock, = (cell.cell_contents for cell in load_data_and_model.__closure__)
 assert stock.__module__ == "recbole_hetcomp.compat.closing"
+compat.uninstall()
+assert quick_start.run_recbole.__module__ == quick_start.load_data_and_model.__module__ == quick_start.__name__
 """
     fresh(code)
 

@@ -246,8 +246,7 @@ def test_a_class_without_a_file_is_one_sentence(make_config) -> None:
 
 
 NO_LISTS = ("compat", "testing")  # the one counts by itself, the other is no part of a training
-# Beside its names the top one has where they are, and what RecBole's own functions lead to: no part of a training either.
-OF_THE_TOP = {"_HOMES", "__getattr__", "__dir__", "importlib.import_module(f'{__name__}.entrances').install()"}
+OF_THE_TOP = {"_HOMES", "__getattr__", "__dir__"}  # where its names are
 
 
 @pytest.mark.parametrize(

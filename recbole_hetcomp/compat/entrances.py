@@ -1,7 +1,6 @@
 """RecBole's own functions take this package's models: `run_recbole`, `run`, `objective_function`, `load_data_and_model`.
 
-What they are called with for a model of RecBole goes on to RecBole. They stand beside `compat`, which repairs RecBole for
-its own models; nothing that a training imports leads here.
+What they are called with for a model of RecBole goes on to RecBole. The rest of the package is loaded when they are called.
 """
 
 from __future__ import annotations
@@ -13,25 +12,28 @@ from pathlib import Path
 from typing import Any, Union
 
 from recbole_hetcomp.compat.repairs import QUICK_START
-from recbole_hetcomp.compat.replacing import replaced
+from recbole_hetcomp.compat.replacing import Undo, is_stock, replaced
 
 Model = Union[str, type, None]
 Stock = Callable[..., Any]
 
 
-def install() -> None:
-    """Put ours in the place of RecBole's functions, once.
+def they_are_stock() -> bool:
+    """Whether RecBole's quick start, which needs ray or the repair of this name, is there and has its own functions."""
+    quick_start = sys.modules.get(QUICK_START)
+    return "ray" in sys.modules if quick_start is None else is_stock(quick_start.run_recbole)
 
-    RecBole's quick start is loaded by now, unless `compat` is switched off: then it might end in an error about ray.
-    """
-    if QUICK_START not in sys.modules and "ray" not in sys.modules:
-        return
+
+def take_our_models() -> Undo:
+    """Puts ours in the place of RecBole's functions, in the module and in the package that hands them on."""
     module, package = importlib.import_module(QUICK_START), importlib.import_module("recbole.quick_start")
     ours = {"run": run, "run_recbole": run_recbole, "objective_function": objective_function}
-    wrapped = {name: make(vars(module)[name]) for name, make in {**ours, "load_data_and_model": load_data_and_model}.items()}
-    for owner in (module, package):
-        if vars(owner)["run_recbole"].__module__ != __name__:
-            replaced(owner, **{name: function for name, function in wrapped.items() if name in vars(owner)})
+    made = {name: make(vars(module)[name]) for name, make in {**ours, "load_data_and_model": load_data_and_model}.items()}
+    undos = [
+        replaced(owner, **{name: function for name, function in made.items() if name in vars(owner)})
+        for owner in (module, package)
+    ]
+    return lambda: [undo() for undo in undos]
 
 
 def run_recbole(stock: Stock) -> Stock:
