@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import IO, Any
@@ -20,7 +19,7 @@ from torch import nn
 
 from recbole_hetcomp.compat.pretrained import PathLike, load_pretrained
 from recbole_hetcomp.compat.repairs import QUICK_START
-from recbole_hetcomp.compat.replacing import Undo, is_stock, replaced
+from recbole_hetcomp.compat.replacing import Undo, replaced
 from recbole_hetcomp.config.errors import UserError, shown
 from recbole_hetcomp.config.values import SettingsLoader, literal
 
@@ -87,12 +86,6 @@ def load_data_and_model(model_file: PathLike) -> tuple[Any, ...]:
     model = get_model(config["model"])(config, loaders[0]._dataset).to(config["device"])
     load_into(model, checkpoint, model_file)
     return (config, model, dataset, *loaders)
-
-
-def load_data_and_model_is_stock() -> bool:
-    """Whether RecBole's quick start, which needs ray or the repair of this name, is there and has its own function."""
-    quick_start = sys.modules.get(QUICK_START)
-    return "ray" in sys.modules if quick_start is None else is_stock(quick_start.load_data_and_model)
 
 
 def load_saved_models_as_data() -> Undo:

@@ -12,16 +12,10 @@ from pathlib import Path
 from typing import Any, Union
 
 from recbole_hetcomp.compat.repairs import QUICK_START
-from recbole_hetcomp.compat.replacing import Undo, is_stock, replaced
+from recbole_hetcomp.compat.replacing import Undo, replaced
 
 Model = Union[str, type, None]
 Stock = Callable[..., Any]
-
-
-def they_are_stock() -> bool:
-    """Whether RecBole's quick start, which needs ray or the repair of this name, is there and has its own functions."""
-    quick_start = sys.modules.get(QUICK_START)
-    return "ray" in sys.modules if quick_start is None else is_stock(quick_start.run_recbole)
 
 
 def take_our_models() -> Undo:

@@ -24,7 +24,7 @@ from recbole.data.dataset import dataset
 from recbole.evaluator.collector import Collector, DataStruct
 from recbole.trainer import trainer
 
-from recbole_hetcomp.compat.replacing import Overlay, Undo, replaced
+from recbole_hetcomp.compat.replacing import Overlay, Undo, is_stock, replaced
 
 PathLike = Union[str, "os.PathLike[str]"]
 Samples = tuple[list[int], list[int]]  # ids of users and of items
@@ -72,6 +72,12 @@ def import_quick_start_without_ray() -> Undo:
         vars(recbole).pop("quick_start", None)
 
     return undo
+
+
+def quick_start_has_its_own(name: str) -> bool:
+    """Whether RecBole's quick start, which needs ray or the repair of this name, is there with its own function `name`."""
+    quick_start = sys.modules.get(QUICK_START)
+    return "ray" in sys.modules if quick_start is None else is_stock(vars(quick_start)[name])
 
 
 # numpy and scipy: names that were removed

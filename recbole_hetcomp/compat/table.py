@@ -76,7 +76,7 @@ REPAIRS = (
         "load_data_and_model",
         "RecBole#2212, #2215",
         "any torch, as above, for RecBole's function of this name",
-        closing.load_data_and_model_is_stock,
+        lambda: repairs.quick_start_has_its_own("load_data_and_model"),
         closing.load_saved_models_as_data,
     ),
     Repair(
@@ -202,7 +202,7 @@ REPAIRS = (
         "our_models",
         "none: it is this package's",
         "any: RecBole's run_recbole, run, objective_function and load_data_and_model know no model of this package",
-        entrances.they_are_stock,
+        lambda: repairs.quick_start_has_its_own("run_recbole"),
         entrances.take_our_models,
     ),
     *FASTER,
