@@ -26,7 +26,6 @@ from recbole_hetcomp.config.registry import is_distilled
 from recbole_hetcomp.data.fitting import fit_to_data
 from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.evaluation.benchmark_table import benchmark_table, table_and_remark
-from recbole_hetcomp.evaluation.significance import differences
 from recbole_hetcomp.files.archive import read_archive
 from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.files.locks import held
@@ -116,15 +115,12 @@ def _report(
     measured: Sequence[Sequence[Mapping[str, np.ndarray]]],
     curves: Mapping[str, list[Any]],
 ) -> Path | None:
-    """The page about the benchmark; none of clicks."""
-    if first.family == "context":
-        return None
-    users = [{metric: np.stack([of_seed[metric] for of_seed in seeds]) for metric in seeds[0]} for seeds in measured]
-    against = {row["model"]: differences(of_model, users[0]) for row, of_model in zip(rows[1:], users[1:])}
-    nothing = {metric: np.zeros((1, values.shape[1])) for metric, values in users[0].items()}
-    intervals = {row["model"]: differences(of_model, nothing) for row, of_model in zip(rows, users)}
-    n_users = len(next(iter(users[0].values()), np.empty((1, 0)))[0])
-    return report_benchmark(first, split, command, rows, n_users, against, intervals, curves)
+    """The page about the benchmark."""
+    differences = measuring_of(first).differences
+    against = {row["model"]: differences(of_model, measured[0]) for row, of_model in zip(rows[1:], measured[1:])}
+    intervals = {row["model"]: differences(of_model, []) for row, of_model in zip(rows, measured)}
+    n_tested = len(next(iter(measured[0][0].values()), ()))
+    return report_benchmark(first, split, command, rows, n_tested, against, intervals, curves)
 
 
 def _show(rows: Sequence[Mapping[str, Any]], first: Config, report: Path | None) -> None:

@@ -25,17 +25,15 @@ from recbole_hetcomp.evaluation.comparison import (
     table,
     teacher_rows,
 )
-from recbole_hetcomp.evaluation.ctr import click_rows, click_table
+from recbole_hetcomp.evaluation.ctr import ALONE, STUDENT, click_rows, click_table
 from recbole_hetcomp.evaluation.popularity import DEPTH, popularity_of
-from recbole_hetcomp.evaluation.significance import differences
+from recbole_hetcomp.evaluation.significance import as_dicts, differences
 from recbole_hetcomp.model.distilled import Distilled
 from recbole_hetcomp.teacher_training.alone import student_alone
 from recbole_hetcomp.teacher_training.cache import settings_of
 from recbole_hetcomp.teacher_training.tuning import trials_of
 from recbole_hetcomp.teachers.context import ContextTeachers
 from recbole_hetcomp.teachers.pool import TeacherPool
-
-STUDENT, ALONE = "student", "student without distillation"
 
 
 def compare_with_teachers(
@@ -49,8 +47,8 @@ def compare_with_teachers(
     """The rows of the comparison, saved beside the checkpoint where there is one.
 
     Args:
-        result: of the run. `doubts` of the rows are added to it; of models that rank, also `against`, the student's
-            `differences` from the ensemble and from the student alone, by role, and `popularity`, `popularity_of` each row
+        result: of the run. `doubts` of the rows and `against` are added to it: by role and metric, how far the student is
+            from the ensemble and from the student alone; of models that rank, also `popularity`, `popularity_of` each row
     """
     students: dict[str, tuple[str, AbstractRecommender]] = {STUDENT: (f"{config.model} ({config['student']})", model)}
     if config["without_distillation"]:
@@ -58,6 +56,7 @@ def compare_with_teachers(
     clicks = isinstance(teachers, ContextTeachers)
     if isinstance(teachers, ContextTeachers):
         rows = click_rows(teachers, students, config, loaders)
+        result["against"] = rows[-1]["against"]
     else:
         rows = _ranking_rows(teachers, students, config, split, loaders, result)
     _add_trials(rows, config, split)
@@ -89,7 +88,8 @@ def _ranking_rows(
         popularity.append(_popularity(add_fidelity(row, student, theirs, ensemble, config, split), split))
         rows.append(row)
     ours = _seeds_of(users.pop(STUDENT))
-    result["against"] = {role: differences(ours, _seeds_of(of_role)) for role, of_role in users.items() if of_role}
+    others = {role: _seeds_of(of_role) for role, of_role in users.items() if of_role}
+    result["against"] = {role: as_dicts(differences(ours, theirs)) for role, theirs in others.items()}
     result["popularity"] = popularity
     return rows
 

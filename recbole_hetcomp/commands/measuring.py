@@ -15,7 +15,7 @@ from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.evaluation.ctr import clicks_of, costs_of, sampled_rows
 from recbole_hetcomp.evaluation.delong import METRICS, Clicks, difference
 from recbole_hetcomp.evaluation.efficiency import n_parameters, ranking_milliseconds, serving_bytes
-from recbole_hetcomp.evaluation.significance import holm, paired_p_values
+from recbole_hetcomp.evaluation.significance import differences, holm, paired_p_values
 
 Arrays = Mapping[str, np.ndarray]  # [N] numbers by name, such as a metric of each test user
 Measured = tuple[dict[str, Any], dict[str, np.ndarray]]
@@ -31,6 +31,8 @@ class Measuring:
         costs: what a record has beside metrics and times, and what it may be
         measure: (result of a run, its Config, the split) -> costs and arrays
         p_values: arrays of each seed of each model -> of each model but the first: metric -> p against the first one
+        differences: arrays of each seed of a model, and of another one or none -> metric -> how far it is from that
+            one, or how high it is by itself, with the interval
     """
 
     modules: tuple[str, ...]
@@ -38,6 +40,7 @@ class Measuring:
     costs: Mapping[str, Kind]
     measure: Callable[[Mapping[str, Any], Config, Split], Measured]
     p_values: Callable[[Sequence[Sequence[Arrays]]], list[dict[str, float]]]
+    differences: Callable[[Sequence[Arrays], Sequence[Arrays]], dict[str, Any]]
 
 
 def _rankings(result: Mapping[str, Any], config: Config, split: Split) -> Measured:
@@ -49,8 +52,19 @@ def _rankings(result: Mapping[str, Any], config: Config, split: Split) -> Measur
 
 
 def _over_users(measured: Sequence[Sequence[Arrays]]) -> list[dict[str, float]]:
-    users = [{metric: np.stack([of_seed[metric] for of_seed in seeds]) for metric in seeds[0]} for seeds in measured]
+    users = [_stacked(seeds) for seeds in measured]
     return paired_p_values(users[0], users[1:])
+
+
+def _stacked(seeds: Sequence[Arrays]) -> dict[str, np.ndarray]:
+    """metric -> [seeds, n_users]."""
+    return {metric: np.stack([of_seed[metric] for of_seed in seeds]) for metric in seeds[0]}
+
+
+def _between_users(ours: Sequence[Arrays], theirs: Sequence[Arrays]) -> dict[str, Any]:
+    values = _stacked(ours)
+    nothing = {metric: np.zeros((1, array.shape[1])) for metric, array in values.items()}
+    return dict(differences(values, _stacked(theirs) if theirs else nothing))
 
 
 def _clicks(result: Mapping[str, Any], config: Config, split: Split) -> Measured:
@@ -61,7 +75,7 @@ def _clicks(result: Mapping[str, Any], config: Config, split: Split) -> Measured
 
 
 def _over_rows(measured: Sequence[Sequence[Arrays]]) -> list[dict[str, float]]:
-    first, *others = [[Clicks(of_seed["label"] > 0, of_seed["logit"]) for of_seed in seeds] for seeds in measured]
+    first, *others = map(_as_clicks, measured)
     found: list[dict[str, float]] = [{} for _ in others]
     for metric in METRICS:
         p_values = [difference(first, other, metric).p for other in others]
@@ -70,12 +84,21 @@ def _over_rows(measured: Sequence[Sequence[Arrays]]) -> list[dict[str, float]]:
     return found
 
 
+def _as_clicks(seeds: Sequence[Arrays]) -> list[Clicks]:
+    return [Clicks(of_seed["label"] > 0, of_seed["logit"]) for of_seed in seeds]
+
+
+def _between_rows(ours: Sequence[Arrays], theirs: Sequence[Arrays]) -> dict[str, Any]:
+    return {metric: difference(_as_clicks(ours), _as_clicks(theirs), metric) for metric in METRICS}
+
+
 RANKINGS = Measuring(
     ("recbole_hetcomp.evaluation.efficiency", "recbole_hetcomp.evaluation.significance"),
     "users.npz",
     {"params": is_count, "size_mb": is_duration, "ms_per_1000_users": is_duration},
     _rankings,
     _over_users,
+    _between_users,
 )
 CLICKS = Measuring(
     ("recbole_hetcomp.evaluation.ctr", "recbole_hetcomp.evaluation.delong", "recbole_hetcomp.evaluation.operations"),
@@ -83,6 +106,7 @@ CLICKS = Measuring(
     {"params": is_count, "multiply_adds": is_duration, "ms_per_1000": is_duration},
     _clicks,
     _over_rows,
+    _between_rows,
 )
 
 

@@ -85,6 +85,8 @@ def split_in_words(config: Config) -> str:
         parts = f"{kind} {value}, {whose}, {how}"
     modes = asked.get("mode", "full")
     mode = modes.get("test", "full") if isinstance(modes, Mapping) else modes
+    if mode == "labeled":
+        return f"{parts}, seed {split_seed(config)}; rows are scored, nothing is ranked"
     against = "all items that the user has not had" if mode == "full" else f"drawn items ({mode})"
     return f"{parts}, seed {split_seed(config)}; ranked against {against}"
 

@@ -10,22 +10,22 @@ from typing import Any
 from recbole_hetcomp.commands.provenance import about, command_of
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.data.split import Split
-from recbole_hetcomp.evaluation import benchmark_table, comparison
+from recbole_hetcomp.evaluation import benchmark_table, comparison, ctr
 from recbole_hetcomp.evaluation.comparison import smaller_is_better
 from recbole_hetcomp.evaluation.efficiency import n_parameters, serving_bytes
 from recbole_hetcomp.evaluation.popularity import DEPTH, shares
-from recbole_hetcomp.evaluation.significance import Difference
+from recbole_hetcomp.evaluation.significance import as_dicts
 from recbole_hetcomp.report import write_record, write_report
 from recbole_hetcomp.report.records import DamagedRecordError
 
-Differences = Mapping[str, Difference]
+Differences = Mapping[str, Any]  # a NamedTuple a metric
 
 
 def report_run(config: Config, split: Split, result: Mapping[str, Any]) -> Path | None:
-    """The page about a run, made anew beside its checkpoint; None where there is no checkpoint, and of clicks."""
-    if not result["checkpoint"] or config.family == "context":
+    """The page about a run, made anew beside its checkpoint; None where there is no checkpoint."""
+    if not result["checkpoint"]:
         return None
-    users = len(next(iter(result["test_users"].values()), ()))
+    n_tested = len(split.parts[2]) if config.family == "context" else len(next(iter(result["test_users"].values()), ()))
     rows = _rows(config, result)
     metrics = rows[0]["metrics"]
     content = {
@@ -33,11 +33,11 @@ def report_run(config: Config, split: Split, result: Mapping[str, Any]) -> Path 
         "model": config.model,
         "seed": int(config["seed"]),
         "checkpoint": str(result["checkpoint"]),
-        "test_users": users,
+        "tested": tested_on(n_tested, config),
         "smaller": [name for name in metrics if smaller_is_better(name)],
         "rows": rows,
         "curves": result["curves"],
-        "against": {role: as_dicts(found) for role, found in result.get("against", {}).items()},
+        "against": result.get("against", {}),
         "popularity": _of_the_data(split) if "popularity" in result else None,
         "doubts": list(result["doubts"]),
     }
@@ -49,16 +49,18 @@ def _rows(config: Config, result: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "comparison" not in result:
         model = result["model"]
         metrics = {name: float(value) for name, value in result["test_result"].items()}
-        costs = {"params": n_parameters(model), "size_mb": serving_bytes(model) / 2**20, "ms_per_1000_users": None}
+        costs = {"params": n_parameters(model), "size_mb": serving_bytes(model) / 2**20}
         return [{"role": "model", "model": config.model, "metrics": metrics, **costs}]
-    kept = ("role", "model", "params", "size_mb", "ms_per_1000_users", "fidelity", "trials")
+    kept = ("role", "model", *benchmark_table.COSTS, "fidelity", "trials")
+    others = (ctr if config.family == "context" else comparison).COLUMNS
+    rows = result["comparison"]
     return [
         {
             **{key: row[key] for key in kept if key in row},
-            "metrics": {name: row[name] for name in comparison.metric_names(row)},
+            "metrics": {name: value for name, value in row.items() if name not in others},
             "popularity": popularity,
         }
-        for row, popularity in zip(result["comparison"], result["popularity"])
+        for row, popularity in zip(rows, result.get("popularity", [None] * len(rows)))
     ]
 
 
@@ -68,9 +70,9 @@ def _of_the_data(split: Split) -> dict[str, Any]:
     return {"k": DEPTH, "interactions": shares(counts, counts)}
 
 
-def as_dicts(differences: Differences) -> dict[str, dict[str, Any]]:
-    """Differences as JSON has them."""
-    return {metric: difference._asdict() for metric, difference in differences.items()}
+def tested_on(count: int, config: Config) -> dict[str, Any]:
+    """How many users, or rows whose clicks are predicted, the test part has."""
+    return {"what": "rows" if config.family == "context" else "users", "count": count}
 
 
 def report_benchmark(
@@ -78,7 +80,7 @@ def report_benchmark(
     split: Split,
     command: str,
     rows: Sequence[Mapping[str, Any]],
-    test_users: int,
+    n_tested: int,
     against: Mapping[str, Differences],
     intervals: Mapping[str, Differences],
     curves: Mapping[str, list[Any]],
@@ -89,9 +91,9 @@ def report_benchmark(
         config: of the first model
         command: that made it
         rows: of the benchmark's table
-        test_users: number of users in the test part
-        against: by model, its `differences` from the first one
-        intervals: by model, its differences from 0
+        n_tested: number of users in the test part, or of rows where clicks are predicted
+        against: by model and metric, how far it is from the first one
+        intervals: by model and metric, how high it is
         curves: by model, one a seed
     """
     costs = ("model", "seeds", "trials", *benchmark_table.COSTS, "train_seconds", "epochs")
@@ -103,7 +105,7 @@ def report_benchmark(
             entry["p"] = p_values[model].get(metric, entry["p"])
     content = {
         **about(config, split, command),
-        "test_users": test_users,
+        "tested": tested_on(n_tested, config),
         "smaller": [name for name in metrics if smaller_is_better(name)],
         "rows": [
             {

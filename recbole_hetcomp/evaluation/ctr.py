@@ -23,7 +23,17 @@ from recbole_hetcomp.model.context_student import OfClicks
 from recbole_hetcomp.teachers.context import ContextTeachers, LogitsOf
 
 SAMPLE = 1000  # rows that are predicted to measure what a prediction costs
-COLUMNS = ("role", "model", "params", "multiply_adds", "ms_per_1000", "fidelity", "trials", "differences")
+COLUMNS = (
+    "role",
+    "model",
+    "params",
+    "multiply_adds",
+    "ms_per_1000",
+    "fidelity",
+    "trials",
+    "against",
+)
+STUDENT, ALONE = "student", "student without distillation"
 
 
 class MeanLogit(OfClicks):
@@ -73,7 +83,10 @@ def clicks_of(model: AbstractRecommender, loader: AbstractDataLoader, label: str
 def click_rows(
     teachers: ContextTeachers, students: Mapping[str, tuple[str, AbstractRecommender]], config: Config, loaders: Loaders
 ) -> list[Row]:
-    """A row for each teacher, one for their ensemble, and one for each of the students, by their roles."""
+    """A row for each teacher, one for their ensemble, and one for each of the students, by their roles.
+
+    The student's has `against`: by role and metric, its `difference` from the ensemble and from the student alone.
+    """
     ensemble = MeanLogit(config, teachers)
     name = "1 teacher" if len(teachers.teachers) == 1 else f"{len(teachers.teachers)} teachers"
     models = [("teacher", teacher.name, teacher.model) for teacher in teachers.teachers]
@@ -89,10 +102,11 @@ def click_rows(
     for role, clicks in ours.items():
         row = next(row for row in rows if row["role"] == role)
         row["fidelity"] = r_squared(clicks.logits, theirs.logits)
-    if len(ours) == 2:
-        alone, taught = ours["student without distillation"], ours["student"]
-        found = {metric: difference([taught], [alone], metric) for metric in METRICS}
-        rows[-1]["differences"] = {metric: part._asdict() for metric, part in found.items()}
+    taught = ours.pop(STUDENT)
+    rows[-1]["against"] = {
+        role: {metric: difference([taught], [clicks], metric)._asdict() for metric in METRICS}
+        for role, clicks in {"ensemble": theirs, **ours}.items()
+    }
     return rows
 
 
@@ -136,6 +150,6 @@ def click_remark(rows: Sequence[Row]) -> str:
     """How far the student is from the one without distillation, in words; "" where there is none."""
     parts = [
         f"{metric} {part['mean']:+.4f} ({part['low']:+.4f} to {part['high']:+.4f})"
-        for metric, part in rows[-1].get("differences", {}).items()
+        for metric, part in rows[-1].get("against", {}).get(ALONE, {}).items()
     ]
     return f"student - student without distillation, 95 % intervals over the test rows: {', '.join(parts)}" if parts else ""

@@ -11,7 +11,7 @@ for Comparing the Areas Under Correlated Receiver Operating Characteristic Curve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import rankdata
@@ -32,12 +32,12 @@ class Clicks(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A difference between two models by one metric.
+    """A difference between two models by one metric, or how high it is by itself.
 
     Attributes:
         mean: of the metric over the seeds, the one model's less the other's
         low, high: its interval at 1 - LEVEL
-        p: two-sided
+        p: two-sided, of 0
     """
 
     mean: float
@@ -70,7 +70,7 @@ METRICS: Mapping[str, Callable[[Clicks], Parts]] = {"auc": auc_parts, "logloss":
 
 
 def difference(ours: Sequence[Clicks], theirs: Sequence[Clicks], metric: str) -> Difference:
-    """How far two models are apart on the same test rows.
+    """How far two models are apart on the same test rows; without `theirs`, how high the metric of the first is.
 
     t = mean / sqrt(v_rows + v_ours + v_theirs), where v_rows is the variance over the rows of the difference of the seeds'
     means, and the others are those of the means over seeds; degrees of freedom after Welch and Satterthwaite. Where a label
@@ -86,11 +86,16 @@ def difference(ours: Sequence[Clicks], theirs: Sequence[Clicks], metric: str) ->
     labels = ours[0].labels
     if any(not np.array_equal(clicks.labels, labels) for clicks in (*ours, *theirs)):
         raise ValueError("the models have not predicted the same rows")
-    one, other = ([METRICS[metric](clicks) for clicks in side] for side in (ours, theirs))
-    seeds = [np.array([parts[0].mean() for parts in side]) for side in (one, other)]
-    mean = float(seeds[0].mean() - seeds[1].mean())
-    rows = [np.mean(mine, axis=0) - np.mean(its, axis=0) for mine, its in zip(zip(*one), zip(*other))]
+    sides = [[METRICS[metric](clicks) for clicks in side] for side in (ours, theirs) if side]
+    seeds = [np.array([parts[0].mean() for parts in side]) for side in sides]
+    mean = _less([values.mean() for values in seeds])
+    rows = [_less([np.mean(of_group, axis=0) for of_group in groups]) for groups in zip(*(zip(*side) for side in sides))]
     if min(map(len, rows)) < 2:
-        return Difference(mean, -1.0, 1.0, 1.0)
+        return Difference(float(mean), -1.0, 1.0, 1.0)
     spread = [(float(values.var(ddof=1)) / len(values), len(values) - 1) for values in (*rows, *seeds) if len(values) > 1]
-    return Difference(mean, *tested(mean, spread))
+    return Difference(float(mean), *tested(float(mean), spread))
+
+
+def _less(values: Sequence[Any]) -> Any:
+    """The first of the values less the second, or the first alone."""
+    return values[0] - values[1] if len(values) > 1 else values[0]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from recbole.evaluator import Evaluator
@@ -119,6 +119,11 @@ def _compared(ours: np.ndarray, theirs: np.ndarray) -> Difference:
     low, high, p = tested(mean, variances) if variances else (None, None, 1.0)
     won, lost = float((difference > 0).mean()), float((difference < 0).mean())
     return Difference(mean, low, high, p, won, lost, float((difference == 0).mean()))
+
+
+def as_dicts(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Differences by metric, as JSON has them."""
+    return {metric: entry._asdict() for metric, entry in found.items()}
 
 
 def paired_p_values(ours: Users, others: Sequence[Users]) -> list[dict[str, float]]:

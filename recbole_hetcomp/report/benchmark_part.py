@@ -8,14 +8,16 @@ from typing import Any, Optional
 
 from recbole_hetcomp.report.axes import Axis
 from recbole_hetcomp.report.figures import Interval, Line, Parts, Point, colour, intervals, lines, scatter, stacked
-from recbole_hetcomp.report.run_part import metric_of, won_and_lost
+from recbole_hetcomp.report.run_part import metric_of, share, won_and_lost
 from recbole_hetcomp.report.views import (
+    COSTS,
     LEVEL,
     Cell,
     Part,
     Section,
     TableView,
     best_of,
+    drawn_costs,
     late,
     metric_title,
     numbers,
@@ -72,7 +74,8 @@ def _written(row: Row, metric: str) -> str:
 def _doubts(record: Mapping[str, Any]) -> list[str]:
     rows = record["rows"]
     seeds = max(len(row["seeds"]) for row in rows)
-    tested = f"tested on {record['test_users']:,} users; " if record["test_users"] else ""
+    count, what = record["tested"]["count"], record["tested"]["what"]
+    tested = f"tested on {count:,} {what}; " if count else ""
     seen = [
         f"{seeds} seeds a model, one split and one set of teachers, {tested}another split or other teachers are not among "
         "the chances that the p-values count."
@@ -101,16 +104,14 @@ def _means(record: Mapping[str, Any], metric: str) -> Section:
             *words(row["model"]),
             *(_cell(row, name, best[name]) for name in metrics),
             _interval_of_mean(row, metric),
-            numbers(row["params"], ","),
-            numbers(row["size_mb"], ".2f"),
-            numbers(row["ms_per_1000_users"], ".1f"),
+            *(numbers(row.get(cost.key), cost.form) for cost in COSTS),
             numbers(mean(row["train_seconds"]) if row["train_seconds"] else None, ".0f"),
             numbers(row["trials"] if any(other["trials"] for other in rows) else None, ","),
         ]
         for row in rows
     ]
-    costs = ("parameters", "MB", "ms / 1,000 users", "training, s", "trials")
-    star = f" * differs from {rows[0]['model']} (paired over users, p < {LEVEL} after Holm)."
+    costs, what = (*(cost.header for cost in COSTS), "training, s", "trials"), record["tested"]["what"]
+    star = f" * differs from {rows[0]['model']} (paired over {what}, p < {LEVEL} after Holm)."
     note = "Mean ± standard deviation over seeds; the best mean of each metric is in bold." + star
     headers = ["model", *map(metric_title, metrics), f"95 % interval of {metric_title(metric)}", *costs]
     means = [
@@ -118,7 +119,7 @@ def _means(record: Mapping[str, Any], metric: str) -> Section:
         for index, row in enumerate(rows)
         if metric in row["intervals"]
     ]
-    figure = [intervals("Means", means, f"{metric_title(metric)}, 95 % interval over users and seeds", zero=False)]
+    figure = [intervals("Means", means, f"{metric_title(metric)}, 95 % interval over {what} and seeds", zero=False)]
     return Section("Means on the test part", "", [TableView(headers, 1, cells, note)], figure if means else [])
 
 
@@ -147,7 +148,7 @@ def _against(record: Mapping[str, Any], metric: str) -> list[Section]:
         return []
     first, name = record["rows"][0]["model"], metric_title(metric)
     gaps = [_interval(row["model"], row["against"][metric], colour(index)) for index, row in enumerate(rows, 1)]
-    bars = [Parts(row["model"], won_and_lost(row["against"][metric])) for row in rows]
+    bars = [Parts(row["model"], won_and_lost(row["against"][metric])) for row in rows if "won" in row["against"][metric]]
     entries = [(row, key, entry) for row in rows for key, entry in row["against"].items()]
     names = {"model": lambda entry: entry[0]["model"], "metric": lambda entry: metric_title(entry[1])}
     columns = [
@@ -155,14 +156,13 @@ def _against(record: Mapping[str, Any], metric: str) -> list[Section]:
         ("95 % from", lambda entry: entry[2]["low"], "+.4f", None),
         ("to", lambda entry: entry[2]["high"], "+.4f", None),
         ("p, after Holm", lambda entry: entry[2]["p"], ".2g", None),
-        ("higher, % of users", lambda entry: 100 * entry[2]["won"], ".1f", None),
-        ("lower", lambda entry: 100 * entry[2]["lost"], ".1f", None),
+        ("higher, % of users", lambda entry: share(entry[2], "won"), ".1f", None),
+        ("lower", lambda entry: share(entry[2], "lost"), ".1f", None),
     ]
-    text = f"Each model against {first}. Intervals count users and seeds; p-values are adjusted for the number of models."
-    figures = [
-        intervals(f"{name}, difference from {first}", gaps, "difference, with its 95 % interval"),
-        stacked(f"Users by {name}, against {first}", bars),
-    ]
+    what = record["tested"]["what"]
+    text = f"Each model against {first}. Intervals count {what} and seeds; p-values are adjusted for the number of models."
+    figures = [intervals(f"{name}, difference from {first}", gaps, "difference, with its 95 % interval")]
+    figures += [stacked(f"Users by {name}, against {first}", bars)] if bars else []
     return [Section(f"Differences from {first}", text, [table_of(entries, names, columns)], figures)]
 
 
@@ -172,20 +172,17 @@ def _interval(name: str, entry: Mapping[str, Any], kind: str) -> Interval:
 
 def _costs(rows: Sequence[Row], metric: str) -> Section:
     figures = []
-    for title, key, label in (
-        ("Size", "params", "parameters (logarithmic)"),
-        ("Latency", "ms_per_1000_users", "ms to rank for 1,000 users (logarithmic)"),
-    ):
-        points = [_point(row, metric, key, index) for index, row in enumerate(rows)]
+    for cost in drawn_costs(rows):
+        points = [_point(row, metric, cost.key, index) for index, row in enumerate(rows)]
         up = Axis.over(metric_title(metric), [end for point in points for end in (point.y, point.low, point.high)])
-        figures.append(scatter(title, points, Axis.over(label, [point.x for point in points], log=True), up))
+        figures.append(scatter(cost.title, points, Axis.over(cost.label, [point.x for point in points], log=True), up))
     return Section("Quality against size and latency", "Bars are standard deviations over seeds.", figures=figures)
 
 
 def _point(row: Row, metric: str, key: str, index: int) -> Point:
     average, spread = _mean(row, metric), _spread(row, metric)
     ends = (None, None) if average is None or spread is None else (average - spread, average + spread)
-    return Point(row[key], average, row["model"], colour(index), *ends)
+    return Point(row.get(key), average, row["model"], colour(index), *ends)
 
 
 def _curves(rows: Sequence[Row]) -> list[Section]:

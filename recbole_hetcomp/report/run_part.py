@@ -10,9 +10,11 @@ from recbole_hetcomp.report.axes import Axis, short
 from recbole_hetcomp.report.curves_section import curves_sections
 from recbole_hetcomp.report.figures import Interval, Parts, Point, intervals, scatter, stacked
 from recbole_hetcomp.report.views import (
+    COSTS,
     Column,
     Part,
     Section,
+    drawn_costs,
     late,
     metric_title,
     on_the_test_part,
@@ -23,6 +25,11 @@ from recbole_hetcomp.report.views import (
 
 KINDS = {"teacher": "teacher", "ensemble": "ensemble", "student without distillation": "alone"}  # others: student
 ROLES = {"ensemble": "the ensemble", "student without distillation": "the student without distillation"}
+FIDELITY = {
+    "users": "1 − D@50 between a student's list and the ensemble's",
+    "rows": "R² of a student's logits against the ensemble's",
+}
+PAIRED = {"users": "user by user (paired t-test)", "rows": "row by row (DeLong's test for AUC, a paired t-test for LogLoss)"}
 Row = Mapping[str, Any]
 
 
@@ -64,11 +71,12 @@ def _findings(record: Mapping[str, Any], metric: str) -> list[str]:
     for role, of_metrics in record["against"].items():
         if metric in of_metrics:
             entry = of_metrics[metric]
-            sentences.append(
-                f"By {name} the student is {verdict(entry, smaller=smaller)} {ROLES.get(role, role)}: "
-                f"{with_interval(entry)}; higher for {100 * entry['won']:.0f} % of the users, "
-                f"lower for {100 * entry['lost']:.0f} %."
+            sentence = (
+                f"By {name} the student is {verdict(entry, smaller=smaller)} {ROLES.get(role, role)}: {with_interval(entry)}"
             )
+            if "won" in entry:
+                sentence += f"; higher for {100 * entry['won']:.0f} % of the users, lower for {100 * entry['lost']:.0f} %"
+            sentences.append(f"{sentence}.")
     return sentences
 
 
@@ -81,17 +89,18 @@ def _kept(student: Row, ensemble: Row, metric: str, name: str) -> list[str]:
     )
     if student["params"] and ensemble["params"]:
         sentence += f", with {student['params']:,} parameters instead of {ensemble['params']:,}"
-    times = student["ms_per_1000_users"], ensemble["ms_per_1000_users"]
-    if times[0] and times[1]:
-        sentence += f" and {short(times[0])} ms instead of {short(times[1])} ms for 1,000 users"
+    for key, asked in (("ms_per_1000_users", "users"), ("ms_per_1000", "rows")):
+        if student.get(key) and ensemble.get(key):
+            sentence += f" and {short(student[key])} ms instead of {short(ensemble[key])} ms for 1,000 {asked}"
     return [f"{sentence}."]
 
 
 def _doubts(record: Mapping[str, Any]) -> list[str]:
+    what = record["tested"]["what"]
     seen = [
-        f"One run, with one seed ({record['seed']}) on one split, tested on {record['test_users']:,} users. The intervals "
-        "and p-values are over these users; of another seed or split they say nothing (hetcomp benchmark repeats with "
-        "seeds)."
+        f"One run, with one seed ({record['seed']}) on one split, tested on {record['tested']['count']:,} {what}. The "
+        f"intervals and p-values are over these {what}; of another seed or split they say nothing (hetcomp benchmark "
+        "repeats with seeds)."
     ]
     if record["curves"]:
         seen += late(record["curves"], record["model"])
@@ -107,16 +116,11 @@ def _comparison(record: Mapping[str, Any]) -> Section:
     metrics: list[Column] = [
         (metric_title(name), partial(_metric, name), ".4f", name in smaller) for name in (rows[0]["metrics"] if rows else ())
     ]
-    columns: list[Column] = [
-        *metrics,
-        ("parameters", lambda row: row["params"], ",", True),
-        ("MB", lambda row: row["size_mb"], ".2f", True),
-        ("ms / 1,000 users", lambda row: row["ms_per_1000_users"], ".1f", True),
-    ]
-    if any(row.get("fidelity") is not None for row in rows):
-        columns.append(("fidelity", lambda row: row.get("fidelity"), ".3f", None))
+    costs: list[Column] = [(cost.header, partial(_cost, cost.key), cost.form, True) for cost in COSTS]
+    columns: list[Column] = [*metrics, *costs, ("fidelity", partial(_cost, "fidelity"), ".3f", None)]
     note = "The best value of each column is in bold." if len(rows) > 1 else ""
-    note += " Fidelity is 1 − D@50 between a student's list and the ensemble's." if len(columns) > len(metrics) + 3 else ""
+    if any(row.get("fidelity") is not None for row in rows):
+        note += f" Fidelity is {FIDELITY[record['tested']['what']]}."
     return Section("Comparison on the test part", tables=[table_of(rows, names, columns, note)])
 
 
@@ -124,17 +128,19 @@ def _metric(name: str, row: Row) -> Optional[float]:
     return row["metrics"].get(name)
 
 
+def _cost(name: str, row: Row) -> Optional[float]:
+    return row.get(name)
+
+
 def _costs(rows: list[Row], metric: str) -> Section:
     figures = []
-    for title, key, label in (
-        ("Size", "params", "parameters (logarithmic)"),
-        ("Latency", "ms_per_1000_users", "ms to rank for 1,000 users (logarithmic)"),
-    ):
+    for cost in drawn_costs(rows):
         points = [
-            Point(row[key], row["metrics"].get(metric), _short_name(row), KINDS.get(row["role"], "student")) for row in rows
+            Point(row.get(cost.key), row["metrics"].get(metric), _short_name(row), KINDS.get(row["role"], "student"))
+            for row in rows
         ]
         up = Axis.over(metric_title(metric), [point.y for point in points if point.x is not None])
-        figures.append(scatter(title, points, Axis.over(label, [point.x for point in points], log=True), up))
+        figures.append(scatter(cost.title, points, Axis.over(cost.label, [point.x for point in points], log=True), up))
     return Section("Quality against size and latency", "Up and to the left is better.", figures=figures)
 
 
@@ -147,7 +153,11 @@ def _users(record: Mapping[str, Any], metric: str) -> list[Section]:
     if not against:
         return []
     name = metric_title(metric)
-    bars = [Parts(f"against {ROLES.get(role, role)}", won_and_lost(found[metric])) for role, found in against.items()]
+    bars = [
+        Parts(f"against {ROLES.get(role, role)}", won_and_lost(found[metric]))
+        for role, found in against.items()
+        if "won" in found[metric]
+    ]
     gaps = [
         Interval(
             f"{metric_title(key)}, against {ROLES.get(role, role)}", entry["mean"], entry["low"], entry["high"], _kind(role)
@@ -161,17 +171,21 @@ def _users(record: Mapping[str, Any], metric: str) -> list[Section]:
         ("95 % from", lambda row: row[2]["low"], "+.4f", None),
         ("to", lambda row: row[2]["high"], "+.4f", None),
         ("p", lambda row: row[2]["p"], ".2g", None),
-        ("higher, % of users", lambda row: 100 * row[2]["won"], ".1f", None),
-        ("lower", lambda row: 100 * row[2]["lost"], ".1f", None),
-        ("same", lambda row: 100 * row[2]["tied"], ".1f", None),
+        ("higher, % of users", lambda row: share(row[2], "won"), ".1f", None),
+        ("lower", lambda row: share(row[2], "lost"), ".1f", None),
+        ("same", lambda row: share(row[2], "tied"), ".1f", None),
     ]
     table = table_of([(role, key, entry) for role, found in against.items() for key, entry in found.items()], names, columns)
-    figures = [
-        stacked(f"Users by {name}", bars),
-        intervals("Mean difference of the student", gaps, "difference, with its 95 % interval over users"),
-    ]
-    text = "The student against the ensemble and against the same student without teachers, user by user (paired t-test)."
-    return [Section("Users won and lost", text, [table], figures)]
+    what = record["tested"]["what"]
+    figures = [stacked(f"Users by {name}", bars)] if bars else []
+    figures.append(intervals("Mean difference of the student", gaps, f"difference, with its 95 % interval over {what}"))
+    text = f"The student against the ensemble and against the same student without teachers, {PAIRED[what]}."
+    return [Section("Users won and lost" if bars else "Differences of the student", text, [table], figures)]
+
+
+def share(entry: Mapping[str, Any], name: str) -> Optional[float]:
+    """The per cent of users won, lost or tied; None where a metric is no mean over users."""
+    return 100 * entry[name] if name in entry else None
 
 
 def won_and_lost(entry: Mapping[str, Any]) -> list[tuple[str, str, float]]:

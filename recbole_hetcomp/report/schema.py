@@ -8,7 +8,7 @@ from typing import Any, Union
 
 from recbole_hetcomp.config.records import Kind, is_count, is_number, read_record
 
-VERSION = 1
+VERSION = 2
 LONGEST = 100_000  # entries of a list
 Form = Union[Kind, Mapping[str, Any]]  # a kind, or the entries of a dict
 
@@ -107,18 +107,22 @@ DIFFERENCE: dict[str, Form] = {
     "low": maybe(is_number),
     "high": maybe(is_number),
     "p": is_number,
-    "won": is_number,
-    "lost": is_number,
-    "tied": is_number,
+    "?won": is_number,
+    "?lost": is_number,
+    "?tied": is_number,
 }
 SHARES = {"mean_popularity": is_number, "gini": is_number, "coverage": is_number, "tail": is_number}
+# Of models that rank the first and the third, of those that predict clicks the others.
+COSTS: dict[str, Form] = {
+    f"?{name}": maybe(is_number) for name in ("size_mb", "multiply_adds", "ms_per_1000_users", "ms_per_1000")
+}
+TESTED: dict[str, Form] = {"what": lambda value: value in ("users", "rows"), "count": is_count}
 ROW: dict[str, Form] = {
     "role": is_text,
     "model": is_text,
     "metrics": by_name(maybe(is_number)),
     "params": maybe(is_count),
-    "size_mb": maybe(is_number),
-    "ms_per_1000_users": maybe(is_number),
+    **COSTS,
     "?fidelity": maybe(is_number),
     "?trials": maybe(is_count),
     "?popularity": maybe(SHARES),
@@ -129,7 +133,7 @@ FORMS: dict[str, dict[str, Form]] = {
         "model": is_text,
         "seed": is_count,
         "checkpoint": is_text,
-        "test_users": is_count,
+        "tested": TESTED,
         "smaller": many(is_text),
         "rows": many(ROW),
         "curves": maybe(CURVES),
@@ -139,7 +143,7 @@ FORMS: dict[str, dict[str, Form]] = {
     },
     "benchmark": {
         **ABOUT,
-        "test_users": is_count,
+        "tested": TESTED,
         "smaller": many(is_text),
         "rows": many(
             {
@@ -147,8 +151,7 @@ FORMS: dict[str, dict[str, Form]] = {
                 "seeds": many(is_count),
                 "metrics": by_name(many(maybe(is_number))),
                 "params": is_count,
-                "size_mb": is_number,
-                "ms_per_1000_users": is_number,
+                **COSTS,
                 "train_seconds": many(is_number),
                 "epochs": many(is_count),
                 "trials": is_count,

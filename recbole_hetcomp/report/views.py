@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from recbole_hetcomp.report.drawing import Figure
 
@@ -102,6 +102,30 @@ def best_of(values: Sequence[Optional[float]], *, smaller: bool) -> Optional[flo
     """The best of the values that there are; None where they are all the same, as then none is better."""
     known = [value for value in values if value is not None]
     return (min if smaller else max)(known) if len(set(known)) > 1 else None
+
+
+class Cost(NamedTuple):
+    """What a model costs: its entry in a row, header and format of its column, and title and axis of its figure, if any."""
+
+    key: str
+    header: str
+    form: str
+    title: str = ""
+    label: str = ""
+
+
+COSTS = (  # those that a row has
+    Cost("params", "parameters", ",", "Size", "parameters (logarithmic)"),
+    Cost("size_mb", "MB", ".2f"),
+    Cost("multiply_adds", "multiply-adds", ",.0f", "Products", "multiply-adds of a prediction (logarithmic)"),
+    Cost("ms_per_1000_users", "ms / 1,000 users", ".1f", "Latency", "ms to rank for 1,000 users (logarithmic)"),
+    Cost("ms_per_1000", "ms / 1,000 rows", ".2f", "Latency", "ms to predict 1,000 rows (logarithmic)"),
+)
+
+
+def drawn_costs(rows: Sequence[Mapping[str, Any]]) -> list[Cost]:
+    """The costs that have a figure, and that any of the rows has."""
+    return [cost for cost in COSTS if cost.title and any(row.get(cost.key) is not None for row in rows)]
 
 
 Column = tuple[str, Callable[[Any], Optional[float]], str, Optional[bool]]  # header, value, format, is smaller better

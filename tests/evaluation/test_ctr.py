@@ -47,10 +47,12 @@ def test_each_model_has_a_row_and_the_files_hold_them(compared):
     assert rows[2]["params"] == rows[0]["params"] + rows[1]["params"]
     assert rows[0]["multiply_adds"] + rows[1]["multiply_adds"] <= rows[2]["multiply_adds"]
     assert rows[-1]["multiply_adds"] < rows[0]["multiply_adds"]
-    assert set(rows[-1]["differences"]) == {"auc", "logloss"}
-    by_auc = rows[-1]["differences"]["auc"]
-    assert by_auc["mean"] == pytest.approx(rows[-1]["auc"] - rows[-2]["auc"], abs=2e-4)
-    assert by_auc["low"] <= by_auc["mean"] <= by_auc["high"]
+    assert set(rows[-1]["against"]) == {"ensemble", "student without distillation"}
+    for row in rows[2:4]:
+        for metric in ("auc", "logloss"):
+            found = rows[-1]["against"][row["role"]][metric]
+            assert found["mean"] == pytest.approx(rows[-1][metric] - row[metric], abs=2e-4)
+            assert found["low"] <= found["mean"] <= found["high"]
     saved = json.loads(Path("saved/comparison.json").read_text())
     assert [row["model"] for row in saved["rows"]] == [row["model"] for row in rows]
     assert "multiply-adds" in Path("saved/comparison.md").read_text()

@@ -132,3 +132,27 @@ def test_hundreds_of_thousands_of_rows_take_no_time_to_speak_of():
     started = perf_counter()
     assert difference([clicks], [other], "auc").p < 0.01
     assert perf_counter() - started < 30  # 1,000 draws took half an hour
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_how_high_a_metric_is_has_the_error_of_a_bootstrap_of_the_rows(metric):
+    generator = np.random.default_rng(7)
+    clicks = drawn(generator, n=600)
+    found = difference([clicks], [], metric)
+    assert found.mean == pytest.approx(BY_DEFINITION[metric](*clicks), rel=1e-12)
+    draws = []
+    for _ in range(1000):
+        rows = generator.integers(600, size=600)
+        draws.append(BY_DEFINITION[metric](clicks.labels[rows], clicks.logits[rows]))
+    reach = student_t.isf(0.025, 600) * np.std(draws, ddof=1)
+    assert (found.high - found.low) / 2 == pytest.approx(reach, rel=0.12)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_how_high_a_metric_is_over_seeds_is_their_mean_with_their_spread(metric):
+    generator = np.random.default_rng(8)
+    labels = generator.random(400) < 0.4
+    seeds = [Clicks(labels, skill * labels + generator.normal(size=400)) for skill in (0.5, 1.5, 2.5)]
+    found = difference(seeds, [], metric)
+    assert found.mean == pytest.approx(np.mean([BY_DEFINITION[metric](*clicks) for clicks in seeds]), rel=1e-12)
+    assert found.high - found.low > 2 * (difference(seeds[:1], [], metric).high - difference(seeds[:1], [], metric).low)

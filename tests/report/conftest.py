@@ -13,6 +13,7 @@ from recbole_hetcomp.commands.pipeline import run_hetcomp
 from recbole_hetcomp.commands.student_search import search_student
 from recbole_hetcomp.commands.teacher_tuning import tune_teachers
 from recbole_hetcomp.testing import apart, toy_settings, write_toy
+from recbole_hetcomp.testing.clicks import clicks_settings, write_clicks
 
 # Twelve short epochs in which the curriculum moves, and ends.
 CURRICULUM = {
@@ -42,6 +43,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         search_student("toy", config_dict=settings)
         pytest.importorskip("optuna")
         tune_teachers("HetCompStudent", "toy", config_dict={**settings, "tune": 2, "teachers": ["BPR"]})
+    return folder / "saved"
+
+
+@pytest.fixture(scope="session")
+def made_of_clicks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `checkpoint_dir` after a run and a benchmark of models of clicks."""
+    folder = tmp_path_factory.mktemp("made_of_clicks")
+    settings = {**clicks_settings(write_clicks(folder / "data"), folder / "saved"), "teachers": ["FM"], "distil_epochs": 2}
+    with pytest.MonkeyPatch.context() as patch, apart(folder, patch):
+        alone = {"without_distillation": True}
+        run_hetcomp("KDDAGFMStudent", "clicks", config_dict={**settings, **alone}, arguments=())
+        run_benchmark(["KDDAGFMStudent", "DAGFM"], "clicks", config_dict=settings, seeds=2)
     return folder / "saved"
 
 

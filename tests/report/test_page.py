@@ -119,7 +119,7 @@ def test_a_folder_without_records_is_one_sentence(tmp_path: Path, capsys) -> Non
     assert not (tmp_path / "report.html").exists()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"version": 2}', "NaN", '{"a":' * 5000])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"version": 1}', "NaN", '{"a":' * 5000])
 def test_a_record_that_is_damaged_is_one_sentence(made: Path, tmp_path: Path, capsys, content: str) -> None:
     copied = Path(shutil.copytree(made, tmp_path / "copied"))
     (copied / "report" / "run.json").write_text(content, encoding="utf-8")
@@ -183,7 +183,7 @@ def test_names_are_text_and_never_markup(records, kind: str) -> None:
         return evil + value if isinstance(value, str) else value
 
     record = renamed(records[kind])
-    record["made"] = records[kind]["made"]
+    record |= {key: value for key, value in records[kind].items() if key in ("made", "tested")}  # of few words
     page = page_of({kind: record})
     assert page.count("<script>") == 1
     assert "alert(1)" in page
@@ -196,6 +196,57 @@ def test_a_run_of_a_model_without_teachers_has_a_page(settings) -> None:
     words = said((Path(settings["checkpoint_dir"]) / "report.html").read_text(encoding="utf-8"))
     assert "BPR on toy" in words
     assert "Learning curves" in words
+
+
+def test_a_run_of_clicks_is_told_in_rows_products_and_differences(made_of_clicks: Path) -> None:
+    record = read_records(made_of_clicks)["run"]
+    words = said(page_of({"run": record}))
+    rows = {row["role"]: row for row in record["rows"]}
+    student, ensemble = rows["student"], rows["ensemble"]
+    gap = record["against"]["student without distillation"]["auc"]
+    assert gap["mean"] == pytest.approx(
+        student["metrics"]["auc"] - rows["student without distillation"]["metrics"]["auc"], abs=1e-4
+    )
+    for told in (
+        f"The student has AUC {student['metrics']['auc']:.4f}",
+        f"{student['params']:,} parameters instead of {ensemble['params']:,}",
+        "for 1,000 rows",
+        f"{student['multiply_adds']:,.0f}",
+        f"tested on {record['tested']['count']:,} rows",
+        f"{gap['mean']:+.4f}".replace("-", "−"),
+        "DeLong",
+        "Fidelity is R²",
+        "rows are scored, nothing is ranked",
+        "Learning curves",
+    ):
+        assert told in words
+    assert record["tested"]["count"] == record["dataset"]["parts"]["test"]
+    for untold in ("1,000 users", "won", "Popularity", "D@50", "ranked against"):
+        assert untold not in words
+
+
+def test_a_benchmark_of_clicks_has_intervals_over_rows(made_of_clicks: Path) -> None:
+    record = read_records(made_of_clicks)["benchmark"]
+    words = said(page_of({"benchmark": record}))
+    first, second = record["rows"]
+    for metric in ("auc", "logloss"):
+        for row in (first, second):
+            interval, values = row["intervals"][metric], row["metrics"][metric]
+            assert interval["mean"] == pytest.approx(sum(values) / 2, abs=1e-4)
+            assert interval["low"] < interval["mean"] < interval["high"]
+        means = [sum(row["metrics"][metric]) / 2 for row in (second, first)]
+        assert second["against"][metric]["mean"] == pytest.approx(means[0] - means[1], abs=1e-4)
+    assert "Differences from KDDAGFMStudent" in words
+    assert "paired over rows" in words
+    assert "users and seeds" not in words
+
+
+def test_the_page_of_clicks_is_balanced_and_asks_for_nothing(made_of_clicks: Path) -> None:
+    page = (made_of_clicks / "report.html").read_text(encoding="utf-8")
+    parser = Balance()
+    parser.feed(page)
+    assert (parser.wrong, parser.open) == ([], [])
+    assert not re.search(r"https?:|<link|<img|src=|@import|url\(", page)
 
 
 def test_an_unsaved_run_leaves_no_page(settings) -> None:
