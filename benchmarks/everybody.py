@@ -1,4 +1,4 @@
-"""`hetcomp recommend --users=all` for a million users and 100,000 items: `python benchmarks/served/everybody.py`.
+"""`hetcomp recommend --users=all` for a million users and 100,000 items: `python benchmarks/everybody.py`.
 
 The student is MF of size 16 with random vectors, saved with its data as a run saves it; a user has 10 items in the mean.
 The command runs in a process of its own, in one thread. Prints JSON: seconds and peak memory of that process.

@@ -1,7 +1,7 @@
 """Does a narrow code tell odd entities from ordinary ones, and one that is too wide not? On synthetic vectors and on data.
 
-    python benchmarks/bottleneck.py                      synthetic: linear encoder and decoders, codes of several widths
-    python benchmarks/bottleneck.py --dataset=ml-100k    users of whom a part has shuffled items, by `find_anomalies`
+    python benchmarks/narrow_code.py                      synthetic: linear encoder and decoders, codes of several widths
+    python benchmarks/narrow_code.py --dataset=ml-100k    users of whom a part has shuffled items, by `find_anomalies`
 
 Whatever else is given, such as --epochs=50, is a setting of the second. Both print a table in markdown.
 """

@@ -1,4 +1,4 @@
-"""Students asked for users left out of the training, against the same users seen: `python benchmarks/served/new_users.py`.
+"""Students asked for users left out of the training, against the same users seen: `python benchmarks/new_users.py`.
 
 MovieLens-100K, 60/20/20 by user, once. For each seed a fifth of the users is drawn. A student is trained on everybody, and
 another one on all but these. Both are tested on the drawn users' test items: the first knows them, the second gets
