@@ -201,7 +201,16 @@ def late(curves: Mapping[str, Any], name: str) -> list[str]:
 def metric_title(name: str) -> str:
     """RecBole's lower-case names as papers have them: NDCG@10, Recall@50."""
     kind, _, depth = name.partition("@")
-    known = {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "auc": "AUC", "gauc": "GAUC", "mae": "MAE", "rmse": "RMSE"}
+    known = {
+        "ndcg": "NDCG",
+        "mrr": "MRR",
+        "map": "MAP",
+        "auc": "AUC",
+        "gauc": "GAUC",
+        "mae": "MAE",
+        "rmse": "RMSE",
+        "logloss": "LogLoss",
+    }
     titles = {"itemcoverage": "ItemCoverage", "averagepopularity": "AveragePopularity", "giniindex": "GiniIndex"}
     title = {**known, **titles}.get(kind, kind[:1].upper() + kind[1:])
     return f"{title}@{depth}" if depth else title
