@@ -1,8 +1,9 @@
 """Students asked for users left out of the training, against the same users seen: `python benchmarks/new_users.py`.
 
-MovieLens-100K, 60/20/20 by user, once. For each seed a fifth of the users is drawn. A student is trained on everybody, and
-another one on all but these. Both are tested on the drawn users' test items: the first knows them, the second gets
-their training items as histories. The last rows rank by popularity. Prints the table of docs/new_users.md.
+MovieLens-100K, or the files that --inter names, 60/20/20 by user, once. For each seed a fifth of the users is drawn. A
+student is trained on everybody, and another one on all but these. Both are tested on the drawn users' test items: the first
+knows them, the second gets their training items as histories. The last rows rank by popularity. Prints the table of
+docs/new_users.md.
 """
 
 from __future__ import annotations
@@ -38,12 +39,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("new_users"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--size", type=int, default=16)
+    parser.add_argument(
+        "--inter", type=Path, nargs="+", default=[SOURCE], help="files whose first columns are user and item"
+    )
+    parser.add_argument("--teachers", nargs="*", default=None, help="by default all six")
     parser.add_argument("--students", nargs="*", default=list(STUDENTS))
     asked = parser.parse_args()
-    rows = read_parts()
+    rows = read_parts(asked.inter)
+    n_users = rows["user_id"].nunique()
     results: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for seed in range(1, 1 + asked.seeds):
-        drawn = set(np.random.default_rng(seed).permutation(rows["user_id"].unique())[: int(LEFT_OUT * 943)])
+        drawn = set(np.random.default_rng(seed).permutation(rows["user_id"].unique())[: int(LEFT_OUT * n_users)])
         for name in asked.students:
             for left_out in (False, True):
                 model, dataset = trained(asked, name, seed, rows, drawn if left_out else set())
@@ -56,9 +62,9 @@ def main() -> None:
     print(tabulate(table, ["student", "its users were", "Recall@50", "NDCG@10"], tablefmt="github"))
 
 
-def read_parts() -> pd.DataFrame:
+def read_parts(files: Sequence[Path]) -> pd.DataFrame:
     """Columns user_id, item_id and part, which is drawn within each user once."""
-    rows = pd.read_csv(SOURCE, sep="\t", dtype=str).iloc[:, :2]
+    rows = pd.concat([pd.read_csv(path, sep="\t", dtype=str).iloc[:, :2] for path in files], ignore_index=True)
     rows.columns = ["user_id", "item_id"]
     place = np.random.default_rng(0).permutation(len(rows))
     rank = pd.Series(place).groupby(rows["user_id"]).rank(pct=True).to_numpy()
@@ -85,6 +91,7 @@ def trained(asked: argparse.Namespace, name: str, seed: int, rows: pd.DataFrame,
         "without_distillation": False,
         "state": "ERROR",
         **STUDENTS[name],
+        **({"teachers": asked.teachers} if asked.teachers else {}),
     }
     result = run_hetcomp("HetCompStudent", dataset, config_dict=settings, arguments=(), compare=False)
     return load_student(result["checkpoint"])[1:]
