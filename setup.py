@@ -67,14 +67,14 @@ setup(
     extras_require={
         "tune": ["hyperopt==0.2.5", "optuna>=4.0"],
         "ray": ["ray>=2.6"],
-        "parquet": ["pyarrow>=11"],
+        "parquet": ["pyarrow>=14.0.1"],
         "export": ["onnx>=1.14", "onnxruntime>=1.16", "faiss-cpu>=1.7.4"],
         "py312": RECBOLE_NEEDS,
         "dev": [
             "pytest>=7",
             "pytest-xdist>=3",
             "hypothesis>=6",
-            "pyarrow>=10",
+            "pyarrow>=14.0.1",
             "ruff>=0.6",
             "mypy>=1.8",
             "types-PyYAML",

@@ -50,9 +50,10 @@ USAGES = {
             ),
             ("--users_file=FILE", "users, a line each"),
             ("--history=A,B", "items of somebody new, in place of users"),
-            ("--histories_file=FILE", "a table of user and item, of people who are new"),
+            ("--histories_file=FILE", "people who are new, a line each: a name of your choice, then items, as anna,i7,i12"),
             ("--k=10", "items a user"),
             ("--output=FILE", "a .csv, .jsonl or .parquet file"),
+            ("--format=csv", "csv, jsonl or parquet, where the file's name does not say it"),
         ),
     ),
     "predict": Command(

@@ -111,7 +111,7 @@ def _check(config: Config, path: Path) -> None:
     for key in ("distillation_weight", "restore_weight"):
         if not config[key]:
             raise UserError(f"{key}: {config[key]!r} trains no decoder, so nothing can be said to be odd; raise it")
-    check_output(path, "anomalies.csv")
+    check_output(path, "anomalies.csv", {})
 
 
 def _write(path: Path, teachers: Sequence[str], found: Sequence[Anomaly]) -> None:

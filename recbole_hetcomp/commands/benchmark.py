@@ -30,7 +30,7 @@ from recbole_hetcomp.files.archive import read_archive
 from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.files.locks import held
 from recbole_hetcomp.report.schema import CURVES, read
-from recbole_hetcomp.teacher_training.cache import cached
+from recbole_hetcomp.teacher_training.cache import cached, settings_of
 from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.tuning import prepare
 
@@ -103,7 +103,9 @@ def _rows(configs: Mapping[str, Sequence[Config]], command: str) -> list[dict[st
         for row, p_values in zip(rows[1:], kind.p_values(measured)):
             row["p_values"] = p_values
         _save(rows, first, split)  # so that a crash loses one model, not all
-    _show(rows, first, _report(first, split, command, rows, measured, curves))
+        settings = {name: settings_of(runs[0]) for name, runs in configs.items() if name in curves}
+        report = _report(first, split, command, rows, measured, curves, settings)
+    _show(rows, first, report)
     return rows
 
 
@@ -114,13 +116,14 @@ def _report(
     rows: Sequence[Mapping[str, Any]],
     measured: Sequence[Sequence[Mapping[str, np.ndarray]]],
     curves: Mapping[str, list[Any]],
+    settings: Mapping[str, dict[str, Any]],
 ) -> Path | None:
     """The page about the benchmark."""
     differences = measuring_of(first).differences
     against = {row["model"]: differences(of_model, measured[0]) for row, of_model in zip(rows[1:], measured[1:])}
     intervals = {row["model"]: differences(of_model, []) for row, of_model in zip(rows, measured)}
     n_tested = len(next(iter(measured[0][0].values()), ()))
-    return report_benchmark(first, split, command, rows, n_tested, against, intervals, curves)
+    return report_benchmark(first, split, command, rows, n_tested, against, intervals, curves, settings)
 
 
 def _show(rows: Sequence[Mapping[str, Any]], first: Config, report: Path | None) -> None:

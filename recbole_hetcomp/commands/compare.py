@@ -81,7 +81,7 @@ def _ranking_rows(
     users: dict[str, dict[str, np.ndarray]] = {role: {} for role in ("ensemble", ALONE, STUDENT)}
     rows = teacher_rows(pool, config, split, loaders, users["ensemble"])
     ensemble, theirs = rows[-1], final_lists(pool, config, split)
-    lists = [teacher.trajectory.items[-1][split.history.active_users] for teacher in pool.teachers]
+    lists = [teacher.trajectory.items[-1][:, :DEPTH][split.history.active_users] for teacher in pool.teachers]
     popularity = [_popularity(part, split) for part in [*lists, theirs]]
     for role, (name, student) in students.items():
         row = model_row(role, name, student, config, split, loaders, users[role])

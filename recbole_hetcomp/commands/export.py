@@ -24,7 +24,7 @@ from recbole_hetcomp.files.atomic import working_folder
 from recbole_hetcomp.serving.export_readme import write_readme
 from recbole_hetcomp.serving.exported import DTYPES, Exported
 from recbole_hetcomp.serving.formats import FORMATS, Top, check_libraries, write_model
-from recbole_hetcomp.serving.recommending import seen_by
+from recbole_hetcomp.serving.recommending import refuse_clicks, seen_by
 from recbole_hetcomp.serving.student import load_with_split
 from recbole_hetcomp.teachers.ranking import blocks, full_scores
 
@@ -58,6 +58,7 @@ def export_student(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"output: {shown(folder)} is there already; remove it, or choose another folder")
     config, model, split = load_with_split(checkpoint, arguments=arguments)
+    refuse_clicks(model)
     exported = Exported.of(model, split.whole)
     try:
         made = working_folder(folder)

@@ -32,7 +32,7 @@ from recbole_hetcomp.data.stored import stored_data
 from recbole_hetcomp.evaluation.efficiency import as_recbole_counts_it
 from recbole_hetcomp.evaluation.significance import UserEvaluator
 from recbole_hetcomp.model.distilled import Distilled
-from recbole_hetcomp.report.recording import curves_of, recorded
+from recbole_hetcomp.report.recording import Recorded, curves_of, recorded
 from recbole_hetcomp.teacher_training.cache import fingerprint
 from recbole_hetcomp.teacher_training.source import source_fingerprint
 from recbole_hetcomp.teacher_training.tuning import prepare
@@ -166,8 +166,9 @@ def _distil(config: Config, split: Split, loaders: Loaders, model: Distilled, sa
     progress = _progress_file(config, split, pool, started)
     resumes = saved and bool(config["resume"])
     curves = progress.with_suffix(".curves.json")
+    trainer.curves_file = curves if resumes else None
     if isinstance(pool, TeacherPool):
-        trainer.watch(pool, curves if resumes else None)
+        trainer.watch(pool)
     lock = parallel.held(progress, progress.parent, "trained", break_lock=config["break_lock"])
     with lock if resumes else nullcontext():  # a twin of this run waits, and then trains its own
         if resumes:
@@ -217,7 +218,7 @@ def _fit_and_test(trainer: Trainer, config: Config, loaders: Loaders, saved: boo
         "name": config.model,
         "model": trainer.model,
         "train_seconds": seconds,
-        "epochs": len(trainer.train_loss_dict),
+        "epochs": getattr(trainer, "start_epoch", 0) + len(trainer.train_loss_dict),
         "test_users": trainer.evaluator.users,
         "curves": curves_of(trainer),
         "doubts": [],
@@ -231,7 +232,7 @@ def _fit(trainer: Trainer, config: Config, loaders: Loaders, saved: bool) -> tup
         best_score, best_result = trainer.fit(
             loaders.train, loaders.valid, saved=saved, show_progress=config["show_progress"]
         )
-    seconds = time() - started
+    seconds = time() - started + (trainer.curves.earlier_seconds if isinstance(trainer, Recorded) else 0.0)
     score = f", best validation {config['valid_metric']} {best_score:.4f}" if math.isfinite(best_score) else ""
     console.say(f"trained {console.counted(len(trainer.train_loss_dict), 'epoch')} in {seconds:.0f} s{score}")
     return best_score, best_result, seconds

@@ -32,7 +32,7 @@ def predict(checkpoint: str, rows: str, output: str | None = None, *, arguments:
     if not Path(rows).is_file():
         raise UserError(f"input: there is no file {shown(Path(rows))}; correct the path")
     if output is not None:
-        check_output(Path(output), "clicks.csv")
+        check_output(Path(output), "clicks.csv", {"checkpoint": str(checkpoint), "input": str(rows)})
     config, model, dataset = load_student(checkpoint, arguments=arguments)
     if config.family != "context":
         raise UserError(

@@ -51,8 +51,9 @@ def command_of(config: Config, verb: str = "", flags: Mapping[str, object] | Non
         flags: those of the sub-command; by default the model
     """
     named = {"model": config.model} if flags is None else dict(flags)
-    files = {"config_files": " ".join(config.files)} if config.files else {}
-    settings = {**config.variable_config_dict, **config.cmd_config_dict}
+    by_file = all(len(file.split()) == 1 for file in config.files)  # the flag parts them at spaces
+    files = {"config_files": " ".join(config.files)} if config.files and by_file else {}
+    settings = {**({} if by_file else config.file_config_dict), **config.variable_config_dict, **config.cmd_config_dict}
     own = {key: value for key, value in settings.items() if key not in {*named, "dataset", "config_files"}}
     return spelt(verb, {**named, "dataset": config.dataset, **files, **own})
 
@@ -87,8 +88,14 @@ def split_in_words(config: Config) -> str:
     mode = modes.get("test", "full") if isinstance(modes, Mapping) else modes
     if mode == "labeled":
         return f"{parts}, seed {split_seed(config)}; rows are scored, nothing is ranked"
-    against = "all items that the user has not had" if mode == "full" else f"drawn items ({mode})"
+    against = _candidates(config) if mode == "full" else f"drawn items ({mode})"
     return f"{parts}, seed {split_seed(config)}; ranked against {against}"
+
+
+def _candidates(config: Config) -> str:
+    """Which items a full ranking holds; in a benchmark of both families that of the first model."""
+    masked = config["mask_seen"] if config.family == "sequential" else not config["repeatable"]
+    return "all items that the user has not had" if masked else "all items, those that the user has had among them"
 
 
 def _percentages(ratios: Sequence[float]) -> str:

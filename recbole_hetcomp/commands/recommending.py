@@ -89,7 +89,8 @@ def _form(asked: Request) -> str | None:
             raise UserError("format: the screen has one format; name a file with --output, or leave --format out")
         return None
     form = format_of(asked.output, asked.format)
-    check_output(Path(asked.output), f"recommendations.{form}")
+    read = {key: getattr(asked, key) for key in ("checkpoint", "users_file", "histories_file")}
+    check_output(Path(asked.output), f"recommendations.{form}", read)
     return form
 
 
@@ -116,7 +117,9 @@ def _named(asked: Request) -> list[str]:
     """The users that were named, each once."""
     if asked.users_file is not None:
         return list(dict.fromkeys(tokens_of_file(Path(asked.users_file), "users_file")))
-    return list(dict.fromkeys(tokens_in(asked.users or "")))
+    if not asked.users:
+        raise UserError("users: nobody is named; give tokens, such as --users=196,242, or --users=all")
+    return list(dict.fromkeys(tokens_in(asked.users)))
 
 
 def _print(found: Iterator[Ranked], dataset: Dataset) -> None:

@@ -25,7 +25,7 @@ def report_run(config: Config, split: Split, result: Mapping[str, Any]) -> Path 
     """The page about a run, made anew beside its checkpoint; None where there is no checkpoint."""
     if not result["checkpoint"]:
         return None
-    n_tested = len(split.parts[2]) if config.family == "context" else len(next(iter(result["test_users"].values()), ()))
+    n_tested = len(split.parts[2]) if config.family == "context" else _n_users(result, split)
     rows = _rows(config, result)
     metrics = rows[0]["metrics"]
     content = {
@@ -49,7 +49,7 @@ def _rows(config: Config, result: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "comparison" not in result:
         model = result["model"]
         metrics = {name: float(value) for name, value in result["test_result"].items()}
-        costs = {"params": n_parameters(model), "size_mb": serving_bytes(model) / 2**20}
+        costs = {"params": n_parameters(model), "size_mb": serving_bytes(model) / 2**20, "trials": config.trials}
         return [{"role": "model", "model": config.model, "metrics": metrics, **costs}]
     kept = ("role", "model", *benchmark_table.COSTS, "fidelity", "trials")
     others = (ctr if config.family == "context" else comparison).COLUMNS
@@ -62,6 +62,13 @@ def _rows(config: Config, result: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for row, popularity in zip(rows, result.get("popularity", [None] * len(rows)))
     ]
+
+
+def _n_users(result: Mapping[str, Any], split: Split) -> int:
+    """Of how many users there is a metric; where none is a mean over users, how many the test part has."""
+    known = next(iter(result["test_users"].values()), None)
+    test = split.parts[2].inter_feat[split.whole.uid_field]
+    return len(test.unique()) if known is None else len(known)
 
 
 def _of_the_data(split: Split) -> dict[str, Any]:
@@ -84,6 +91,7 @@ def report_benchmark(
     against: Mapping[str, Differences],
     intervals: Mapping[str, Differences],
     curves: Mapping[str, list[Any]],
+    settings: Mapping[str, Mapping[str, Any]],
 ) -> Path | None:
     """The page about a benchmark.
 
@@ -95,6 +103,7 @@ def report_benchmark(
         against: by model and metric, how far it is from the first one
         intervals: by model and metric, how high it is
         curves: by model, one a seed
+        settings: by model, all that shape its training
     """
     costs = ("model", "seeds", "trials", *benchmark_table.COSTS, "train_seconds", "epochs")
     metrics = [key for key in rows[0] if key not in benchmark_table.COLUMNS]
@@ -113,12 +122,34 @@ def report_benchmark(
                 "metrics": {name: row[name] for name in metrics},
                 "against": compared.get(row["model"], {}),
                 "intervals": _ends(intervals[row["model"]]),
-                "curves": curves[row["model"]],
+                "curves": _of_seeds(curves[row["model"]]),
+                "settings": _differing(settings[row["model"]], settings[rows[0]["model"]]),
             }
             for row in rows
         ],
     }
     return _reported(Path(config["checkpoint_dir"]), "benchmark", content, config)
+
+
+def _differing(settings: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the first model does not have so, but those that are a model's own name."""
+    return {key: value for key, value in settings.items() if key != "model" and first.get(key, first) != value}
+
+
+def _of_seeds(curves: Sequence[dict[str, Any] | None]) -> list[dict[str, Any] | None]:
+    """The curves of the first seed, which the page draws; of the others what tells whether a training ended too early."""
+    told = ("epoch", "score", "phase", "may_stop")
+    short = [
+        {
+            **found,
+            "epochs": [],
+            "validations": [{key: part[key] for key in told if key in part} for part in found["validations"]],
+        }
+        if found is not None
+        else None
+        for found in curves[1:]
+    ]
+    return [*curves[:1], *short]
 
 
 def _ends(differences: Differences) -> dict[str, dict[str, Any]]:

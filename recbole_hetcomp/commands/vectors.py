@@ -39,7 +39,7 @@ def write_vectors(checkpoint: str, output: str, *, rank: int = 64, arguments: Se
     """
     if not output.endswith(".safetensors"):
         raise UserError(f"output: {shown(output)} does not end in .safetensors, by which a teacher's file is known")
-    check_output(Path(output), "vectors.safetensors")
+    check_output(Path(output), "vectors.safetensors", {"checkpoint": checkpoint})
     config, model, split = load_with_split(checkpoint, arguments=arguments)
     if config.family == "context":
         raise UserError(

@@ -34,7 +34,7 @@ class Axis:
         low, high = min(known), max(known)
         if log and low > 0:
             reach = max((math.log10(high) - math.log10(low)) * room, 0.05)
-            return cls(label, 10 ** (math.log10(low) - reach), 10 ** (math.log10(high) + reach), log=True)
+            return cls(f"{label} (logarithmic)", 10 ** (math.log10(low) - reach), 10 ** (math.log10(high) + reach), log=True)
         reach = (high - low) * room or abs(high) * 0.1 or 1.0
         return cls(label, low - reach, high + reach)
 

@@ -9,6 +9,7 @@ from typing import Any, Optional
 from recbole_hetcomp.report.axes import Axis
 from recbole_hetcomp.report.figures import Interval, Line, Parts, Point, colour, intervals, lines, scatter, stacked
 from recbole_hetcomp.report.run_part import metric_of, share, won_and_lost
+from recbole_hetcomp.report.search_parts import listed
 from recbole_hetcomp.report.views import (
     COSTS,
     LEVEL,
@@ -37,9 +38,18 @@ def benchmark_part(record: Mapping[str, Any]) -> Part:
     if not rows:
         return Part("benchmark", f"Benchmark on {record['dataset']['name']}", ["No model was measured."], [], [], record)
     metric = metric_of(record)
-    title = f"Benchmark of {len(rows)} models on {record['dataset']['name']}"
-    sections = [_means(record, metric), *_against(record, metric), _costs(rows, metric), *_curves(rows)]
+    title = f"Benchmark of {len(rows)} model{'s' * (len(rows) > 1)} on {record['dataset']['name']}"
+    sections = [_means(record, metric), *_against(record, metric), _costs(rows, metric), *_curves(rows), *_settings(rows)]
     return Part("benchmark", title, _findings(record, metric), _doubts(record), sections, record, on_the_test_part(record))
+
+
+def _of_several_seeds(rows: Sequence[Row]) -> bool:
+    return any(len(row["seeds"]) > 1 for row in rows)
+
+
+def _counted(rows: Sequence[Row], what: str) -> str:
+    """Over what intervals are."""
+    return f"{what} and seeds" if _of_several_seeds(rows) else what
 
 
 def _mean(row: Row, metric: str) -> Optional[float]:
@@ -56,6 +66,10 @@ def _findings(record: Mapping[str, Any], metric: str) -> list[str]:
     rows, name, smaller = record["rows"], metric_title(metric), metric in record["smaller"]
     best = best_of([_mean(row, metric) for row in rows], smaller=smaller)
     first, sentences = rows[0]["model"], []
+    if len(rows) == 1:
+        return [
+            f"{first} has {name} {_written(rows[0], metric)}." if _mean(rows[0], metric) is not None else f"{first} was run."
+        ]
     for row in rows:
         if best is not None and _mean(row, metric) == best:
             sentences.append(f"{row['model']} has the best mean {name}: {_written(row, metric)}.")
@@ -111,16 +125,19 @@ def _means(record: Mapping[str, Any], metric: str) -> Section:
         for row in rows
     ]
     costs, what = (*(cost.header for cost in COSTS), "training, s", "trials"), record["tested"]["what"]
-    star = f" * differs from {rows[0]['model']} (paired over {what}, p < {LEVEL} after Holm)."
-    note = "Mean ± standard deviation over seeds; the best mean of each metric is in bold." + star
+    several = _of_several_seeds(rows)
+    note = "Mean ± standard deviation over seeds" if several else "One seed"
+    if len(rows) > 1:
+        note += "; the best mean of each metric is in bold. " if several else "; the best of each metric is in bold. "
+        note += f"* differs from {rows[0]['model']} (paired over {what}, p < {LEVEL} after Holm)"
     headers = ["model", *map(metric_title, metrics), f"95 % interval of {metric_title(metric)}", *costs]
     means = [
         Interval(row["model"], row["intervals"][metric]["mean"], *_ends(row, metric), colour(index))
         for index, row in enumerate(rows)
         if metric in row["intervals"]
     ]
-    figure = [intervals("Means", means, f"{metric_title(metric)}, 95 % interval over {what} and seeds", zero=False)]
-    return Section("Means on the test part", "", [TableView(headers, 1, cells, note)], figure if means else [])
+    figure = [intervals("Means", means, f"{metric_title(metric)}, 95 % interval over {_counted(rows, what)}", zero=False)]
+    return Section("Means on the test part", "", [TableView(headers, 1, cells, f"{note}.")], figure if means else [])
 
 
 def _ends(row: Row, metric: str) -> tuple[Optional[float], Optional[float]]:
@@ -143,9 +160,11 @@ def _cell(row: Row, metric: str, best: Optional[float]) -> Cell:
 
 
 def _against(record: Mapping[str, Any], metric: str) -> list[Section]:
-    rows = [row for row in record["rows"][1:] if row["against"].get(metric)]
+    rows = [row for row in record["rows"][1:] if row["against"]]
     if not rows:
         return []
+    metric = metric if all(metric in row["against"] for row in rows) else next(iter(rows[0]["against"]))
+    rows = [row for row in rows if metric in row["against"]]
     first, name = record["rows"][0]["model"], metric_title(metric)
     gaps = [_interval(row["model"], row["against"][metric], colour(index)) for index, row in enumerate(rows, 1)]
     bars = [Parts(row["model"], won_and_lost(row["against"][metric])) for row in rows if "won" in row["against"][metric]]
@@ -160,7 +179,8 @@ def _against(record: Mapping[str, Any], metric: str) -> list[Section]:
         ("lower", lambda entry: share(entry[2], "lost"), ".1f", None),
     ]
     what = record["tested"]["what"]
-    text = f"Each model against {first}. Intervals count {what} and seeds; p-values are adjusted for the number of models."
+    counted = _counted(record["rows"], what)
+    text = f"Each model against {first}. Intervals count {counted}; p-values are adjusted for the number of models."
     figures = [intervals(f"{name}, difference from {first}", gaps, "difference, with its 95 % interval")]
     figures += [stacked(f"Users by {name}, against {first}", bars)] if bars else []
     return [Section(f"Differences from {first}", text, [table_of(entries, names, columns)], figures)]
@@ -176,7 +196,8 @@ def _costs(rows: Sequence[Row], metric: str) -> Section:
         points = [_point(row, metric, cost.key, index) for index, row in enumerate(rows)]
         up = Axis.over(metric_title(metric), [end for point in points for end in (point.y, point.low, point.high)])
         figures.append(scatter(cost.title, points, Axis.over(cost.label, [point.x for point in points], log=True), up))
-    return Section("Quality against size and latency", "Bars are standard deviations over seeds.", figures=figures)
+    bars = "Bars are standard deviations over seeds." if _of_several_seeds(rows) else ""
+    return Section("Quality against size and latency", bars, figures=figures)
 
 
 def _point(row: Row, metric: str, key: str, index: int) -> Point:
@@ -199,3 +220,13 @@ def _curves(rows: Sequence[Row]) -> list[Section]:
     across = Axis("epoch", 0.0, max(point[0] for line in drawn for point in line.points) or 1.0)
     up = Axis.over(label, [score for line in drawn for _, score in line.points])
     return [Section("Learning curves", "With the first seed.", figures=[lines("Validation", drawn, across, up)])]
+
+
+def _settings(rows: Sequence[Row]) -> list[Section]:
+    """In which settings the models differ from the first one."""
+    differing = [row for row in rows[1:] if row.get("settings")]
+    if not differing:
+        return []
+    cells = [words(row["model"], listed(row["settings"])) for row in differing]
+    text = f"All settings of {rows[0]['model']} are below."
+    return [Section(f"Settings that differ from {rows[0]['model']}'s", text, [TableView(["model", "settings"], 2, cells)])]

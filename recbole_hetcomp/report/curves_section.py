@@ -10,12 +10,13 @@ from recbole_hetcomp.report.drawing import Figure
 from recbole_hetcomp.report.figures import Line, colour, lines
 from recbole_hetcomp.report.views import Section
 
+N_SHADES = 4  # of the checkpoints of a teacher
 Curves = Mapping[str, Any]
 
 
-def curves_sections(curves: Curves) -> list[Section]:
-    """The sections that the curves have something for."""
-    sections = [Section("Learning curves", _seconds(curves), figures=_learning(curves))]
+def curves_sections(curves: Curves, *, taught: bool) -> list[Section]:
+    """The sections that the curves have something for; `taught`: by teachers, so that the second loss is theirs."""
+    sections = [Section("Learning curves", _seconds(curves), figures=_learning(curves, taught))]
     staged = [entry for entry in curves["validations"] if entry.get("stages")]
     if staged:
         text = "The mean checkpoint of each teacher that users learn from; 0 is the earliest. Users move on one by one."
@@ -42,7 +43,7 @@ def switches(curves: Curves) -> list[tuple[float, str]]:
     return found
 
 
-def _learning(curves: Curves) -> list[Figure]:
+def _learning(curves: Curves, taught: bool) -> list[Figure]:
     epochs, validations, marks = curves["epochs"], curves["validations"], switches(curves)
     across = Axis("epoch", 0.0, float(max([entry["epoch"] for entry in [*epochs, *validations]], default=1) or 1))
     figures = []
@@ -59,9 +60,8 @@ def _learning(curves: Curves) -> list[Figure]:
         figures.append(lines("Validation", drawn, across, up, marks, note))
     parts = max((len(entry["loss"]) for entry in epochs), default=0)
     for part in range(parts):
-        name = (
-            "loss, summed over an epoch" if parts == 1 else ("own loss", "distillation loss", "further loss")[min(part, 2)]
-        )
+        of_taught = ("own loss", "distillation loss", "further loss")[min(part, 2)] if taught else f"loss, part {part + 1}"
+        name = "loss, summed over an epoch" if parts == 1 else of_taught
         points = [(float(entry["epoch"]), entry["loss"][part] if part < len(entry["loss"]) else None) for entry in epochs]
         up = Axis.over(name, [loss for _, loss in points])
         figures.append(lines("Training", [Line("", points, "student")], across, up, marks))
@@ -96,16 +96,24 @@ def _distances(curves: Curves, distant: Sequence[Mapping[str, Any]]) -> list[Fig
     up, across = Axis.over("D@50", heights), Axis("epoch", 0.0, float(distant[-1]["epoch"]) or 1.0)
     figures = []
     for index, of_teacher in enumerate(curves["teachers"]):
-        drawn = []
+        drawn, n_stages = [], len(of_teacher["epochs"])
         for stage, epoch in enumerate(of_teacher["epochs"]):
             per_entry = [
                 (float(entry["epoch"]), value(entry["distances"][index], stage) if index < len(entry["distances"]) else None)
                 for entry in distant
             ]
             name = f"after {epoch} epochs" if epoch else "its list"
-            drawn.append(Line(name, per_entry, f"s{min(stage + max(0, 4 - len(of_teacher['epochs'])), 3)}"))
+            drawn.append(Line(name, per_entry, shade(stage, n_stages)))
         figures.append(lines(of_teacher["name"], drawn, across, up, switches(curves)))
     return figures
+
+
+def shade(stage: int, n_stages: int) -> str:
+    """The class of a checkpoint's line: the last one is darkest; of more than four, neighbours share a shade, one dashed."""
+    if n_stages <= N_SHADES:
+        return f"s{stage + N_SHADES - n_stages}"
+    place, before = (round((N_SHADES - 1) * number / (n_stages - 1)) for number in (stage, max(stage - 1, 0)))
+    return f"s{place}" + (" dashed" if stage and place == before else "")
 
 
 def value(numbers: Sequence[Optional[float]], index: int) -> Optional[float]:

@@ -7,7 +7,6 @@ anyway, and of them at most USERS are compared with the teachers' lists.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -19,6 +18,7 @@ from recbole.trainer import Trainer
 from torch import Tensor
 from torch.nn.functional import pad
 
+from recbole_hetcomp.config.records import LARGEST
 from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.knowledge import discrepancy
 from recbole_hetcomp.report.schema import CURVES, read
@@ -40,8 +40,9 @@ class Curves:
         larger_is_better: of its values
         at_start: the score before any training; None where it was not asked for
         epochs: a dict an epoch: `epoch` (from 1), `loss` (its parts, sums over the batches), `seconds`
-        validations: a dict a validation: `epoch`, `score`, `phase` (which loss holds), and of students that have them
-            `stages` (a teacher's mean checkpoint, from 0) and `distances` (D@50 to each checkpoint of each teacher)
+        validations: a dict a validation: `epoch`, `score`, `phase` (which loss holds), `seconds`, of students `may_stop`
+            (what is to be learnt no longer changes), and of those that have them `stages` (a teacher's mean checkpoint, from
+            0) and `distances` (D@50 to each checkpoint of each teacher)
         teachers: a dict a teacher: `name`, `epochs` and `scores` of its checkpoints
     """
 
@@ -51,6 +52,9 @@ class Curves:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     validations: list[dict[str, Any]] = field(default_factory=list)
     teachers: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.earlier_seconds = 0.0  # of the epochs and validations before an interruption
 
     def go_on_from(self, path: Path, epoch: int) -> None:
         """Take the first `epoch` epochs from `path`, where an interrupted training has left them.
@@ -62,6 +66,7 @@ class Curves:
             earlier = read(path, CURVES, "delete the file: the page will lack the epochs before the interruption")
             self.epochs = [entry for entry in earlier["epochs"] if entry["epoch"] <= epoch]
             self.validations = [entry for entry in earlier["validations"] if entry["epoch"] <= epoch]
+            self.earlier_seconds = sum(entry.get("seconds", 0.0) for entry in [*self.epochs, *self.validations])
 
     def save(self, path: Path) -> None:
         """Write all of it, at once."""
@@ -91,8 +96,9 @@ class Recorded(Trainer):
         epoch = self.curves.epochs[-1]["epoch"] if self.curves.epochs else 0
         entry: dict[str, Any] = {"epoch": epoch, "score": None, "phase": ""}
         self.curves.validations.append(entry)
+        started = perf_counter()
         score, result = super()._valid_epoch(*arguments, **settings)
-        entry["score"] = plain(score)
+        entry |= {"score": plain(score), "seconds": round(perf_counter() - started, 3)}
         return score, result
 
 
@@ -103,10 +109,10 @@ class RecordedStudent(Recorded, DistillationTrainer):
         super().__init__(config, model)
         self.lists: Tensor | None = None
         self.users = torch.zeros(0, dtype=torch.int64)
-        self.curves_file: Path | None = None
+        self.curves_file: Path | None = None  # where the curves are kept whenever progress is
 
-    def watch(self, pool: TeacherPool, path: Path | None) -> None:
-        """Compare the student with the teachers of `pool`; keep the curves in `path` wherever progress is kept."""
+    def watch(self, pool: TeacherPool) -> None:
+        """Compare the student with the teachers of `pool`."""
         trajectories = [teacher.trajectory for teacher in pool.teachers]
         self.curves.teachers = [
             {
@@ -116,7 +122,6 @@ class RecordedStudent(Recorded, DistillationTrainer):
             }
             for teacher, own in zip(pool.teachers, trajectories)
         ]
-        self.curves_file = path
         if not parallel.is_first():
             return
         active = self.model.history.active_users
@@ -140,7 +145,7 @@ class RecordedStudent(Recorded, DistillationTrainer):
         phase = self.model.phase
         result = super()._valid_epoch(*arguments, **settings)
         entry = self.curves.validations[-1]
-        entry["phase"] = phase
+        entry |= {"phase": phase, "may_stop": bool(self.model.may_stop_early)}
         stages = self.model.mean_stages
         if stages is not None:
             entry["stages"] = [plain(stage) for stage in stages]
@@ -155,7 +160,8 @@ class RecordedStudent(Recorded, DistillationTrainer):
     def _distances(self, ranked: Tensor) -> list[list[float | None]]:
         """For each teacher D@50 from each of its checkpoints, a mean over the users looked at."""
         assert self.lists is not None
-        means = discrepancy(ranked[self.users], self.lists, k=DEPTH, relevance=self.config["discrepancy"]).mean(1).tolist()
+        counted = {"relevance": self.config["discrepancy"], "temperature": float(self.config["importance_temperature"])}
+        means = discrepancy(ranked[self.users], self.lists, k=DEPTH, **counted).mean(1).tolist()
         values = iter(means)
         return [[plain(next(values)) for _ in teacher["epochs"]] for teacher in self.curves.teachers]
 
@@ -174,5 +180,5 @@ def curves_of(trainer: Any) -> dict[str, Any] | None:
 
 
 def plain(value: float) -> float | None:
-    """A number as JSON has it, with a few digits behind the point; None where it is none."""
-    return round(float(value), DIGITS) if math.isfinite(value) else None
+    """A number as JSON has it, with a few digits behind the point; None where it is none, or more than records hold."""
+    return round(float(value), DIGITS) if abs(value) < LARGEST else None

@@ -43,7 +43,7 @@ def run_part(record: Mapping[str, Any]) -> Part:
         sections += [_costs(rows, metric), *_users(record, metric)]
         sections += [_popularity(record)] if record["popularity"] else []
     if record["curves"]:
-        sections += curves_sections(record["curves"])
+        sections += curves_sections(record["curves"], taught=len(rows) > 1)
     return Part("run", title, _findings(record, metric), _doubts(record), sections, record, on_the_test_part(record))
 
 
@@ -97,15 +97,17 @@ def _kept(student: Row, ensemble: Row, metric: str, name: str) -> list[str]:
 
 def _doubts(record: Mapping[str, Any]) -> list[str]:
     what = record["tested"]["what"]
+    over = f"The intervals and p-values are over these {what}; of" if record["against"] else "Of"
+    says = "they say" if record["against"] else "it says"
     seen = [
-        f"One run, with one seed ({record['seed']}) on one split, tested on {record['tested']['count']:,} {what}. The "
-        f"intervals and p-values are over these {what}; of another seed or split they say nothing (hetcomp benchmark "
-        "repeats with seeds)."
+        f"One run, with one seed ({record['seed']}) on one split, tested on {record['tested']['count']:,} {what}. {over} "
+        f"another seed or split {says} nothing (hetcomp benchmark repeats with seeds)."
     ]
     if record["curves"]:
         seen += late(record["curves"], record["model"])
     trials = [f"{row['model']} {row['trials']}" for row in record["rows"] if row.get("trials") is not None]
-    searched = f"Settings were searched: trials by model: {', '.join(trials)}." if trials else ""
+    any_searched = any(row.get("trials") for row in record["rows"])
+    searched = f"Settings were searched: trials by model: {', '.join(trials)}." if any_searched else ""
     none = "No settings were searched for (hetcomp tune-teachers): all models have their default or given ones."
     return [*seen, searched or none, *record["doubts"]]
 
@@ -149,14 +151,16 @@ def _short_name(row: Row) -> str:
 
 
 def _users(record: Mapping[str, Any], metric: str) -> list[Section]:
-    against = {role: found for role, found in record["against"].items() if metric in found}
+    against = {role: found for role, found in record["against"].items() if found}
     if not against:
         return []
+    shared = [key for key in next(iter(against.values())) if all(key in found for found in against.values())]
+    metric = metric if metric in shared or not shared else shared[0]  # AUC of a ranking is no mean over users
     name = metric_title(metric)
     bars = [
         Parts(f"against {ROLES.get(role, role)}", won_and_lost(found[metric]))
         for role, found in against.items()
-        if "won" in found[metric]
+        if "won" in found.get(metric, {})
     ]
     gaps = [
         Interval(

@@ -78,6 +78,8 @@ CURVES: dict[str, Form] = {
             "epoch": is_count,
             "score": maybe(is_number),
             "phase": is_text,
+            "?seconds": is_number,
+            "?may_stop": is_flag,
             "?stages": NUMBERS,
             "?distances": many(NUMBERS),
         }
@@ -158,6 +160,7 @@ FORMS: dict[str, dict[str, Form]] = {
                 "against": by_name(DIFFERENCE),
                 "intervals": by_name({"mean": is_number, "low": maybe(is_number), "high": maybe(is_number)}),
                 "curves": many(maybe(CURVES)),
+                "?settings": by_name(lambda value: True),
             }
         ),
     },

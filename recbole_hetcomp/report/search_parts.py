@@ -8,10 +8,10 @@ from typing import Any, Optional
 
 from recbole_hetcomp.report.axes import Axis, short
 from recbole_hetcomp.report.drawing import Figure
-from recbole_hetcomp.report.figures import Point, scatter
+from recbole_hetcomp.report.figures import MOST_POINTS, Point, scatter
 from recbole_hetcomp.report.views import Cell, Part, Section, TableView, numbers, signed, words
 
-SHOWN = 50  # rows of a table of students
+SHOWN = 50  # rows of a table of trials or students
 RATIO = 20.0  # from the least to the largest of a setting's values, above which it is drawn on a logarithmic scale
 Found = Mapping[str, Any]
 
@@ -85,11 +85,21 @@ def _trials(title: str, found: Found, record: Mapping[str, Any]) -> Section:
             numbers(trial.get("seconds"), ".1f"),
             *(_value(trial["settings"].get(key)) for key in keys),
         ]
-        for trial in found["trials"]
+        for trial in _first_and_best(found["trials"], record["larger_is_better"])
     ]
+    note = f"The first and the best of {len(found['trials']):,}." if len(rows) < len(found["trials"]) else ""
     space = "; ".join(f"{key}: {part}" for key, part in found["space"].items())
     text = f"Tried: {space}. The first trial has the settings that hold without a search." if space else ""
-    return Section(title, text, [TableView(["trial", record["valid_metric"], "seconds", *keys], 0, rows)], figures)
+    return Section(title, text, [TableView(["trial", record["valid_metric"], "seconds", *keys], 0, rows, note)], figures)
+
+
+def _first_and_best(trials: Sequence[Mapping[str, Any]], larger_is_better: bool) -> list[Mapping[str, Any]]:
+    """At most SHOWN trials in their order: the first, which has the settings without a search, and the best."""
+    sign = 1 if larger_is_better else -1
+    scored = [trial for trial in trials if trial["score"] is not None]
+    best = sorted(scored, key=lambda trial: -sign * trial["score"])[: SHOWN - 1]
+    kept = {id(trial) for trial in (*trials[:1], *best)}
+    return [trial for trial in trials if id(trial) in kept] if len(trials) > SHOWN else list(trials)
 
 
 def _kind(trial: Mapping[str, Any], found: Found) -> str:
@@ -116,7 +126,7 @@ def _against_score(key: str, tried: Sequence[tuple[object, Optional[float], str]
     if all(map(is_number, values)):
         known = [float(value) for value in values]  # type: ignore[arg-type]
         log = min(known) > 0 and max(known) / min(known) >= RATIO
-        across = Axis.over(f"{key} (logarithmic)" if log else key, known, log=log)
+        across = Axis.over(key, known, log=log)
         places = known
     else:
         names = list(dict.fromkeys(map(str, values)))
@@ -125,11 +135,17 @@ def _against_score(key: str, tried: Sequence[tuple[object, Optional[float], str]
             [float(names.index(str(value))) for value in values],
         )
     points = [Point(place, score, str(value)[:40], kind) for place, value, (_, score, kind) in zip(places, values, tried)]
+    points = [*(point for point in points if point.kind != "teacher"), *_spread([p for p in points if p.kind == "teacher"])]
     points.sort(key=lambda point: point.kind == "student")  # the best is drawn last, above the others
     figure = scatter(key, points, across, Axis.over(label, [point.y for point in points]), named=False)
     kinds = {kind for _, _, kind in tried}
     names_of = (("student", "the best"), ("alone", "without a search"), ("teacher", "another"))
     return Figure(figure.svg, figure.title, [(kind, name) for kind, name in names_of if kind in kinds and len(kinds) > 1])
+
+
+def _spread(points: list[Point]) -> list[Point]:
+    """At most MOST_POINTS of them, evenly."""
+    return points[:: -(-len(points) // MOST_POINTS)] if points else points
 
 
 NUMBER = r"(?P<number>\d+(?:\.\d+)?(?:e[+-]?\d+)?)"

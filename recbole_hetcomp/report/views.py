@@ -115,11 +115,11 @@ class Cost(NamedTuple):
 
 
 COSTS = (  # those that a row has
-    Cost("params", "parameters", ",", "Size", "parameters (logarithmic)"),
+    Cost("params", "parameters", ",", "Size", "parameters"),
     Cost("size_mb", "MB", ".2f"),
-    Cost("multiply_adds", "multiply-adds", ",.0f", "Products", "multiply-adds of a prediction (logarithmic)"),
-    Cost("ms_per_1000_users", "ms / 1,000 users", ".1f", "Latency", "ms to rank for 1,000 users (logarithmic)"),
-    Cost("ms_per_1000", "ms / 1,000 rows", ".2f", "Latency", "ms to predict 1,000 rows (logarithmic)"),
+    Cost("multiply_adds", "multiply-adds", ",.0f", "Products", "multiply-adds of a prediction"),
+    Cost("ms_per_1000_users", "ms / 1,000 users", ".1f", "Latency", "ms to rank for 1,000 users"),
+    Cost("ms_per_1000", "ms / 1,000 rows", ".2f", "Latency", "ms to predict 1,000 rows"),
 )
 
 
@@ -191,9 +191,7 @@ def late(curves: Mapping[str, Any], name: str) -> list[str]:
     sign = 1 if curves["larger_is_better"] else -1
     if best[0] is not None and curves["at_start"] is not None and sign * best[0] < sign * curves["at_start"]:
         sentences.append(f"{name}: the training made it worse than it was before.")
-    staged = [entry["stages"] for entry in curves["validations"] if entry.get("stages")]
-    last = max((len(own["epochs"]) for own in curves["teachers"]), default=1) - 1
-    if staged and min((stage for stage in staged[-1] if stage is not None), default=last) < last - 0.01:
+    if curves["validations"] and curves["validations"][-1].get("may_stop") is False:
         sentences.append(f"{name}: its epochs were over before its curriculum was; with more it learns more.")
     return sentences
 

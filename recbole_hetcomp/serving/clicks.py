@@ -105,7 +105,11 @@ class ClickRows:
         """The lines with their numbers, the header first."""
         try:
             with self.path.open(encoding="utf-8-sig", newline="") as file:
-                reader = csv.reader(file, delimiter=SEPARATORS.get(self.path.suffix, ","), strict=True)
+                separator = SEPARATORS.get(self.path.suffix, ",")
+                if separator == ",":
+                    reader = csv.reader(file, strict=True)
+                else:  # where quotation marks mean nothing, as in the data files
+                    reader = csv.reader(file, delimiter=separator, quoting=csv.QUOTE_NONE)
                 for values in reader:
                     if values:
                         yield Row(reader.line_num, values)

@@ -31,7 +31,8 @@ session = onnxruntime.InferenceSession("model.onnx")
     "faiss": 'import faiss\n{names}index, users = faiss.read_index("items.faiss"), np.load("users.npy")\n',
 }
 ASKED = {
-    "onnx": """    asked = {"user": np.array([row]), "seen": known[None].astype("int64"), "k": np.array([k])}
+    "onnx": """    most = np.array([min(k, len(names["items"]) - 1)])
+    asked = {"user": np.array([row]), "seen": known[None].astype("int64"), "k": most}
     best, scores = (found[0] for found in session.run(["best", "scores"], asked))
 """,
     "faiss": """    scores, best = index.search(users[row : row + 1].astype("float32"), min(k + len(known), index.ntotal))

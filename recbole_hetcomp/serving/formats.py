@@ -80,6 +80,7 @@ def _write_faiss(exported: Exported, dtype: str, folder: Path) -> None:
     import faiss
 
     size = exported.items.shape[1]
+    exported.arrays(dtype)  # which refuses vectors beyond float16
     if dtype == "float32":
         index = faiss.IndexFlatIP(size)
     else:

@@ -33,6 +33,7 @@ from recbole_hetcomp.serving.recommending import (
     block_mb,
     by_user,
     frame_of,
+    refuse_clicks,
     seen_by,
 )
 from recbole_hetcomp.teachers.ranking import full_scores
@@ -101,7 +102,8 @@ def ranked_for(
     Raises:
         UserError: as `recommend_for`
     """
-    ids = _ids(histories, dataset)
+    refuse_clicks(model)
+    ids = _ids(histories, dataset, repeats=model.type == ModelType.SEQUENTIAL)
     return _ranked(model, dataset, list(histories), ids, scores_of_histories(model, dataset), min(k, dataset.item_num - 1))
 
 
@@ -184,8 +186,11 @@ def _numbers(histories: Tensor) -> Tensor:
     return torch.arange(1, len(histories) + 1, device=histories.device)
 
 
-def _ids(histories: Mapping[str, Sequence[str]], dataset: Dataset) -> list[Tensor]:
-    """[n] int64 item ids of each history; items that the dataset does not have are left out, with a warning."""
+def _ids(histories: Mapping[str, Sequence[str]], dataset: Dataset, *, repeats: bool) -> list[Tensor]:
+    """[n] int64 item ids of each history, each once unless `repeats` count, as in a sequence.
+
+    Items that the dataset does not have are left out, with a warning.
+    """
     known, unknown, found = dataset.field2token_id[dataset.iid_field], dict[str, None](), []
     for name, tokens in histories.items():
         ids = [known[str(token)] for token in tokens if known.get(str(token))]
@@ -195,7 +200,7 @@ def _ids(histories: Mapping[str, Sequence[str]], dataset: Dataset) -> list[Tenso
             raise UserError(
                 f"history: that of {shown(name)} has no item of dataset {dataset.dataset_name!r}{near or '; give its items'}"
             )
-        found.append(torch.tensor(ids, dtype=torch.int64))
+        found.append(torch.tensor(ids if repeats else list(dict.fromkeys(ids)), dtype=torch.int64))
     if unknown:
         getLogger().warning(f"history: dataset {dataset.dataset_name!r} does not have {named(unknown)}, which are left out")
     return found

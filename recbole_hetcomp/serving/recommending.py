@@ -78,16 +78,21 @@ def recommend(
     return {user: items for block in found for user, items in by_user(block, dataset)}
 
 
+def refuse_clicks(model: AbstractRecommender) -> None:
+    """Raise a UserError for a context-aware model, which can be asked for rows alone."""
+    if model.type == ModelType.CONTEXT:
+        raise UserError(
+            f"checkpoint: {type(model).__name__} predicts clicks of rows and ranks nothing; use `hetcomp predict`"
+        )
+
+
 def ranked(model: AbstractRecommender, dataset: Dataset, users: Sequence[str], k: int) -> Iterator[Ranked]:
     """`recommend`, a block of users after the other; the users are looked up at once.
 
     Raises:
         UserError: as `recommend`
     """
-    if model.type == ModelType.CONTEXT:
-        raise UserError(
-            f"checkpoint: {type(model).__name__} predicts clicks of rows and ranks nothing; use `hetcomp predict`"
-        )
+    refuse_clicks(model)
     ids = ids_of(users, dataset)
     return _ranked(model, dataset, users, ids, min(k, dataset.item_num - 1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from logging import getLogger
@@ -21,6 +22,8 @@ from recbole_hetcomp.data.stored import stored_split, with_growth
 from recbole_hetcomp.data.views import dataset_class
 from recbole_hetcomp.trainer.building import build_to_fill
 from recbole_hetcomp.trainer.checkpoint import DATA, CheckpointError, load_checkpoint, load_into
+
+INTERVALS = ("user_inter_num_interval", "item_inter_num_interval")  # of RecBole's filter
 
 
 def load_student(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Config, AbstractRecommender, Dataset]:
@@ -105,11 +108,15 @@ def _split_in(checkpoint: Mapping[str, Any], config: Config, path: str | Path) -
 
 
 def _current(config: Config) -> Dataset:
-    """The interactions that the data files have now, in the order of time where the model is of sequences."""
+    """The interactions that the data files have now, in the order of time where the model is of sequences.
+
+    Whoever has grown beyond the intervals of the training, or not up to them, is there: who is served is in the checkpoint.
+    """
     check_files(config)
-    kind = dataset_class(config)
+    kind, unfiltered = dataset_class(config), copy.copy(config)
+    unfiltered.final_config_dict = {**config.final_config_dict, **dict.fromkeys(INTERVALS)}
     try:
-        dataset = kind(config)
+        dataset = kind(unfiltered)
         Dataset._change_feat_format(dataset)  # not SequentialDataset's, which makes a row of each sequence
         if issubclass(kind, SequentialDataset):
             dataset.sort(by=[dataset.uid_field, dataset.time_field])

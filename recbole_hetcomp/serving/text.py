@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import reprlib
 from collections.abc import Iterator
+from logging import getLogger
 from pathlib import Path
 
 import pandas as pd
@@ -21,16 +22,20 @@ def titles(dataset: Dataset) -> dict[str, str]:
     if not path.is_file():
         return {}
     separator, encoding = dataset.config["field_separator"], dataset.config["encoding"]
-    table = pd.read_csv(
-        path,
-        sep=separator,
-        dtype=str,
-        encoding=encoding,
-        quoting=csv.QUOTE_NONE,
-        keep_default_na=False,
-        index_col=False,
-        on_bad_lines="skip",
-    )
+    try:
+        table = pd.read_csv(
+            path,
+            sep=separator,
+            dtype=str,
+            encoding=encoding,
+            quoting=csv.QUOTE_NONE,
+            keep_default_na=False,
+            index_col=False,
+            on_bad_lines="skip",
+        )
+    except (OSError, ValueError) as error:
+        getLogger().warning(f"{shown(path)} cannot be read ({str(error)[:80]}): items stand without titles")
+        return {}
     table.columns = [column.split(":")[0] for column in table.columns]
     named = [column for column in table.columns if any(word in column.lower() for word in TITLES)]
     if not named or dataset.iid_field not in table.columns:

@@ -61,6 +61,8 @@ def _together(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     waiting: list[pd.DataFrame] = []
     n_rows = 0
     for frame in frames:
+        if frame.empty:  # users who have every item
+            continue
         waiting.append(frame)
         n_rows += len(frame)
         if n_rows >= ROWS:

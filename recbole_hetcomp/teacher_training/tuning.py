@@ -132,8 +132,10 @@ def prepare(config: Config, split: Split) -> None:
     if config["tune"]:
         parallel.in_turn(lambda: tune(config, split))
     if not is_distilled(config.model_class):
+        known = use_found(config, config, split)
+        config.trials = parallel.from_first(known["trials"] if known else 0)
         with console.about(config.model):
-            say_found(use_found(config, config, split))
+            say_found(known)
     elif config["base_loss_weight"] > 0:
         path = own_properties_of(config.model_class)
         of_method: Mapping[str, Any] = (config.read_yaml(path) if path else None) or {}

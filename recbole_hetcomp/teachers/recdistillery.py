@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from recbole_hetcomp.config.errors import UserError, shown
@@ -20,6 +21,7 @@ from recbole_hetcomp.teachers.vectors import EntityVectors
 
 SUFFIX = ".teacher"
 VERSIONS = ("recdistill.teacher.v1", "recdistill.teacher.v2")
+MOST_ROWS = 1 << 27  # of users or items; a file that names a larger one is damaged
 DEPTH = 500  # items of a list that is made of scores
 SIDES = ("user", "item")
 
@@ -74,7 +76,7 @@ def lists_of(content: Mapping[str, Any], path: Path) -> pd.DataFrame:
     held = scorer.get(name) if isinstance(scorer, dict) and name else None
     if not isinstance(held, Tensor) or held.dim() != 2 or not held.numel():
         raise UserError(f"teachers: {shown(path)} has neither embeddings nor ranked lists nor scores; export one of them")
-    lists = held.long() if name == "topk_items" else held.float().topk(min(DEPTH, held.size(1)), dim=1).indices
+    lists = held.long() if name == "topk_items" else _best(held.float(), path)
     users, ranks = (lists >= 0).nonzero(as_tuple=True)
     items = lists[users, ranks]
     n_items = max(int(items.max()) + 1 if len(items) else 0, held.size(1) if name == "scores" else 0)
@@ -85,6 +87,14 @@ def lists_of(content: Mapping[str, Any], path: Path) -> pd.DataFrame:
         "rank": ranks.numpy(),
     }
     return pd.DataFrame(columns)
+
+
+def _best(scores: Tensor, path: Path) -> Tensor:
+    """[n, DEPTH] the items with the largest scores [n, items]; -1 where the rest has none, which is -inf in such a file."""
+    if bool(scores.isnan().any()):
+        raise UserError(f"teachers: {shown(path)} has scores that are no numbers (nan); export it anew")
+    best = scores.topk(min(DEPTH, scores.size(1)), dim=1)
+    return best.indices.masked_fill(best.values == -torch.inf, -1)
 
 
 def _named_rows(content: Mapping[str, Any], side: str, path: Path) -> tuple[Tensor, list[str]]:
@@ -99,8 +109,12 @@ def _tokens(content: Mapping[str, Any], side: str, n_rows: int, path: Path) -> l
     """The token of each row; "" for one that has none. RecDistillery has them as a list, or by row."""
     metadata = content.get("metadata")
     name = f"local_to_public_{side}_id"
-    held = content.get(name) or (metadata.get(name) if isinstance(metadata, dict) else None)
-    if isinstance(held, dict):
+    held = content.get(name)
+    if held is None and isinstance(metadata, dict):
+        held = metadata.get(name)
+    if isinstance(held, Tensor):
+        held = held.tolist()
+    if isinstance(held, dict) and n_rows <= MOST_ROWS:
         by_row = {str(row): token for row, token in held.items()}
         held = [by_row.get(str(row), "") for row in range(n_rows)]
     if not isinstance(held, (list, tuple)) or len(held) < n_rows:

@@ -7,6 +7,7 @@ and score, without a header) are read as they are.
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ from recbole_hetcomp.teachers.recdistillery import SUFFIX, lists_of, read_teache
 
 SEPARATORS = {".tsv": "\t", ".csv": ",", ".inter": "\t"}
 PARQUET = ".parquet"
+SAFE_PYARROW = (14, 0, 1)  # earlier ones unpickle what a type of the file says
 NESTED = "items"  # LensKit's column of lists, whose entries have the other columns
 
 
@@ -69,10 +71,17 @@ def _is_elliots(table: pd.DataFrame) -> bool:
 
 def _parquet(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
+        import pyarrow
     except ImportError as error:
         raise UserError(f"teachers: {str(path)!r} needs pyarrow; pip install 'recbole_hetcomp[parquet]'") from error
-    except (OSError, ValueError) as error:
+    if tuple(map(int, re.findall(r"\d+", pyarrow.__version__)[:3])) < SAFE_PYARROW:
+        raise UserError(
+            f"teachers: {str(path)!r} is not read by pyarrow {pyarrow.__version__}, which may run code that a file holds "
+            "(CVE-2023-47248); pip install 'recbole_hetcomp[parquet]'"
+        )
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"teachers: {str(path)!r} cannot be read as parquet ({reason}); write it anew") from error
 

@@ -155,3 +155,25 @@ def test_what_is_missing_is_said_before_anything_is_loaded(monkeypatch, capsys):
     assert "--checkpoint or --input is missing" in capsys.readouterr().err
     assert main(["predict", "--checkpoint=a.pth", "--input=none.csv"]) == 2
     assert "input: there is no file 'none.csv'" in capsys.readouterr().err
+
+
+def test_quotation_marks_of_a_table_with_tabs_belong_to_the_tokens(saved, capsys):
+    text = 'user_id\titem_id\tminutes\n"u1\ti1\t5\nu1\ti1\t5\n'
+    code, out, err = said(saved, text, capsys, name="rows.tsv")
+    assert code == 0
+    assert [row["user_id"] for row in csv.DictReader(out.splitlines())] == ['"u1', "u1"]
+    assert "1 " in err
+
+
+def test_the_rows_themselves_are_not_written_over(saved, capsys):
+    text = HEADER + "u1,i1,3\n"
+    code, _, err = said(saved, text, capsys, output="rows.csv")
+    assert code == 2
+    assert "is the input as well" in err
+    assert Path("rows.csv").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("flags", [["recommend", "--history=i1"], ["export", "--format=npz"]])
+def test_a_model_of_clicks_is_neither_asked_for_histories_nor_exported(saved, capsys, flags):
+    assert main([flags[0], f"--checkpoint={saved}", *flags[1:]]) == 2
+    assert "predicts clicks of rows and ranks nothing; use `hetcomp predict`" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -120,3 +121,39 @@ def test_an_older_file_stays_where_the_command_fails(checkpoint):
     Path("out.csv").write_text("mine", encoding="utf-8")
     assert main(["recommend", f"--checkpoint={checkpoint}", "--users=nobody", "--output=out.csv"]) == 2
     assert Path("out.csv").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_user_who_has_every_item_has_no_row(settings, toy, suffix):
+    path = Path(toy) / "toy" / "toy.inter"
+    items = sorted({line.split("\t")[1] for line in path.read_text(encoding="utf-8").splitlines()[1:]})
+    few = {**settings, "teachers": ["BPR"], "without_distillation": False, "epochs": 1}
+    made = run_hetcomp("HetCompStudent", "toy", config_dict=few, arguments=(), compare=False)["checkpoint"]
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(f"u0\t{item}\t5\t9999\n" for item in items)
+    for users, there in (("u0", set()), ("u0,u1", {"u1"})):
+        assert main(["recommend", f"--checkpoint={made}", f"--users={users}", f"--output=out.{suffix}"]) == 0
+        assert set(read(f"out.{suffix}")) == there
+
+
+def test_what_is_read_and_what_is_no_plain_file_is_not_replaced(checkpoint, tmp_path, capsys):
+    Path("who.csv").write_text("u1\n", encoding="utf-8")
+    Path("real.csv").write_text("old", encoding="utf-8")
+    Path("link.csv").symlink_to("real.csv")
+    os.mkfifo("pipe.csv")
+    for output, sentence in (
+        ("who.csv", "is the users_file as well"),
+        (checkpoint, "is the checkpoint as well"),
+        ("link.csv", "is no plain file"),
+        ("pipe.csv", "is no plain file"),
+    ):
+        flags = ["recommend", f"--checkpoint={checkpoint}", "--users_file=who.csv", f"--output={output}", "--format=csv"]
+        assert main(flags) == 2
+        assert sentence in capsys.readouterr().err
+    assert Path("real.csv").read_text(encoding="utf-8") == "old"
+    assert Path("link.csv").is_symlink()
+
+
+def test_nobody_is_no_user(checkpoint, capsys):
+    assert main(["recommend", f"--checkpoint={checkpoint}", "--users="]) == 2
+    assert "users: nobody is named" in capsys.readouterr().err

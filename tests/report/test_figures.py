@@ -131,7 +131,10 @@ def test_words_for_numbers() -> None:
 
 
 def curves(scores: list[float], stages: list[list[float]], at_start: float | None = None) -> dict:
-    validations = [{"epoch": i + 1, "score": score, "stages": stage} for i, (score, stage) in enumerate(zip(scores, stages))]
+    validations = [
+        {"epoch": i + 1, "score": score, "stages": stage, "may_stop": stage == [1.0]}
+        for i, (score, stage) in enumerate(zip(scores, stages))
+    ]
     teachers = [{"name": "T", "epochs": [1, 2], "scores": [0.1, 0.2]}]
     return {"validations": validations, "teachers": teachers, "larger_is_better": True, "at_start": at_start}
 

@@ -249,6 +249,87 @@ def test_the_page_of_clicks_is_balanced_and_asks_for_nothing(made_of_clicks: Pat
     assert not re.search(r"https?:|<link|<img|src=|@import|url\(", page)
 
 
+def test_large_searches_are_thinned_on_the_page_and_keep_their_best(records) -> None:
+    """400 trials of each of seven models, and 2,000 shapes of students."""
+    teachers, students = copy.deepcopy(records["teacher_search"]), copy.deepcopy(records["student_search"])
+    (found,) = [found for found in teachers["searches"].values()][:1]
+    trial = found["trials"][0]
+    trials = [
+        {**trial, "trial": i + 1, "score": i / 1e4, "settings": {"learning_rate": 1e-4 * (i + 1), "embedding_size": i}}
+        for i in range(400)
+    ]
+    many = {**found, "trials": trials, "score": trials[-1]["score"]}
+    teachers["searches"] = {f"teacher {i}": many for i in range(7)}
+    shape = {**students["ranked"][0], "settings": {"embedding_size": 8}}
+    students["ranked"] = [{**shape, "parameters": 100 + i, "score": 1 - i / 2000} for i in range(2000)]
+    page = page_of({"teacher_search": teachers, "student_search": students})
+    assert len(page.encode()) < 500_000
+    assert page.count("The first and the best of 400.") == 7
+    assert page.count(f">{trials[-1]['score']:.4f}<") >= 7
+    assert f">{trials[300]['score']:.4f}<" not in page
+
+
+def test_curves_of_further_seeds_are_short(records) -> None:
+    first, second = records["benchmark"]["rows"][0]["curves"]
+    assert first["epochs"]
+    assert second["epochs"] == []
+    assert [entry["epoch"] for entry in second["validations"]]
+    assert not any("distances" in entry for entry in second["validations"])
+
+
+def test_models_of_a_benchmark_have_the_settings_that_differ_from_the_firsts(records) -> None:
+    first, second = records["benchmark"]["rows"]
+    assert first["settings"] == {}
+    assert second["settings"]
+    assert all(records["benchmark"]["settings"].get(key) != value for key, value in second["settings"].items())
+    assert "Settings that differ from HetCompStudent's" in said(page_of({"benchmark": records["benchmark"]}))
+
+
+def test_a_benchmark_of_one_model_and_one_seed_says_nothing_of_others(records) -> None:
+    record = copy.deepcopy(records["benchmark"])
+    (row,) = record["rows"] = record["rows"][:1]
+    row |= {"seeds": row["seeds"][:1], "curves": row["curves"][:1]}
+    row["metrics"] = {name: values[:1] for name, values in row["metrics"].items()}
+    words = said(page_of({"benchmark": record}))
+    assert "Benchmark of 1 model on toy" in words
+    assert f"HetCompStudent has Recall@10 {row['metrics']['recall@10'][0]:.4f}." in words
+    for untold in ("and seeds", "standard deviation", "* differs", "Differences from"):
+        assert untold not in words
+
+
+def test_a_run_chosen_by_a_metric_that_is_no_mean_shows_its_users_by_another(records) -> None:
+    record = copy.deepcopy(records["run"])
+    for row in record["rows"]:
+        row["metrics"] = {"itemcoverage@10": 0.5, **row["metrics"]}
+    record["valid_metric"] = "ItemCoverage@10"
+    assert "Users won and lost" in said(page_of({"run": record}))
+
+
+def test_losses_of_a_model_without_teachers_are_not_called_distillation(records) -> None:
+    record = copy.deepcopy(records["run"])
+    record["rows"], record["against"] = [{**record["rows"][-1], "role": "model"}], {}
+    for entry in record["curves"]["epochs"]:
+        entry["loss"] = [1.0, 2.0, 3.0]
+    words = said(page_of({"run": record}))
+    assert "distillation loss" not in words
+    assert "loss, part 3" in words
+    assert "p-values are over" not in words
+
+
+def test_searches_of_plain_models_are_told(settings) -> None:
+    pytest.importorskip("optuna")
+    from recbole_hetcomp.commands.benchmark import run_benchmark
+    from recbole_hetcomp.commands.pipeline import run_hetcomp
+
+    searched = {**settings, "tune": 2, "epochs": 2}
+    run_hetcomp("BPR", "toy", config_dict=searched, arguments=())
+    rows = run_benchmark(["BPR"], "toy", config_dict=searched, seeds=1)
+    words = said((Path(settings["checkpoint_dir"]) / "report.html").read_text(encoding="utf-8"))
+    assert rows[0]["trials"] == 2
+    assert "Settings were searched: trials by model: BPR 2." in words
+    assert "No settings were searched" not in words
+
+
 def test_an_unsaved_run_leaves_no_page(settings) -> None:
     from recbole_hetcomp.commands.pipeline import run_hetcomp
 

@@ -32,8 +32,11 @@ def parameters(result: dict[str, Any]) -> list[torch.Tensor]:
 
 
 def without_times(curves: dict[str, Any]) -> dict[str, Any]:
-    epochs = [{key: value for key, value in entry.items() if key != "seconds"} for entry in curves["epochs"]]
-    return {**curves, "epochs": epochs}
+    timeless = {
+        name: [{key: value for key, value in entry.items() if key != "seconds"} for entry in curves[name]]
+        for name in ("epochs", "validations")
+    }
+    return {**curves, **timeless}
 
 
 def test_every_record_is_what_the_page_of_the_schema_says(records) -> None:
@@ -89,9 +92,9 @@ def test_distances_are_those_of_the_last_ranking_to_each_checkpoint(moving, monk
     seen: dict[str, Any] = {}
     watch, ranking = RecordedStudent.watch, RecordedStudent._ranking
 
-    def watching(trainer: RecordedStudent, pool: Any, path: Path | None) -> None:
+    def watching(trainer: RecordedStudent, pool: Any) -> None:
         seen["pool"] = pool
-        watch(trainer, pool, path)
+        watch(trainer, pool)
 
     def ranked(trainer: RecordedStudent, show_progress: bool) -> torch.Tensor:
         seen["ranked"] = ranking(trainer, show_progress)
@@ -118,8 +121,25 @@ def test_a_run_that_goes_on_has_the_curves_of_one_that_was_left_alone(moving, mo
     folder = Path(moving["checkpoint_dir"])
     (kept,) = folder.glob("*.curves.json")
     assert 6 <= len(json.loads(kept.read_text(encoding="utf-8"))["epochs"]) <= 7
-    assert without_times(run(moving)["curves"]) == without_times(whole["curves"])
+    earlier = json.loads(kept.read_text(encoding="utf-8"))
+    result = run(moving)
+    assert without_times(result["curves"]) == without_times(whole["curves"])
     assert not list(folder.glob("*.curves.json"))
+    assert result["epochs"] == whole["epochs"] == len(whole["curves"]["epochs"])
+    assert result["train_seconds"] >= sum(entry["seconds"] for entry in result["curves"]["epochs"])
+    assert result["curves"]["epochs"][0]["seconds"] == earlier["epochs"][0]["seconds"]
+
+
+def test_a_run_of_clicks_that_goes_on_has_all_its_curves(clicks, monkeypatch) -> None:
+    monkeypatch.setattr(progress_file, "pause_after", lambda seconds: 0.0)
+    settings = {**clicks, "teachers": ["FM"], "distil_epochs": 3, "epochs": 6, "stopping_step": 100}
+    train = partial(run_hetcomp, "KDDAGFMStudent", "clicks", config_dict=settings, arguments=(), compare=False)
+    interrupt(train, after=4)
+    (kept,) = Path(settings["checkpoint_dir"]).glob("*.curves.json")
+    curves = train()["curves"]
+    assert [entry["epoch"] for entry in curves["epochs"]] == list(range(1, 7))
+    assert [entry["phase"] for entry in curves["validations"]] == ["distillation"] * 3 + ["finetuning"] * 3
+    assert not kept.exists()
 
 
 def test_curves_that_are_damaged_are_one_sentence_with_the_remedy(moving, monkeypatch) -> None:

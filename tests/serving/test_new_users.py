@@ -104,6 +104,13 @@ def test_students_that_have_no_way_to_take_a_history_say_so(train, student, chan
         recommend_for(model, dataset, {"a": ["i1"]})
 
 
+@pytest.mark.parametrize("student", ["MF", "HistoryEncoder"])
+def test_an_item_that_is_named_twice_counts_once(train, student):
+    _, model, dataset = load_student(train(student))
+    found = recommend_for(model, dataset, {"once": ["i1", "i2"], "twice": ["i1", "i1", "i2", "i1"]}, 10)
+    assert found["once"] == found["twice"]
+
+
 def test_the_command_takes_a_history_or_a_file_of_them(train, toy, capsys):
     checkpoint = train("HistoryEncoder")
     (Path(toy) / "toy" / "toy.inter").unlink()  # it needs no data

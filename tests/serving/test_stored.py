@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -123,6 +124,24 @@ def test_a_new_user_is_said_to_be_new(train, add, toy, capsys):
     with pytest.raises(UserError, match="dataset 'toy' has no user 'nobody'"):
         lists(checkpoint, ["nobody"])
     assert main(["recommend", f"--checkpoint={checkpoint}", "--users=newcomer"]) == 2
+
+
+def test_users_who_grow_out_of_the_intervals_of_the_training_are_served(settings, add, toy):
+    counts = pd.read_csv(Path(toy) / "toy" / "toy.inter", sep="\t", dtype=str).iloc[:, 0].value_counts()
+    most, least = int(counts.iloc[len(counts) // 4]), int(counts.min()) + 1
+    few = {**settings, "teachers": ["BPR"], "without_distillation": False, "epochs": 1}
+    few["user_inter_num_interval"] = f"[{least},{most}]"
+    checkpoint = run_hetcomp("HetCompStudent", "toy", config_dict=few, arguments=(), compare=False)["checkpoint"]
+    before = lists(checkpoint)
+    full = next(user for user in before if counts[user] == most)
+    add(f"{full}\t{before[full][0][0]}\t5\t9999", "newcomer\ti1\t5\t9999")
+    after = lists(checkpoint)
+    assert {user: items for user, items in after.items() if user != full} == {
+        user: items for user, items in before.items() if user != full
+    }
+    assert after[full][:9] == before[full][1:]
+    with pytest.raises(UserError, match="users: 'newcomer' is new"):
+        lists(checkpoint, ["newcomer"])
 
 
 def test_data_that_lack_what_it_was_trained_on_are_refused(train, toy):

@@ -119,6 +119,14 @@ def test_lines_show_titles(trained):
         assert line.endswith(titles(dataset)[token])
 
 
+@pytest.mark.parametrize("content", [b"", "item_id:token\tname:token_seq\ni1\tCaf\u00e9\n".encode("latin-1")])
+def test_an_item_file_that_cannot_be_read_means_no_titles(trained, toy, content, caplog):
+    _, _, dataset = load_student(trained[0])
+    (Path(toy) / "toy" / "toy.item").write_bytes(content)
+    assert titles(dataset) == {}
+    assert "items stand without titles" in caplog.text
+
+
 def test_no_item_file_means_no_titles(trained, toy):
     _, _, dataset = load_student(trained[0])
     (Path(toy) / "toy" / "toy.item").unlink()

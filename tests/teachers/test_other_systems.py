@@ -14,6 +14,7 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teachers.lists import read_lists
+from recbole_hetcomp.teachers.tables import read_table
 
 RANKED = {"u3": ["i70", "i71", "i72"], "u7": ["i60", "i61"]}
 ROWS = [(user, item, rank) for user, items in RANKED.items() for rank, item in enumerate(items, start=1)]
@@ -96,6 +97,15 @@ def test_parquet_without_pyarrow_is_one_sentence(split, monkeypatch) -> None:
         read_lists(Path("lists.parquet"), split)
 
 
+def test_a_pyarrow_that_would_run_a_files_types_reads_nothing(split, monkeypatch) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    Path("theirs.parquet").write_bytes(b"anything")
+    monkeypatch.setattr(pd, "read_parquet", lambda path: pytest.fail("it was read"))
+    monkeypatch.setattr(pyarrow, "__version__", "14.0.0")
+    with pytest.raises(UserError, match=r"pyarrow 14\.0\.0, which may run code"):
+        read_lists(Path("theirs.parquet"), split)
+
+
 def test_damaged_parquet_is_one_sentence(split) -> None:
     pytest.importorskip("pyarrow", reason="parquet needs pyarrow")
     Path("lists.parquet").write_bytes(b"PAR1 and no more")
@@ -136,6 +146,26 @@ def test_recdistillerys_scores_are_lists_of_the_best(split) -> None:
         assert found == sorted(found, key=lambda item: -float(scores[user, item]))
         seen = whole.id2token("item_id", split.history.padded(torch.tensor([whole.token2id("user_id", f"u{user}")]))[0])
         assert set(found) == {item for item in range(80) if f"i{item}" not in set(seen)}
+
+
+def test_scores_that_are_missing_are_in_no_list_and_nan_is_one_sentence(split) -> None:
+    scores = torch.full((60, 80), -torch.inf)
+    scores[:, 10:15] = torch.arange(5.0)
+    teacher_file("sparse.teacher", **tokens(), scorer={"type": "precomputed_scores", "scores": scores})
+    rows = read_table(Path("sparse.teacher"))
+    assert len(rows) == 60 * 5
+    assert rows[rows["user"] == "u3"].sort_values("rank")["item"].tolist() == ["i14", "i13", "i12", "i11", "i10"]
+    scores[3, 3] = torch.nan
+    teacher_file("nan.teacher", **tokens(), scorer={"type": "precomputed_scores", "scores": scores})
+    with pytest.raises(UserError, match=r"scores that are no numbers \(nan\)"):
+        read_table(Path("nan.teacher"))
+
+
+def test_id_maps_may_be_tensors(split) -> None:
+    maps = {f"local_to_public_{side}_id": torch.arange(n) for side, n in (("user", 60), ("item", 80))}
+    teacher_file("numbers.teacher", **maps, scorer={"type": "precomputed_topk", "topk_items": torch.arange(60)[:, None]})
+    rows = read_table(Path("numbers.teacher"))
+    assert rows["user"].tolist() == rows["item"].tolist() == [str(number) for number in range(60)]
 
 
 def test_recdistillerys_embeddings_teach_a_method_of_vectors(settings, make_config, split) -> None:
