@@ -252,7 +252,7 @@ def test_the_page_of_clicks_is_balanced_and_asks_for_nothing(made_of_clicks: Pat
 def test_large_searches_are_thinned_on_the_page_and_keep_their_best(records) -> None:
     """400 trials of each of seven models, and 2,000 shapes of students."""
     teachers, students = copy.deepcopy(records["teacher_search"]), copy.deepcopy(records["student_search"])
-    (found,) = [found for found in teachers["searches"].values()][:1]
+    found = next(iter(teachers["searches"].values()))
     trial = found["trials"][0]
     trials = [
         {**trial, "trial": i + 1, "score": i / 1e4, "settings": {"learning_rate": 1e-4 * (i + 1), "embedding_size": i}}
