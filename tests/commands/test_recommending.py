@@ -125,11 +125,10 @@ def test_an_older_file_stays_where_the_command_fails(checkpoint):
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_a_user_who_has_every_item_has_no_row(settings, toy, suffix):
-    path = Path(toy) / "toy" / "toy.inter"
-    items = sorted({line.split("\t")[1] for line in path.read_text(encoding="utf-8").splitlines()[1:]})
     few = {**settings, "teachers": ["BPR"], "without_distillation": False, "epochs": 1}
     made = run_hetcomp("HetCompStudent", "toy", config_dict=few, arguments=(), compare=False)["checkpoint"]
-    with path.open("a", encoding="utf-8") as file:
+    items = load_student(made)[2].field2id_token["item_id"][1:]
+    with (Path(toy) / "toy" / "toy.inter").open("a", encoding="utf-8") as file:
         file.writelines(f"u0\t{item}\t5\t9999\n" for item in items)
     for users, there in (("u0", set()), ("u0,u1", {"u1"})):
         assert main(["recommend", f"--checkpoint={made}", f"--users={users}", f"--output=out.{suffix}"]) == 0

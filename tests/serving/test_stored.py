@@ -135,6 +135,8 @@ def test_users_who_grow_out_of_the_intervals_of_the_training_are_served(settings
     before = lists(checkpoint)
     full = next(user for user in before if counts[user] == most)
     add(f"{full}\t{before[full][0][0]}\t5\t9999", "newcomer\ti1\t5\t9999")
+    with (Path(toy) / "toy" / "toy.user").open("a", encoding="utf-8") as file:
+        file.write("newcomer\n")
     after = lists(checkpoint)
     assert {user: items for user, items in after.items() if user != full} == {
         user: items for user, items in before.items() if user != full

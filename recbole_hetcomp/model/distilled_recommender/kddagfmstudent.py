@@ -122,9 +122,14 @@ class KDDAGFMStudent(DistilledContext):
         """[]: the weighted mean square between the teachers' mean logit and the student's."""
         return self.logit_weight * mse_loss(self.logits(interaction), self.teacher_logits(interaction))
 
-    def after_validation(self, score: float, epoch: int, ranking: Any) -> str:
+    @property
+    def phase(self) -> str:
         """Which phase the training is in."""
         return "distillation" if self.distilling else "finetuning"
+
+    def after_validation(self, score: float, epoch: int, ranking: Any) -> str:
+        """The phase, for the log."""
+        return self.phase
 
     @property
     def may_stop_early(self) -> bool:
