@@ -102,8 +102,9 @@ def recommended(model: object, dataset: object, rows: pd.DataFrame, users: set[s
     known = items_of(rows, users, ("train",))
     barred = {user: set(items) for user, items in items_of(rows, users, ("train", "valid")).items()}
     depth = 50 + max(map(len, items_of(rows, users, PARTS).values()))  # what is barred is taken out below
-    if left_out:
-        found = recommend_for(model, dataset, known, depth)
+    if left_out:  # who has nothing that others have gets no list
+        there = {user: items for user, items in known.items() if set(items) & set(dataset.field2id_token["item_id"])}
+        found = {user: [] for user in known} | recommend_for(model, dataset, there, depth)
     else:
         dataset.inter_feat = dataset.inter_feat[: 0 * len(dataset)]  # nothing is masked yet
         found = recommend(model, dataset, sorted(users), depth)
