@@ -67,7 +67,7 @@ format: $(READY)
 lock: $(READY)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --no-annotate --no-emit-find-links --custom-compile-command "make lock" --generate-hashes \
-		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra dev --extra tune -c constraints.txt \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra dev --extra tune --extra export -c constraints.txt \
 		$(TORCH_FROM) -o requirements.lock setup.py
 
 $(READY): setup.py constraints.txt
@@ -77,9 +77,9 @@ $(READY): setup.py constraints.txt
 	$(BIN)/python $(INSTALL) --upgrade pip
 	$(BIN)/python $(INSTALL) torch
 	@if $(BIN)/python -c '$(NO_RAY)'; then \
-		$(BIN)/python $(INSTALL) --no-deps recbole && $(BIN)/python $(INSTALL) -e '.[dev,tune,py312]'; \
+		$(BIN)/python $(INSTALL) --no-deps recbole && $(BIN)/python $(INSTALL) -e '.[dev,tune,export,py312]'; \
 	else \
-		$(BIN)/python $(INSTALL) -e '.[dev,tune]'; \
+		$(BIN)/python $(INSTALL) -e '.[dev,tune,export]'; \
 	fi
 	touch $@
 
