@@ -168,7 +168,8 @@ def test_the_lock_has_all_that_setup_py_requires(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     runpy.run_path(str(ROOT / "setup.py"))
     extras = declared["extras_require"]
-    required = [Requirement(line) for line in (*declared["install_requires"], *extras["dev"], *extras["tune"], *extras["export"])]
+    installed = (declared["install_requires"], *(extras[name] for name in ("dev", "tune", "export")))
+    required = [Requirement(line) for lines in installed for line in lines]
     text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     locked = {canonical(name): version for name, version in re.findall(r"^(\S+)==(\S+) ", text, re.M)}
     for requirement in required:
