@@ -17,6 +17,7 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.console import Table
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.evaluation.ctr import click_remark
+from recbole_hetcomp.serving.text import quoted
 
 
 def show_result(config: Config, split: Split, result: Mapping[str, Any], report: Path | None) -> None:
@@ -42,7 +43,7 @@ def show_result(config: Config, split: Split, result: Mapping[str, Any], report:
 def _recommend(split: Split, checkpoint: str) -> str:
     """The command that recommends to two users."""
     users = split.history.active_users[:2].tolist()
-    tokens = ",".join(str(token) for token in split.whole.id2token(split.whole.uid_field, users))
+    tokens = ",".join(quoted(str(token)) for token in split.whole.id2token(split.whole.uid_field, users))
     return f"{hetcomp()} recommend --checkpoint={shlex.quote(checkpoint)} --users={shlex.quote(tokens)} --k=10"
 
 

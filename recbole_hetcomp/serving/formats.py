@@ -81,6 +81,7 @@ def _write_faiss(exported: Exported, dtype: str, folder: Path) -> None:
 
     size = exported.items.shape[1]
     exported.arrays(dtype)  # which refuses vectors beyond float16
+    index: faiss.Index
     if dtype == "float32":
         index = faiss.IndexFlatIP(size)
     else:

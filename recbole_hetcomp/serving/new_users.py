@@ -202,5 +202,5 @@ def _ids(histories: Mapping[str, Sequence[str]], dataset: Dataset, *, repeats: b
             )
         found.append(torch.tensor(ids if repeats else list(dict.fromkeys(ids)), dtype=torch.int64))
     if unknown:
-        getLogger().warning(f"history: dataset {dataset.dataset_name!r} does not have {named(unknown)}, which are left out")
+        getLogger().warning(f"history: dataset {dataset.dataset_name!r} does not have {named(unknown)}; left out")
     return found

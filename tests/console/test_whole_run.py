@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import shlex
 import warnings
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,16 @@ def test_the_next_command_recommends(capsys, flags):
     out, _ = seen(capsys, flags)
     (arguments,) = re.findall(r"^next: .*hetcomp (recommend .*)$", out, re.MULTILINE)
     assert "user u0" in seen(capsys, arguments.split())[0]
+
+
+def test_the_next_command_recommends_to_users_whose_names_have_commas_and_quotation_marks(capsys, flags, tmp_path):
+    (path,) = tmp_path.rglob("toy.inter")
+    text = re.sub(r"^u0\t", "Doe, Jane\t", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    path.write_text(re.sub(r"^u1\t", 'the "best" one\t', text, flags=re.MULTILINE), encoding="utf-8")
+    (path.parent / "toy.user").unlink()
+    out, _ = seen(capsys, flags)
+    (arguments,) = re.findall(r"^next: .*hetcomp (recommend .*)$", out, re.MULTILINE)
+    assert 'user "Doe, Jane"' in seen(capsys, shlex.split(arguments))[0]
 
 
 def test_the_log_file_holds_what_recbole_writes_and_what_was_seen(capsys, flags):
