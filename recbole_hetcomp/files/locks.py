@@ -166,7 +166,7 @@ def _wait(lock: FileLock, files: _Files, path: Path, doing: str, break_lock: boo
         if break_lock and holder and not holder.process.is_here and _broken(lock, files, path, doing):
             return
         with console.stage(f"waiting for {holder or 'another process'} in {path}"):
-            while Holder.read(files.owner) == holder:
+            while Holder.read(files.owner) in (holder, None):  # None: it is just leaving, or the next one is just coming
                 if _taken(lock, files, doing):
                     return
                 sleep(SECONDS)
