@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,10 @@ __all__ = ["toy_pairs", "write_toy"]  # used by tests that write data of their o
 
 hypothesis_settings.register_profile("busy machine", deadline=None)  # a slow example is no wrong one
 hypothesis_settings.load_profile("busy machine")
+
+MEMORY, ENOUGH = "/dev/shm", 8 * 2**30  # bytes
+if os.path.isdir(MEMORY) and shutil.disk_usage(MEMORY).free >= ENOUGH:  # tests make some ten thousand small files
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 
 DEPTH, N_STAGES = 20, 2  # of the lists in a `list_pool`
 

@@ -59,6 +59,7 @@ OVERRIDES = {
         "out_dims": [],
     },
     "MultiDAE": {"mlp_hidden_size": [8]},
+    "NCL": {"num_clusters": 8},
     "NGCF": {"hidden_size_list": [8]},
     "NNCF": {
         "ui_embedding_size": 8,

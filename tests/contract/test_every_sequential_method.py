@@ -21,6 +21,7 @@ REFUSED = {
 FOUND = ["conv3", "dilated3", "skip", "max_pool", "avg_pool", "conv5"]
 OF_METHOD: dict[str, dict[str, Any]] = {
     "CompositeStudent": {"settings_of_method": {"methods": {"RRD": 0.5, "DE": 2.0}}},
+    "TinTeMStudent": {"settings_of_method": {"head_steps": 5}},
     "AdaRecSearchStudent": {
         "student": "AdaRecNet",
         "settings_of_student": {"n_cells": 2},

@@ -53,8 +53,10 @@ class Balance(HTMLParser):
 def test_a_run_a_benchmark_and_two_searches_are_on_the_page_the_newest_first(made: Path, records) -> None:
     assert set(records) == set(FORMS)
     page = (made / "report.html").read_text(encoding="utf-8")
-    newest_first = sorted(records, key=lambda kind: records[kind]["made"], reverse=True)
-    assert re.findall(r'<section class="part" id="(\w+)"', page) == newest_first
+    shown = re.findall(r'<section class="part" id="(\w+)"', page)
+    assert sorted(shown) == sorted(records)
+    made_at = [records[kind]["made"] for kind in shown]  # to the second: two may be as old as each other
+    assert made_at == sorted(made_at, reverse=True)
 
 
 @pytest.mark.parametrize("kind", FORMS)
