@@ -145,10 +145,10 @@ def test_a_damaged_record_costs_the_next_run_its_page_and_nothing_else(settings,
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where the values of nested data are; of long lists the first and the last entry."""
-    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    entries = list(entries)
-    for key, part in entries if isinstance(value, dict) else entries[:1] + entries[-1:]:
+    """Where the values of nested data are; the first and the last entry of lists, and of settings, which are shown alike."""
+    entries = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
+    alike = isinstance(value, list) or path[-1:] == ("settings",)
+    for key, part in entries[:1] + entries[1:][-1:] if alike else entries:
         yield (*path, key)
         yield from leaves(part, (*path, key))
 
