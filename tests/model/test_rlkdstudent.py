@@ -381,7 +381,8 @@ def test_teachers_that_say_the_same_are_selected_alike_and_teach_as_one(claim, g
     both = {**groups, "teachers": [str(first), str(twin)]}
     learned = claim.trained("RLKDStudent", "groups", both)
     rates = learned["model"].selection[1:].mean(0)
-    assert abs(float(rates[0] - rates[1])) < 0.1
+    # Chance parts them by .01 to .13, over seeds and machines; the right and the wrong teacher of above are .55 apart.
+    assert abs(float(rates[0] - rates[1])) < 0.25
     uniform = claim.trained("MTDStudent", "groups", {**both, "list_weights": "uniform"})
     for metric in ("recall@20", "ndcg@20"):
         assert learned["test_result"][metric] == pytest.approx(uniform["test_result"][metric], abs=0.02)
