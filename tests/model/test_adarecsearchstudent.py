@@ -148,6 +148,40 @@ def test_a_plan_is_asked_for_as_often_as_emd_every_says(searching) -> None:
     assert [one is other for one, other in zip(plans, plans[1:])] == [True, True, False, True, True, False]
 
 
+def test_a_step_that_computes_the_drawn_operations_alone_has_the_same_loss_and_gradients_but_those_of_alpha(
+    searching,
+) -> None:
+    found = {}
+    for computes_all in (True, False):
+        model, _ = searching()
+        model.train().backbone.computes_all = computes_all
+        torch.manual_seed(5)
+        loss = model.distillation_loss(Batch(torch.arange(1, 9), None))
+        loss.backward()
+        found[computes_all] = loss.detach(), {name: part.grad for name, part in model.named_parameters()}
+    (loss, every), (same, drawn) = found[True], found[False]
+    torch.testing.assert_close(same, loss)
+    assert drawn.pop("backbone.alpha") is None
+    assert every.pop("backbone.alpha").abs().sum() > 0
+    for name, gradient in every.items():
+        torch.testing.assert_close(torch.zeros_like(gradient) if drawn[name] is None else drawn[name], gradient)
+    assert sum(gradient is None for gradient in drawn.values()) > 20
+
+
+def test_alpha_learns_in_each_epochs_first_step_and_as_often_as_alpha_every_says(searching) -> None:
+    model, _ = searching(alpha_every=3)
+    interaction = make_split(model.config).train_for(model.config).inter_feat[:32]
+    model.train()
+    learning = []
+    for epoch in range(2):
+        model.on_epoch_start(epoch)
+        for _ in range(5):
+            model.zero_grad()
+            sum(model.calculate_loss(interaction)).backward()
+            learning.append(model.backbone.alpha.grad is not None)
+    assert learning == 2 * [True, False, False, True, False]
+
+
 def test_nothing_of_the_teacher_is_trained_or_saved(searching) -> None:
     model, taught = searching()
     before = {name: part.clone() for name, part in taught.model.state_dict().items()}

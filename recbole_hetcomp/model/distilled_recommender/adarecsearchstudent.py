@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
@@ -32,6 +33,8 @@ class AdaRecSearchStudent(DistilledRecommender):
     """L = L_base + weight * (L_items + sum over layers of F_ij D_ij + KL of scores + efficiency_weight * cost of alpha).
 
     D_ij is the divergence of the student's cell i from the teacher's layer j, F the optimal transport between both.
+
+    alpha learns in every `alpha_every`-th step, which computes all operations. The others compute the drawn ones alone.
     """
 
     needs = Needs(scores=True)
@@ -57,6 +60,7 @@ class AdaRecSearchStudent(DistilledRecommender):
         self.costs = costs.to(config["device"])
         self.teacher: Teacher | None = None
         self.transport: LayerTransport | None = None
+        self.steps = 0  # in this epoch
 
     @classmethod
     def settings_for_next(cls, config: Config, state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -88,8 +92,16 @@ class AdaRecSearchStudent(DistilledRecommender):
 
     def on_epoch_start(self, epoch: int) -> None:
         """Lowers the temperature of the draws, which differ less and less from the most probable operations."""
+        self.steps = 0
         if self.distillation_weight:
             self.backbone.temperature = self.config["gumbel_decay"] ** (epoch // self.config["gumbel_period"])
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor | tuple[Tensor, Tensor]:
+        """The losses of a step, in which alpha learns or does not."""
+        if self.distillation_weight:
+            self.backbone.computes_all = self.steps % self.config["alpha_every"] == 0
+            self.steps += 1
+        return super().calculate_loss(interaction)
 
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
         """The architecture so far, and how sure it is: the mean entropy of an edge's operations, in nats."""
@@ -112,8 +124,12 @@ class AdaRecSearchStudent(DistilledRecommender):
         return loss + self.config["efficiency_weight"] * self.cost()
 
     def cost(self) -> Tensor:
-        """[]: what the edges are expected to cost, the sum over edges of the operations' costs with their probabilities."""
-        return (self.backbone.alpha.softmax(1) * self.costs).sum()
+        """[]: what the edges are expected to cost, the sum over edges of the operations' costs with their probabilities.
+
+        It moves alpha in the steps alone in which the other terms do.
+        """
+        alpha = self.backbone.alpha if self.backbone.computes_all else self.backbone.alpha.detach()
+        return (alpha.softmax(1) * self.costs).sum()
 
     def of_scores(self, student: Tensor, teacher: Tensor) -> Tensor:
         """[]: the mean divergence between the softmaxes of scores [B, n_items], without the padding item."""

@@ -75,6 +75,8 @@ class AdaRecNet(SequentialRecommender):
     Attributes:
         alpha: [edges, operations] logits, of the mixed network alone
         temperature: of the Gumbel softmax
+        computes_all: whether a step of training computes all operations, as the gradient of `alpha` needs them, or the drawn
+            ones alone, whose gradients are the same
     """
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
@@ -93,6 +95,7 @@ class AdaRecNet(SequentialRecommender):
         self.cells = nn.ModuleList([Cell(of_edges, size, causal=causal) for _ in range(config["n_cells"])])
         self.dropout = nn.Dropout(config["dropout_prob"])
         self.loss_type, self.bpr, self.temperature = config["loss_type"], BPRLoss(), 1.0
+        self.computes_all = True
         for table in (self.item_embedding, self.position_embedding):
             nn.init.normal_(table.weight, std=0.02)
         with torch.no_grad():
@@ -109,7 +112,8 @@ class AdaRecNet(SequentialRecommender):
     def choices(self) -> list[str | Tensor]:
         """What the edges compute now, one choice each."""
         if self.architecture is None and self.training:
-            return [*gumbel_softmax(self.alpha, tau=self.temperature, hard=True)]
+            drawn = gumbel_softmax(self.alpha, tau=self.temperature, hard=True)
+            return [*drawn] if self.computes_all else [self.names[place] for place in drawn.argmax(1).tolist()]
         return [*self.derived()]
 
     def states(self, item_seq: Tensor, item_seq_len: Tensor) -> list[Tensor]:
