@@ -23,7 +23,7 @@ from recbole_hetcomp import console
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.family import MIXED
-from recbole_hetcomp.config.registry import get_model, is_distilled, student_class
+from recbole_hetcomp.config.registry import get_model, is_distilled, own_properties_of, student_class
 from recbole_hetcomp.files.atomic import working_folder, write
 from recbole_hetcomp.files.leftovers import remove_abandoned
 from recbole_hetcomp.files.locks import forget_the_gone, held
@@ -49,6 +49,8 @@ WITHOUT_EFFECT |= {
 }
 WITHOUT_EFFECT |= {"tune_users", "use_gpu", "verbose", "wandb_project", "without_distillation"}
 WITHOUT_EFFECT |= {"without_distillation_config", "worker"}
+# Settings of what is distilled. A benchmark gives them to all of its models.
+OF_DISTILLATION = {"student", "teachers", "teacher_config"}
 # Whatever is trained: RecBole as it is repaired, which no other module need import, and the loaders.
 ALWAYS = ("recbole_hetcomp.compat", "recbole_hetcomp.data.split")
 COUNTED_BY_VERSION = {"recbole", "torch"}  # and Python's own library
@@ -154,7 +156,10 @@ def clear(checkpoint_dir: Path) -> None:
 
 def settings_of(config: Config) -> dict[str, object]:
     """The settings that shape what a training gives, as plain data."""
-    shaping = {key: value for key, value in config.final_config_dict.items() if key not in WITHOUT_EFFECT}
+    own = own_properties_of(config.model_class)
+    read = is_distilled(config.model_class) or (own is not None and OF_DISTILLATION & {*(config.read_yaml(own) or ())})
+    without = WITHOUT_EFFECT if read else WITHOUT_EFFECT | OF_DISTILLATION
+    shaping = {key: value for key, value in config.final_config_dict.items() if key not in without}
     return json.loads(json.dumps(shaping, default=str, sort_keys=True))
 
 
