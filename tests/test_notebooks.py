@@ -17,7 +17,7 @@ NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 LONGEST = 600  # seconds
 LAST = '    "show_progress": False,\n}\n'  # of the settings of each
 SHORT = {"epochs": 4, "eval_step": 2}
-SHORTER = f"settings |= { ({**SHORT, 'without_distillation_config': SHORT, 'teacher_config': {'BPR': SHORT}}) }\n"
+SHORTER = f"settings |= {dict(**SHORT, without_distillation_config=SHORT, teacher_config={'BPR': SHORT})}\n"
 
 
 def code_of(notebook: Path) -> list[str]:
