@@ -31,7 +31,12 @@ from recbole_hetcomp.trainer.checkpoint import CheckpointError, check_state, loa
 OWN = {"base_loss_weight", "curriculum", "distillation_weight", "start_config", "start_from", "user_batches"}
 # What the first model has of the run, whatever start_config says, beside the student's shape, the data and the protocol.
 OF_RUN = {"embedding_size", "resume", "seed", "student", "teacher_backend", "teacher_config", "teacher_workers", "teachers"}
-OF_RUN |= {"mask_seen", "points_per_user", "split_seed", *SHAPING_SETTINGS}
+OF_RUN |= {"mask_seen", "points_per_user", *SHAPING_SETTINGS}
+SEARCHED = {
+    "split_seed",
+    "tune",
+    "tune_users",
+}  # beside these, what says which teachers are found, of properties/overall.yaml
 
 PIPELINE = "recbole_hetcomp.commands.pipeline"  # has the order of the draws
 Run = Callable[[Config, Split], Mapping[str, Any]]
@@ -64,7 +69,7 @@ def first_config(config: Config) -> Config:
     """The Config of the model that is trained first: the same student, teachers and split, and its own method's settings."""
     name = str(config["start_from"])
     of_student = _of_student(config)
-    of_run = {*config.read_yaml(properties_dir() / "distillation.yaml"), *of_student, "threads"} - OWN
+    of_run = {*config.read_yaml(properties_dir() / "distillation.yaml"), *of_student, *SEARCHED, "threads"} - OWN
     of_run -= {"embedding_size"} - {*of_student} if of_student else set()  # it would not be heeded
     of_run -= {*config.parameters["Training"], *get_model(name).decides}
     same = {key: config[key] for key in of_run if key in config}
@@ -160,7 +165,7 @@ def start(model: Any, name: str, folder: str, state: dict[str, Tensor]) -> None:
 
 
 def _refuse_what_is_of_the_run(config: Config, name: str) -> None:
-    own = OF_RUN | {*_of_student(config)} - {*config.parameters["Training"]}
+    own = OF_RUN | SEARCHED | {*_of_student(config)} - {*config.parameters["Training"]}
     own |= {key for group in ("General", "Evaluation", "Dataset") for key in config.parameters[group]}
     for key in config["start_config"]:
         if key in own:

@@ -39,11 +39,16 @@ def fit_evaluation(config: Config, split: Split) -> None:
         config["valid_metric"] = f"{name}{at}{min(int(k), n_items)}" if at else name
 
 
+def batches_of_users(config: Config) -> bool:
+    """Whether a distilled model trains on batches of users; a loss of the student's own needs interactions."""
+    return "user_batches" in config and bool(config["user_batches"]) and not config["base_loss_weight"]
+
+
 def set_ratios(config: Config, split: Split) -> None:
     """Put a number in the place of each ratio, such as `weight_decay: 0.05 / (users + items)`.
 
-    A whole number is at least 1 and at most MOST_ROWS. A batch of users, `user_batches`, is that part of the users which it
-    would be of the interactions.
+    A whole number is at least 1 and at most MOST_ROWS. A batch of users is that part of the users which it would be of
+    the interactions.
 
     Raises:
         UserError: the number is none that the setting may have.
@@ -54,7 +59,7 @@ def set_ratios(config: Config, split: Split) -> None:
         ratio = Ratio.read(config[key]) if declaration.kind.ratio and key in config else None
         if ratio is None:
             continue
-        of_users = key == "train_batch_size" and "user_batches" in config and config["user_batches"]
+        of_users = key == "train_batch_size" and batches_of_users(config)
         number: float = ratio.of({**counts, "interactions": users} if of_users else counts)
         value = min(max(1, round(number)), MOST_ROWS) if declaration.kind.base == "int" else number
         declaration.check(value, f"{config[key]} of these data: ")

@@ -65,6 +65,11 @@ class History:
         return self.pairs[slots] == pairs if len(self.pairs) else torch.zeros_like(pairs, dtype=torch.bool)
 
     @cached_property
+    def popularity(self) -> Tensor:
+        """[n_items] int64: the users who have each item in training."""
+        return torch.bincount(self.items, minlength=self.n_items)
+
+    @cached_property
     def longest(self) -> int:
         """Items of the user who has most."""
         return int(self.counts.max())

@@ -114,6 +114,11 @@ class Sequences(History):
         return self.people.items[self.people.starts[self.of_user].repeat_interleave(self.counts) + within]
 
     @cached_property
+    def popularity(self) -> Tensor:
+        """[n_items] int64: the users, not the rows, that have each item in training."""
+        return self.people.popularity
+
+    @cached_property
     def pairs(self) -> Tensor:
         """[P] int64, sorted: row * n_items + item; made for who asks."""
         return torch.arange(self.n_users).repeat_interleave(self.counts) * self.n_items + self.items

@@ -161,7 +161,7 @@ class Split:
         return digest.hexdigest()
 
     def fingerprint_for(self, config: Config) -> str:
-        """`fingerprint`; for a model that is asked by sequences with the order of each user's training items, for one that
+        """`fingerprint`; for a model that is asked by sequences with the order of each user's items, for one that
         is asked by rows with all their columns, too.
         """
         if config.family == "context":
@@ -175,8 +175,10 @@ class Split:
 
     @cached_property
     def _fingerprint_in_order(self) -> str:
-        items = self.train.inter_feat[self.whole.iid_field].numpy().astype(np.int64)  # by user
-        return hashlib.sha256(self.fingerprint.encode() + items.tobytes()).hexdigest()
+        digest = hashlib.sha256(self.fingerprint.encode())
+        for part in self.parts:  # by user; what is validated on comes before what is tested in the sequences
+            digest.update(part.inter_feat[self.whole.iid_field].numpy().astype(np.int64).tobytes())
+        return digest.hexdigest()
 
 
 def make_split(config: Config) -> Split:

@@ -47,7 +47,7 @@ def layer_divergences(student: Sequence[Tensor], teacher: Sequence[Tensor], vali
     Args:
         student: S layers [B, n, d]
         teacher: T layers [B, n, d]
-        valid: [B, n] bool, at least one position
+        valid: [B, n] bool; where no position is, all are 0
         kind: forward: KL(teacher || student); reverse: KL(student || teacher)
     """
     log_q, log_p = (torch.stack([*layers]).float().log_softmax(-1) for layers in (student, teacher))
@@ -58,6 +58,6 @@ def layer_divergences(student: Sequence[Tensor], teacher: Sequence[Tensor], vali
 
 def _mean_divergences(log_p: Tensor, log_q: Tensor, valid: Tensor) -> Tensor:
     """[X, Y]: mean over valid positions of KL(p_x || q_y), of [X, B, n, d] and [Y, B, n, d]."""
-    weights = valid / valid.sum()
+    weights = valid / valid.sum().clamp(min=1)
     p = log_p.exp() * weights[..., None]
     return (p * log_p).sum((1, 2, 3))[:, None] - torch.einsum("xbnd,ybnd->xy", p, log_q)

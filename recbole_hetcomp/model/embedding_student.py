@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.transfer import to_device
 from recbole_hetcomp.knowledge.sampling import some_of
+from recbole_hetcomp.model.backbone import evaluating
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.student import DistilledRecommender
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
@@ -57,7 +58,7 @@ class EmbeddingStudent(DistilledRecommender):
     @property
     def width(self) -> int:
         """Numbers of a vector of the student's."""
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(self.backbone):
             return self.embeddings(self.history.active_users[:1].to(self.device))[0].size(1)
 
     def auxiliary_modules(self, width: int, target: int) -> Mapping[str, nn.Module]:
@@ -108,7 +109,8 @@ class EmbeddingStudent(DistilledRecommender):
         Raises:
             UserError: they are to be written, and are computed from other parameters.
         """
-        tables = dict(zip(("user", "item"), self.embeddings()))
+        with evaluating(self.backbone):
+            tables = dict(zip(("user", "item"), self.embeddings()))
         writable = all(isinstance(table, nn.Parameter) for table in tables.values())
         if wanted and not writable:
             name, value = type(self.backbone).__name__, self.config[setting]

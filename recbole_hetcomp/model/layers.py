@@ -8,6 +8,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from recbole_hetcomp.model.stages import Taps
 
@@ -17,6 +18,8 @@ LAYERS = {
     "NextItNet": "residual_blocks",
     "GRU4Rec": "gru_layers",
 }
+# Is asked with a mask behind the latest item and without the oldest one, so that each state is a place before its item's.
+WITHOUT_OLDEST = "BERT4Rec"
 
 
 class Computed(NamedTuple):
@@ -26,11 +29,13 @@ class Computed(NamedTuple):
         scores: [B, n_items]
         items: [B, T, D] the vectors of the sequence's items
         layers: [B, T, D] each, first to last
+        known: [B, T] bool, the items of which there are states in the layers
     """
 
     scores: Tensor
     items: Tensor
     layers: list[Tensor]
+    known: Tensor
 
 
 def layer_paths(model: nn.Module) -> list[str]:
@@ -48,5 +53,9 @@ def computed(model: SequentialRecommender, asked: Interaction) -> Computed:
     with Taps(model, layer_paths(model)) as taps:
         scores = model.full_sort_predict(asked)
     sequences = asked[model.ITEM_SEQ]
-    layers = [layer[:, : sequences.size(1)] for layer in taps.left]  # BERT4Rec has a place more, for its mask
-    return Computed(scores, model.item_embedding(sequences), layers)
+    place = torch.arange(sequences.size(1), device=sequences.device)
+    known = place < asked[model.ITEM_SEQ_LEN][:, None]
+    layers = taps.left
+    if type(model).__name__ == WITHOUT_OLDEST:
+        layers, known = [pad(layer[:, :-1], (0, 0, 1, 0)) for layer in layers], known & (place > 0)
+    return Computed(scores, model.item_embedding(sequences), layers, known)

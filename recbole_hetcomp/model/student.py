@@ -20,6 +20,7 @@ from torch import Tensor
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.asked import asked_by
+from recbole_hetcomp.data.fitting import batches_of_users
 from recbole_hetcomp.data.history import History
 from recbole_hetcomp.data.sequences import Sequences
 from recbole_hetcomp.data.split import split_seed
@@ -50,7 +51,7 @@ class DistilledRecommender(Distilled, GeneralRecommender):
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
-        self.user_batches = bool(config["user_batches"]) and not self.base_loss_weight  # a base loss needs interactions
+        self.user_batches = batches_of_users(config)
         self.type = self.backbone.type  # RecBole's Trainer and loaders ask for it
         points = config["points_per_user"] if self.type == ModelType.SEQUENTIAL else 0
         self.history = Sequences.of_part(dataset, points, split_seed(config)) if points else History.of(dataset)
@@ -200,7 +201,7 @@ class DistilledRecommender(Distilled, GeneralRecommender):
     @cached_property
     def _proposal(self) -> Tensor:
         """[n_items] float64: with what probability each item is drawn for the tail."""
-        return popularity_proposal(torch.bincount(self.history.items, minlength=self.n_items))
+        return popularity_proposal(self.history.popularity)
 
     def vectors(self, users: Tensor) -> Vectors | None:
         """Users [B] and all items as vectors whose inner products are the scores; None where the backbone has no such."""

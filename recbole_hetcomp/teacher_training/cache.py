@@ -23,7 +23,7 @@ from recbole_hetcomp import console
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.family import MIXED
-from recbole_hetcomp.config.registry import get_model, is_distilled, own_properties_of, student_class
+from recbole_hetcomp.config.registry import get_model, is_distilled, own_properties_of, properties_dir, student_class
 from recbole_hetcomp.files.atomic import working_folder, write
 from recbole_hetcomp.files.leftovers import remove_abandoned
 from recbole_hetcomp.files.locks import forget_the_gone, held
@@ -49,8 +49,6 @@ WITHOUT_EFFECT |= {
 }
 WITHOUT_EFFECT |= {"tune_users", "use_gpu", "verbose", "wandb_project", "without_distillation"}
 WITHOUT_EFFECT |= {"without_distillation_config", "worker"}
-# Settings of what is distilled. A benchmark gives them to all of its models.
-OF_DISTILLATION = {"student", "teachers", "teacher_config"}
 # Whatever is trained: RecBole as it is repaired, which no other module need import, and the loaders.
 ALWAYS = ("recbole_hetcomp.compat", "recbole_hetcomp.data.split")
 COUNTED_BY_VERSION = {"recbole", "torch"}  # and Python's own library
@@ -156,11 +154,18 @@ def clear(checkpoint_dir: Path) -> None:
 
 def settings_of(config: Config) -> dict[str, object]:
     """The settings that shape what a training gives, as plain data."""
-    own = own_properties_of(config.model_class)
-    read = is_distilled(config.model_class) or (own is not None and OF_DISTILLATION & {*(config.read_yaml(own) or ())})
-    without = WITHOUT_EFFECT if read else WITHOUT_EFFECT | OF_DISTILLATION
+    without = WITHOUT_EFFECT | _of_distillation(config)
     shaping = {key: value for key, value in config.final_config_dict.items() if key not in without}
     return json.loads(json.dumps(shaping, default=str, sort_keys=True))
+
+
+def _of_distillation(config: Config) -> set[str]:
+    """The settings that say how to distil, where the model of `config` is not distilled; a benchmark gives it them, too."""
+    if is_distilled(config.model_class):
+        return set()
+    own = own_properties_of(config.model_class)
+    read = {"embedding_size", *((config.read_yaml(own) or ()) if own is not None else ())}
+    return {*config.read_yaml(properties_dir() / "distillation.yaml")} - read
 
 
 def fingerprint(config: Config, shaped_by: Mapping[str, object]) -> str:

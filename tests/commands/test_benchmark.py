@@ -153,14 +153,16 @@ def test_what_was_measured_on_another_device_is_measured_anew(settings, split, m
     assert kept[0] == kept[2] != kept[1]
 
 
-def test_other_teachers_are_nothing_to_a_model_that_is_not_distilled(settings, make_config) -> None:
-    def kept(name: str, teachers: list[str]) -> str:
-        config = make_config(name, teachers=teachers, student="MF", teacher_config={teachers[0]: {"epochs": 1}})
+def test_how_others_are_distilled_is_nothing_to_a_model_that_is_not(settings, make_config) -> None:
+    def kept(name: str, teachers: list[str], **given) -> str:
+        config = make_config(name, teachers=teachers, student="MF", teacher_config={teachers[0]: {"epochs": 1}}, **given)
         return folder_of(config, "0", {}).name
 
-    assert kept("GRU4Rec", ["BPR"]) == kept("GRU4Rec", ["EASE", "CML"])
-    assert kept("MF", ["BPR"]) == kept("MF", ["EASE", "CML"])
-    assert kept("FitNetStudent", ["BPR"]) != kept("FitNetStudent", ["EASE", "CML"])
+    for how in ({}, {"trajectory_depth": 7}, {"teacher_weighting": 1.0}, {"base_loss_weight": 0.5}):
+        assert kept("GRU4Rec", ["BPR"]) == kept("GRU4Rec", ["EASE", "CML"], **how)
+        assert kept("MF", ["BPR"]) == kept("MF", ["EASE", "CML"], **how)
+        assert kept("FitNetStudent", ["BPR"]) != kept("FitNetStudent", ["BPR" if how else "CML"], **how)
+    assert kept("MF", ["BPR"]) != kept("MF", ["BPR"], embedding_size=5)
 
 
 def edit(patch, module: str, text: str) -> None:

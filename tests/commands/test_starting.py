@@ -15,6 +15,7 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.model.distilled import Distilled
 from recbole_hetcomp.model.distilled_recommender.hetcompstudent import HetCompStudent
 from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.teacher_training.training import teacher_folder
 from recbole_hetcomp.testing.results import digests, same, state_of
 
 FIRST = {"epochs": 3, "learning_rate": 0.02, "eval_step": 1, "train_batch_size": 64}
@@ -68,6 +69,20 @@ def test_hetcomp_begins_with_the_best_parameters_of_fitnet_and_finds_them_again(
     assert not same(state_of(plain), state_of(one))
 
 
+@pytest.mark.parametrize("searched", [{}, {"tune": 0}])
+def test_the_first_model_has_the_runs_split_and_teachers_with_every_seed(make_config, split, searched) -> None:
+    config = make_config("HetCompStudent", start_from="FitNetStudent", seed=12, split_seed=11, tune_users=7, **searched)
+    first = first_config(config)
+    assert {key: first[key] for key in ("seed", "split_seed", "tune", "tune_users")} == {
+        "seed": 12,
+        "split_seed": 11,
+        "tune": searched.get("tune"),
+        "tune_users": 7,
+    }
+    for name in config["teachers"]:
+        assert teacher_folder(config, split, name) == teacher_folder(first, split, name)
+
+
 def test_the_teachers_and_the_students_size_are_the_runs(run) -> None:
     student = run("RRDStudent", start_from="FitNetStudent", start_config={"epochs": 2, "eval_step": 1}, teachers=["BPR"])[
         "model"
@@ -115,6 +130,7 @@ REFUSED = {
             "teacher_config": {"BPR": {"epochs": 1}},
             "trajectory_depth": 20,
             "split_seed": 3,
+            "tune": 0,
             "eval_args": {},
             "checkpoint_dir": "elsewhere",
         }.items()

@@ -194,7 +194,9 @@ def test_a_teacher_that_is_found_again_is_built_with_numbers_too(make_config, sp
 def test_a_batch_of_users_is_the_same_part_of_the_users(make_config, split) -> None:
     users, interactions = split.whole.user_num - 1, len(split.train)
     by_users = {"user_batches": True, "base_loss_weight": 0.0, "train_batch_size": "interactions / 4"}
-    for given, whole in ((by_users, users), ({"train_batch_size": "interactions / 4"}, interactions)):
+    own_loss = {**by_users, "base_loss_weight": 0.1}
+    no_users = {"train_batch_size": "interactions / 4"}
+    for given, whole in ((by_users, users), (own_loss, interactions), (no_users, interactions)):
         config = make_config("RRDStudent", **given)
         set_ratios(config, split)
         assert config["train_batch_size"] == round(float(f"{whole / 4:.4g}"))

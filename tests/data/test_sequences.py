@@ -124,6 +124,26 @@ def test_rows_at_the_end_are_the_validation_instances(sequential) -> None:
         assert torch.equal(asked[name], valid[name])
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_what_sequential_models_give_is_kept_by_the_order_of_all_parts(sequential, place) -> None:
+    """What is validated on comes before what is tested in the sequences."""
+    config = sequential(eval_args={"split": {"RS": [0.5, 0.3, 0.2]}, "order": "TO", "group_by": "user", "mode": "full"})
+    split, exchanged = make_split(config), make_split(config)
+    users, items = (exchanged.parts[place].inter_feat[name] for name in ("user_id", "item_id"))
+    first = int((users[1:] == users[:-1]).nonzero()[0])
+    items[[first, first + 1]] = items[[first + 1, first]]
+    assert split.fingerprint == exchanged.fingerprint
+    assert split.fingerprint_for(config) != exchanged.fingerprint_for(config)
+
+
+def test_a_user_counts_once_in_the_popularity_of_an_item(sequential) -> None:
+    split = make_split(sequential("GRU4Rec"))
+    assert torch.equal(split.rows(5, 3).popularity, split.history.popularity)
+    expected = torch.bincount(split.history.items, minlength=split.whole.item_num)
+    assert torch.equal(split.history.popularity, expected)
+    assert split.rows(5, 3).items.numel() > 2 * split.history.items.numel()
+
+
 def test_a_sequential_student_and_its_teachers_have_the_same_rows(sequential) -> None:
     config = sequential("HetCompStudent", student="GRU4Rec", teachers=["SASRec", "BPR"], hidden_size=8)
     split = make_split(config)

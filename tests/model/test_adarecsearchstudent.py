@@ -71,6 +71,8 @@ def test_the_loss_equals_a_loop(searching, teacher, kind) -> None:
     cells, made = net.states(items, asked[net.ITEM_SEQ_LEN]), computed(taught.model, asked)
     assert len(made.layers) == len(layer_paths(taught.model)) == plan.size(1)
     places = [(row, place) for row, length in enumerate(lengths) for place in range(length)]
+    first = 1 if teacher == "BERT4Rec" else 0  # is not asked for the oldest item
+    with_states = [(row, place) for row, place in places if place >= first]
     between = (lambda p, q: kl(p, q)) if kind == "forward" else (lambda p, q: kl(q, p))
     own = [net.full_sort_predict(asked)[row, 1:] for row in range(4)]
     theirs = [taught.model.full_sort_predict(asked)[row, 1:] for row in range(4)]
@@ -78,8 +80,8 @@ def test_the_loss_equals_a_loop(searching, teacher, kind) -> None:
     maps = model.auxiliary
     for i, cell in enumerate(cells):
         for j, layer in enumerate(made.layers):
-            parts = [between(log_softmax(layer[at]), log_softmax(maps["of_cells"](cell[at]))) for at in places]
-            total += plan[i, j].item() * math.fsum(parts) / len(places)
+            parts = [between(log_softmax(layer[at]), log_softmax(maps["of_cells"](cell[at]))) for at in with_states]
+            total += plan[i, j].item() * math.fsum(parts) / len(with_states)
     table, other = net.item_embedding, taught.model.item_embedding
     gaps = [(maps["of_items"](table(items[at])) - other(items[at])).square().mean().item() for at in places]
     total += math.fsum(gaps) / len(places)
@@ -95,6 +97,51 @@ def test_layers_that_are_tapped_end_in_the_teachers_own_output(searching) -> Non
     sasrec = taught.model
     last = sasrec.gather_indexes(computed(sasrec, asked).layers[-1], asked[sasrec.ITEM_SEQ_LEN] - 1)
     torch.testing.assert_close(last, sasrec(asked[sasrec.ITEM_SEQ], asked[sasrec.ITEM_SEQ_LEN]))
+
+
+@pytest.mark.parametrize("teacher", LAYERS)
+def test_the_state_at_a_place_of_the_layers_is_that_of_the_item_there(searching, teacher) -> None:
+    """Of models that look both ways what other items say is taken out; the others do not look ahead."""
+    model, taught = searching(teachers=[teacher])
+    with torch.no_grad():
+        for name, part in taught.model.named_parameters():
+            if "attention" in name and ".dense." in name:
+                part.zero_()
+    longest = int(model.history.lengths[: model.history.n_people].argmax())
+    asked = model.history.asked(torch.tensor([longest] * 10))
+    sequence = asked["item_id_list"]
+    assert (sequence > 0).all()
+    changed = sequence.clone()
+    places = torch.arange(10)
+    changed[places, places] = sequence[places, places] % (taught.model.n_items - 1) + 1  # row p has another item at place p
+    before, known = computed(taught.model, asked).layers[0], computed(taught.model, asked).known
+    asked["item_id_list"] = changed
+    differs = (computed(taught.model, asked).layers[0] - before).abs().amax(2) > 1e-6  # [10, 10]
+    assert not differs.tril(-1).any()
+    assert torch.equal(differs.diagonal(), known[0])
+    assert known.sum(1).tolist() == [9 if teacher == "BERT4Rec" else 10] * 10
+
+
+def test_a_teacher_whose_state_is_wider_than_its_items_can_be_learnt_from(searching) -> None:
+    model, taught = searching(teachers=["GRU4Rec"], teacher_config={"all": {**TEACHER, "hidden_size": 12}})
+    assert model.distillation_loss(Batch(torch.arange(1, 9), None)).isfinite()
+    assert taught.model.item_embedding.embedding_dim == 8
+
+
+def test_the_losses_of_a_step_are_of_one_network(searching, monkeypatch) -> None:
+    model, _ = searching()
+    interaction = make_split(model.config).train_for(model.config).inter_feat[:32]
+    net, seen = model.train().backbone, []
+    choices = net.choices
+    monkeypatch.setattr(net, "choices", lambda: seen.append(choices()) or seen[-1])
+    for step in range(2):
+        seen.clear()
+        model.calculate_loss(interaction)
+        assert len(seen) == 3  # drawn, and then asked for by two passes
+        assert seen[0] is seen[1] is seen[2], step
+    assert net.drawn is None
+    model.calculate_loss(interaction)
+    assert seen[-1] is not seen[0]
 
 
 def trained(model, steps: int, rate: float = 0.05) -> list[str]:

@@ -7,7 +7,9 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.data.split import make_split
 from recbole_hetcomp.model.batch import Batch
+from recbole_hetcomp.teacher_training.scheduling import build_pool
 
 METHODS = ["FitNet", "DE", "FTD", "HTD", "VkD", "EmbedDistill", "PCKD", "FreqD"]
 SMALL = {"list_depth": 20, "n_experts": 3, "n_top": 5, "n_random": 7, "n_candidates": 4}
@@ -29,6 +31,20 @@ def test_batches_of_users_come_with_items_that_are_drawn(learnt, method) -> None
     items = model.items_of(Batch(users["user_id"], None))
     assert items.min() >= 1
     assert items.max() < model.n_items
+
+
+def test_what_a_method_asks_the_student_before_training_leaves_its_buffers_alone(make_config) -> None:
+    """BatchNorm's running statistics among them."""
+    of_data = {"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "MAX_ITEM_LIST_LENGTH": 10, "teachers": ["BPR"]}
+    config = make_config("FitNetStudent", student="AdaRecNet", architecture=["conv3"] * 6, n_cells=1, **of_data)
+    split = make_split(config)
+    torch.manual_seed(3)
+    model = config.model_class(config, split.train_for(config)).train()
+    before = {name: buffer.clone() for name, buffer in model.backbone.named_buffers()}
+    assert before
+    model.learn_from(build_pool(config, split))
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.backbone.named_buffers())
+    assert all(module.training for module in model.backbone.modules())
 
 
 def test_two_students_of_one_seed_begin_with_the_same_projectors(learnt) -> None:

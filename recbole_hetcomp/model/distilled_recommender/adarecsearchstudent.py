@@ -83,8 +83,11 @@ class AdaRecSearchStudent(DistilledRecommender):
         with torch.random.fork_rng():  # the model is built here
             model = self.teacher.model
             torch.manual_seed(int(self.config["seed"]))
-            size, target = self.backbone.item_embedding.embedding_dim, model.item_embedding.embedding_dim
-            self.auxiliary.update({"of_items": nn.Linear(size, target), "of_cells": nn.Linear(size, target)})
+            assert isinstance(self.history, Sequences)
+            taught = computed(model, self.history.asked(self.history.active_users[:1].to(self.device)))
+            size = self.backbone.item_embedding.embedding_dim
+            targets = {"of_items": taught.items.size(-1), "of_cells": taught.layers[0].size(-1)}
+            self.auxiliary.update({name: nn.Linear(size, target) for name, target in targets.items()})
         self.auxiliary.to(self.device)
         n_cells, n_layers = len(self.backbone.cells), len(layer_paths(model))
         self.transport = LayerTransport(n_cells, n_layers, self.config["emd_every"])
@@ -98,10 +101,12 @@ class AdaRecSearchStudent(DistilledRecommender):
 
     def calculate_loss(self, interaction: Interaction) -> Tensor | tuple[Tensor, Tensor]:
         """The losses of a step, in which alpha learns or does not."""
-        if self.distillation_weight:
-            self.backbone.computes_all = self.steps % self.config["alpha_every"] == 0
-            self.steps += 1
-        return super().calculate_loss(interaction)
+        if not self.distillation_weight:
+            return super().calculate_loss(interaction)
+        self.backbone.computes_all = self.steps % self.config["alpha_every"] == 0
+        self.steps += 1
+        with self.backbone.one_draw():
+            return super().calculate_loss(interaction)
 
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
         """The architecture so far, and how sure it is: the mean entropy of an edge's operations, in nats."""
@@ -120,7 +125,7 @@ class AdaRecSearchStudent(DistilledRecommender):
         scores = net.output(cells, lengths) @ net.item_embedding.weight.T
         valid = torch.arange(sequences.size(1), device=sequences.device) < lengths[:, None]
         loss = self.of_scores(scores, taught.scores) + self.of_items(sequences, valid, taught)
-        loss = loss + self.of_layers(cells, taught.layers, valid)
+        loss = loss + self.of_layers(cells, taught.layers, taught.known)
         return loss + self.config["efficiency_weight"] * self.cost()
 
     def cost(self) -> Tensor:

@@ -128,7 +128,7 @@ class UnKDStudent(DistilledRecommender):
         """Cuts the items into groups by popularity, and takes the teacher's `group_depth` best items a user in each."""
         config = self.config
         teacher = SingleTeacher.from_config(teachers, self.history, config)
-        popularity = torch.bincount(self.history.items, minlength=self.n_items)
+        popularity = self.history.popularity
         self.groups = equal_mass_groups(popularity, config["n_groups"])
         self.group_lists = top_items_of_groups(teacher, self.history, self.groups, config["group_depth"])
         self.n_pairs = pairs_of_groups(popularity, self.groups, config["n_pairs"], config["share_exponent"])

@@ -6,7 +6,8 @@ Recommendation via Differentiable Architecture Search", 2021, https://arxiv.org/
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from recbole.data.dataset import Dataset
@@ -69,7 +70,7 @@ class AdaRecNet(SequentialRecommender):
     """Cells of one architecture over item and position embeddings; the last position's state, against the items', scores.
 
     Where `architecture` is not given, every edge has all operations: the mixed network. In training it draws one for each
-    edge, a step at a time, by a hard Gumbel softmax of `alpha`; otherwise it takes the most probable ones, and is then the
+    edge, a pass at a time, by a hard Gumbel softmax of `alpha`; otherwise it takes the most probable ones, and is then the
     network that a search derives. A discrete network has a part of its parameters, under the same names.
 
     Attributes:
@@ -77,6 +78,7 @@ class AdaRecNet(SequentialRecommender):
         temperature: of the Gumbel softmax
         computes_all: whether a step of training computes all operations, as the gradient of `alpha` needs them, or the drawn
             ones alone, whose gradients are the same
+        drawn: the choices that all passes compute now, inside `one_draw`
     """
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
@@ -96,6 +98,7 @@ class AdaRecNet(SequentialRecommender):
         self.dropout = nn.Dropout(config["dropout_prob"])
         self.loss_type, self.bpr, self.temperature = config["loss_type"], BPRLoss(), 1.0
         self.computes_all = True
+        self.drawn: list[str | Tensor] | None = None
         for table in (self.item_embedding, self.position_embedding):
             nn.init.normal_(table.weight, std=0.02)
         with torch.no_grad():
@@ -111,10 +114,21 @@ class AdaRecNet(SequentialRecommender):
 
     def choices(self) -> list[str | Tensor]:
         """What the edges compute now, one choice each."""
+        if self.drawn is not None:
+            return self.drawn
         if self.architecture is None and self.training:
             drawn = gumbel_softmax(self.alpha, tau=self.temperature, hard=True)
             return [*drawn] if self.computes_all else [self.names[place] for place in drawn.argmax(1).tolist()]
         return [*self.derived()]
+
+    @contextmanager
+    def one_draw(self) -> Iterator[None]:
+        """Inside, all passes compute the same choices: the losses of a step are of one network."""
+        self.drawn = self.choices()
+        try:
+            yield
+        finally:
+            self.drawn = None
 
     def states(self, item_seq: Tensor, item_seq_len: Tensor) -> list[Tensor]:
         """[B, T, d] what each cell gives for sequences [B, T] of lengths [B], 0 behind their ends."""
