@@ -29,6 +29,7 @@ from recbole_hetcomp.knowledge.selection import (
     starting_logit,
 )
 from recbole_hetcomp.knowledge.sorted_rows import in_same_row
+from recbole_hetcomp.losses.streaming import Vectors
 from recbole_hetcomp.model.backbone import evaluating
 from recbole_hetcomp.model.batch import Batch
 from recbole_hetcomp.model.lists_student import ListsStudent, mean_of
@@ -36,7 +37,7 @@ from recbole_hetcomp.model.target_lists import RANKED
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
 from recbole_hetcomp.teachers.single import SingleTeacher
 
-HISTORY_AT_ONCE = 512  # items of the histories whose scores are asked for at once, each with a vector a user
+HISTORY_AT_ONCE = 64  # items of the histories whose scores are asked for at once, each with a vector a user
 
 
 class Trial(NamedTuple):
@@ -165,8 +166,12 @@ class RLKDStudent(ListsStudent):
             catalogue = self.catalogue(users)
             mass = catalogue.log_mass(history)[:, None]
             for part in history.split(HISTORY_AT_ONCE, 1):
-                scores, present = catalogue.listed(part)
-                total = total + (softplus(mass - scores) * present).sum(1)
+                rows, asked = slice(None), catalogue
+                if isinstance(catalogue, Vectors) and part.device.type == "cpu":  # elsewhere to know would mean to wait
+                    rows = part[:, 0].nonzero().squeeze(1)  # few histories are long
+                    asked = catalogue._replace(users=catalogue.users[rows])
+                scores, present = asked.listed(part[rows])
+                total[rows] += (softplus(mass[rows] - scores) * present).sum(1)
         return total / (history > 0).sum(1).clamp(min=1)
 
     @torch.no_grad()
