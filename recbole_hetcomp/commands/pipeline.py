@@ -108,6 +108,8 @@ def say_data(config: Config, split: Split) -> None:
         by_model = preset.pop("model_config")
         alone = not (is_distilled(config.model_class) or config.defaults)  # as RecBole has it
         of_kind = [name for name in by_model if predicts_clicks(get_model(name)) is (config.family == "context")]
+        if is_distilled(config.model_class):
+            of_kind = [name for name in of_kind if name in (config.model, config["student"], *config["teachers"])]
         trained = [] if alone else of_kind
         if preset or trained:
             console.say(f"its preset holds for {', '.join([*preset, *trained])}, unless you say otherwise (dataset_preset)")

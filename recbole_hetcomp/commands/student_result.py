@@ -75,7 +75,8 @@ def leave(
     rows = [_row(candidate) for candidate in ranked[:SHOWN]]
     if ranked[0].milliseconds is None:
         headers, rows = headers[:-1], [row[:-1] for row in rows]
-    title = f"{len(ranked):,} students of {config.dataset}, {budget}, untrained; nearest to the teachers first"
+    first = f", the first {SHOWN}" if len(ranked) > SHOWN else ""
+    title = f"{len(ranked):,} students of {config.dataset}, {budget}, untrained; nearest to the teachers first{first}"
     console.show_table(title, Table(headers, rows, dispensable=headers[2:4]))
     folder, best = Path(config["checkpoint_dir"]), ranked[0].shape
     content = {"dataset": config.dataset, "budget": asdict(budget), "ranked": [candidate.record() for candidate in ranked]}

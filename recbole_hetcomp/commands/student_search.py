@@ -73,7 +73,7 @@ def search_student(
         fit_to_data(config, split)
         students = UntrainedStudents(config, split, init)
         costs = Costs(students, budget or _as_the_run_has(students))
-        with console.stage(f"{shapes.size:,} shapes of students, {costs.budget}"):
+        with console.stage(f"which of {shapes.size:,} shapes of students have {costs.budget}"):
             costs.check(shapes)
         scorer = scorer_of(students)
         with console.stage("how alike they and the teachers are"):

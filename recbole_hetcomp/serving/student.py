@@ -49,6 +49,8 @@ def load_student(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Co
 
 def load_with_split(path: str | Path, *, arguments: Sequence[str] = ()) -> tuple[Config, AbstractRecommender, Split]:
     """As `load_student`, with the split that the model was trained on in place of the whole dataset."""
+    if any(argument.partition("=")[0] == "--topk" for argument in arguments):
+        raise UserError("topk: it is of the evaluation; leave it out, and say by --k how long a list of recommendations is")
     if not Path(path).is_file():
         raise UserError(f"checkpoint: there is no file {str(path)!r}; give the .pth file of a finished run")
     checkpoint = load_checkpoint(path)

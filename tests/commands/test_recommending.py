@@ -101,6 +101,7 @@ def test_users_of_a_file_are_lines_as_they_are(checkpoint, capsys):
         (["--users=u0", "--output=no/out.csv"], "output: 'no/out.csv' cannot be written"),
         (["--users=u0", "--top=3"], "--top: there is no such flag or setting; did you mean 'topk'"),
         (["--users=u0", "--frobnicate=3"], "--frobnicate: there is no such flag or setting"),
+        (["--users=u0", "--topk=3"], "topk: it is of the evaluation; leave it out, and say by --k"),
         (["--users=u0", "--k=0"], "k: "),
     ],
 )

@@ -166,8 +166,9 @@ def test_one_line_says_so(settings, preset, caplog) -> None:
     caplog.set_level(logging.INFO)
     run_hetcomp("RRDStudent", "toy", config_dict=quick, arguments=())
     assert lines(caplog) == []
-    preset(MF={"learning_rate": 0.01})
+    preset(MF={"learning_rate": 0.01}, NeuMF={"learning_rate": 0.01})
     run_hetcomp("RRDStudent", "toy", config_dict=quick, arguments=())
+    assert "holds for MF, unless" in lines(caplog)[0]  # NeuMF takes no part
     assert len(lines(caplog)) == 1
     assert lines(caplog)[0].startswith("toy: ")
     run_benchmark(["Pop", "MF"], "toy", config_dict=quick, seeds=1)
