@@ -21,6 +21,7 @@ import recbole
 
 from recbole_hetcomp import console
 from recbole_hetcomp.config import Config
+from recbole_hetcomp.config.declarations import declarations_in
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.family import MIXED
 from recbole_hetcomp.config.registry import get_model, is_distilled, own_properties_of, properties_dir, student_class
@@ -165,7 +166,7 @@ def _of_distillation(config: Config) -> set[str]:
         return set()
     own = own_properties_of(config.model_class)
     read = {"embedding_size", *((config.read_yaml(own) or ()) if own is not None else ())}
-    return {*config.read_yaml(properties_dir() / "distillation.yaml")} - read
+    return {*declarations_in(properties_dir() / "distillation.yaml")} - read
 
 
 def fingerprint(config: Config, shaped_by: Mapping[str, object]) -> str:
