@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from recbole_hetcomp import console
@@ -79,7 +78,7 @@ def find_anomalies(
 def anomalies(model: ReverseStudent) -> list[Anomaly]:
     """Whoever has training items and whatever is one, by falling anomaly, last what no teacher knows: users, then items."""
     history = model.history
-    counts = {"user": history.counts, "item": torch.bincount(history.items, minlength=history.n_items)}
+    counts = {"user": history.counts, "item": history.popularity}
     return [row for side in SIDES for row in _of_side(side, model.anomalies[side], counts[side], model.tokens[side])]
 
 

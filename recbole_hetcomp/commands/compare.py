@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor
 
@@ -101,8 +100,7 @@ def comparison_table(rows: Sequence[Row], config: Config) -> Table:
 
 def _popularity(lists: Tensor, split: Split) -> dict[str, float]:
     """`popularity_of` the best items of lists [A, k]."""
-    counts = torch.bincount(split.history.items, minlength=split.history.n_items)
-    return popularity_of(lists[:, :DEPTH], counts)
+    return popularity_of(lists[:, :DEPTH], split.history.popularity)
 
 
 def _seeds_of(users: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

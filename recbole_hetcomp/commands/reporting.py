@@ -73,7 +73,7 @@ def _n_users(result: Mapping[str, Any], split: Split) -> int:
 
 def _of_the_data(split: Split) -> dict[str, Any]:
     """How deep the lists were looked at, and what the training interactions themselves come to."""
-    counts = split.history.items.bincount(minlength=split.history.n_items)[1:]
+    counts = split.history.popularity[1:]
     return {"k": DEPTH, "interactions": shares(counts, counts)}
 
 

@@ -32,11 +32,8 @@ OWN = {"base_loss_weight", "curriculum", "distillation_weight", "start_config", 
 # What the first model has of the run, whatever start_config says, beside the student's shape, the data and the protocol.
 OF_RUN = {"embedding_size", "resume", "seed", "student", "teacher_backend", "teacher_config", "teacher_workers", "teachers"}
 OF_RUN |= {"mask_seen", "points_per_user", *SHAPING_SETTINGS}
-SEARCHED = {
-    "split_seed",
-    "tune",
-    "tune_users",
-}  # beside these, what says which teachers are found, of properties/overall.yaml
+# Beside these, what says which teachers are found: of properties/overall.yaml, which a derived Config does not inherit.
+SEARCHED = {"split_seed", "tune", "tune_users"}
 
 PIPELINE = "recbole_hetcomp.commands.pipeline"  # has the order of the draws
 Run = Callable[[Config, Split], Mapping[str, Any]]

@@ -150,11 +150,10 @@ def teacher_weights(pool: TeacherPool, exponent: float, *, larger_is_better: boo
 
 def _by_popularity(history: History, k: int) -> Tensor:
     """[U, k] int32: each user's most popular training items."""
-    popularity = torch.bincount(history.items, minlength=history.n_items)
     ranked = torch.zeros(history.n_users, k, dtype=torch.int32)
     for users in history.active_users.split(USERS_PER_BLOCK):
         items = history.padded(users)
-        order = popularity[items].masked_fill(items == 0, -1).argsort(dim=1, descending=True, stable=True)
+        order = history.popularity[items].masked_fill(items == 0, -1).argsort(dim=1, descending=True, stable=True)
         block = items.gather(1, order)[:, :k]
         ranked[users, : block.size(1)] = block.int()
     return ranked
