@@ -9,9 +9,9 @@ from pathlib import Path
 
 from recbole.data.dataset import Dataset
 
-from recbole_hetcomp.config.config import READ_BY_RECBOLE
 from recbole_hetcomp.config.errors import UserError, close_matches, shown
 from recbole_hetcomp.config.numbers import whole_number
+from recbole_hetcomp.config.recbole import READ_BY_RECBOLE
 from recbole_hetcomp.config.registry import settings_of_any_model
 from recbole_hetcomp.files.output import check_output
 from recbole_hetcomp.serving.new_users import ranked_for

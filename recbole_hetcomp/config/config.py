@@ -24,8 +24,8 @@ from recbole_hetcomp.config.family import (
     teachers_in,
 )
 from recbole_hetcomp.config.preset import preset_of, preset_or_file
-from recbole_hetcomp.config.reading import read_settings, read_yaml
-from recbole_hetcomp.config.recbole import check_names, check_read_at_once
+from recbole_hetcomp.config.reading import parsed, read_settings, read_yaml
+from recbole_hetcomp.config.recbole import READ_BY_RECBOLE, check_names, check_read_at_once
 from recbole_hetcomp.config.registry import (
     RECBOLE,
     get_model,
@@ -40,10 +40,6 @@ from recbole_hetcomp.config.registry import (
 )
 from recbole_hetcomp.config.values import SettingsLoader, calls_a_function, literal, plain
 
-# Keys that RecBole reads though none of its yaml files or argument lists names them.
-READ_BY_RECBOLE = {"config_files", "data_path", "dataset", "embedding_size", "encoding", "group_offset", "ip"}
-READ_BY_RECBOLE |= {"local_rank", "loss_type", "model", "nproc", "offset", "port", "reg_weight", "world_size", MIXED}
-
 
 class Config(RecBoleConfig):
     """RecBole's Config; later wins: RecBole's yaml files, ours, `config_file_list`, `config_dict`, the command line.
@@ -57,8 +53,7 @@ class Config(RecBoleConfig):
         defaults: settings that hold unless the user says otherwise, in place of those of the yaml files
 
     Raises:
-        UserError: no model or dataset, an unknown model or student, no metric, an unreadable configuration file, a
-            malformed argument, a string that RecBole would run as code.
+        UserError: no or an unknown model or student, no dataset or metric, a bad file or argument, a string that is code.
     """
 
     def __init__(
@@ -128,6 +123,11 @@ class Config(RecBoleConfig):
         if is_distilled(model_class):
             self.internal_config_dict.update(by_model.get(model, {}))
         self.internal_config_dict.update(self.defaults)
+
+    def _update_internal_config_dict(self, file: str) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = parsed(Path(file).read_text(encoding="utf-8"), self.yaml_loader)
+        self.internal_config_dict.update(found or {})
+        return found
 
     def preset_of(self, dataset: str) -> dict[str, Any]:
         """The preset of the dataset (preset.py): settings of all models, and in `model_config` those of some."""

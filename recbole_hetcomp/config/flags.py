@@ -46,7 +46,7 @@ def _check_flags(settings: Sequence[str], flags: Sequence[str]) -> None:
     """Raise a UserError for the first of `settings` that is a misspelt flag. A Config refuses misspelt settings."""
     from recbole.utils import argument_list
 
-    from recbole_hetcomp.config.config import READ_BY_RECBOLE
+    from recbole_hetcomp.config.recbole import READ_BY_RECBOLE
     from recbole_hetcomp.config.registry import settings_of_any_model
 
     common = {*argument_list.general_arguments, *argument_list.training_arguments}  # which may be meant as well

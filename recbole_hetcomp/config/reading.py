@@ -6,6 +6,9 @@ in a few lines, for billions of values.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +16,16 @@ import yaml
 
 from recbole_hetcomp.config.errors import UserError, shown
 
+Load = Callable[[str], yaml.SafeLoader]  # a loader of yaml texts: its class
+
 MOST_BYTES = 200_000
 MOST_VALUES = 20_000  # of a file, those behind an alias counted each time it is used
 TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map", "merge", "value")}
 DATE, TEXT = "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:str"
 
 
-def read_yaml(path: Path, loader_class: type[yaml.SafeLoader]) -> Any:
-    """What a yaml file holds, as `loader_class` reads numbers; a date is a text, since no setting is a date.
+def read_yaml(path: Path, load: Load) -> Any:
+    """What a yaml file holds, as `load` reads numbers; a date is a text, since no setting is a date.
 
     Raises:
         UserError: it cannot be read, is no yaml, too large, too deep, or names a setting twice.
@@ -28,12 +33,7 @@ def read_yaml(path: Path, loader_class: type[yaml.SafeLoader]) -> Any:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise UserError(f"config_files: {shown(path)} is no file of settings, since it has over {MOST_BYTES:,} bytes")
-        loader = loader_class(path.read_text(encoding="utf-8-sig"))
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _Nodes(path).count(node)
-        return loader.construct_document(node)
+        return deepcopy(_checked(path.read_text(encoding="utf-8-sig"), path, load))
     except RecursionError as error:
         raise UserError(f"config_files: {shown(path)} nests its values too deep; write them in fewer levels") from error
     except OSError as error:
@@ -45,9 +45,31 @@ def read_yaml(path: Path, loader_class: type[yaml.SafeLoader]) -> Any:
         raise UserError(f"config_files: {shown(path)} is not valid yaml: {reason[:200]}; correct it there") from error
 
 
-def read_settings(path: Path, loader_class: type[yaml.SafeLoader]) -> dict[str, Any]:
+def parsed(text: str, load: Load) -> Any:
+    """What the text of a yaml file holds that is this package's or RecBole's own: nothing of it is checked."""
+    return deepcopy(_parsed(text, load))
+
+
+# A run makes a dozen Configs of the same files, and to parse one takes longer than to copy what it holds.
+@lru_cache(maxsize=256)
+def _parsed(text: str, load: Load) -> Any:
+    return load(text).get_single_data()
+
+
+@lru_cache(maxsize=256)
+def _checked(text: str, path: Path, load: Load) -> Any:
+    """What the text of the file `path` holds, after a look at its nodes."""
+    loader = load(text)
+    node = loader.get_single_node()
+    if node is None:
+        return None
+    _Nodes(path).count(node)
+    return loader.construct_document(node)
+
+
+def read_settings(path: Path, load: Load) -> dict[str, Any]:
     """`read_yaml` of a file of `key: value` lines; raises a UserError for one that holds something else."""
-    found = read_yaml(path, loader_class)
+    found = read_yaml(path, load)
     if not isinstance(found, dict):
         raise UserError(f"config_files: {shown(path)} holds no `key: value` lines; fill it in or leave it out")
     unnamed = [key for key in found if not isinstance(key, str)]

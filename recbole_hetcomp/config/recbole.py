@@ -11,8 +11,12 @@ from recbole.utils import EvaluatorType
 
 from recbole_hetcomp.config.declarations import Declaration, Kind, declarations_in
 from recbole_hetcomp.config.errors import UserError, close_matches, shown
+from recbole_hetcomp.config.family import MIXED
 from recbole_hetcomp.config.registry import properties_dir
 
+# Keys that RecBole reads though none of its yaml files or argument lists names them.
+READ_BY_RECBOLE = {"config_files", "data_path", "dataset", "embedding_size", "encoding", "group_offset", "ip"}
+READ_BY_RECBOLE |= {"local_rank", "loss_type", "model", "nproc", "offset", "port", "reg_weight", "world_size", MIXED}
 READ_AT_ONCE = {
     "overall.yaml": ("metrics", "valid_metric", "topk", "eval_args", "verbose"),
     "recbole.yaml": ("state", "show_progress", "learner", "repeatable"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from recbole_hetcomp.config.config import READ_BY_RECBOLE, Config
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError, close_matches
+from recbole_hetcomp.config.recbole import READ_BY_RECBOLE
 from recbole_hetcomp.config.registry import is_distilled
 
 

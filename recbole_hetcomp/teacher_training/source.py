@@ -16,6 +16,7 @@ import ast
 import hashlib
 import importlib.util
 import json
+import os
 import sys
 import sysconfig
 import tokenize
@@ -77,9 +78,9 @@ def source_of(module: str) -> Source | None:
     path = spec.origin if spec is not None and spec.has_location else getattr(sys.modules.get(module), "__file__", None)
     is_package = spec is not None and spec.submodule_search_locations is not None
     package = spec.parent or "" if spec is not None else ""
-    if path is None or not path.endswith((".py", ".pyw")) or not Path(path).is_file():
+    if path is None or not path.endswith((".py", ".pyw")) or not os.path.isfile(path):
         return Source("", True, package) if is_package and path is None else None  # a package need not have an `__init__`
-    stat = Path(path).stat()
+    stat = os.stat(path)
     return Source(_text(path, stat.st_mtime_ns, stat.st_size), is_package, package)
 
 
@@ -117,8 +118,13 @@ def _is_followed(module: str, packages: Collection[str]) -> bool:
     if spec is None or not (spec.has_location or spec.submodule_search_locations):
         return False
     folders = [spec.origin] if spec.has_location and spec.origin else list(spec.submodule_search_locations or ())
-    paths = [Path(folder).resolve() for folder in folders]
-    return not any(INSTALLED & {*path.parts} or path.is_relative_to(STANDARD) for path in paths)
+    return not any(map(_is_installed, folders))
+
+
+@cache
+def _is_installed(folder: str) -> bool:
+    path = Path(folder).resolve()
+    return bool(INSTALLED & {*path.parts}) or path.is_relative_to(STANDARD)
 
 
 def _own_source(modules: Iterable[str]) -> dict[str, str]:

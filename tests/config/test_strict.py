@@ -12,8 +12,9 @@ from recbole.utils import dataset_arguments, evaluation_arguments, general_argum
 
 import recbole_hetcomp
 from recbole_hetcomp.commands.pipeline import run_on_split
-from recbole_hetcomp.config.config import READ_BY_RECBOLE, Config
+from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.recbole import READ_BY_RECBOLE
 from recbole_hetcomp.config.registry import properties_dir
 from recbole_hetcomp.config.strict import StrictConfig, settings_of
 from recbole_hetcomp.model.distilled_recommender.cdstudent import CDStudent
