@@ -7,6 +7,7 @@ import builtins
 import copy
 import os
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import numpy as np
 import yaml
@@ -36,6 +37,7 @@ def literal(text: str) -> object:
         return text
 
 
+@lru_cache(maxsize=4096)  # each Config asks for each of its texts
 def calls_a_function(text: str) -> bool:
     """Whether evaluating `text`, as RecBole's Config does with every string setting, could call something."""
     try:

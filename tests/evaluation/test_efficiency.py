@@ -46,12 +46,12 @@ def test_frozen_parameters_are_no_trainable_ones_but_are_served(make_model) -> N
     assert serving_bytes(model) == 4 * (N_USERS + N_ITEMS) * 8
 
 
-def test_milliseconds_are_a_median_after_a_warm_up__for_1000_users(monkeypatch) -> None:
-    clock = iter([0.0, 9.0, 10.0, 11.0, 20.0, 22.0])  # 9 s, 1 s, 2 s
+def test_milliseconds_are_the_least_of_five_after_a_warm_up_for_1000_users(monkeypatch) -> None:
+    clock = iter([0.0, 9.0, 10.0, 11.0, 20.0, 22.0, 30.0, 33.0, 40.0, 44.0])  # 9 s, 1 s, 2 s, 3 s, 4 s
     called = []
     monkeypatch.setattr(efficiency, "perf_counter", lambda: next(clock))
-    assert milliseconds_per_thousand(lambda: called.append(1), n_users=500) == pytest.approx(4000)
-    assert len(called) == 4
+    assert milliseconds_per_thousand(lambda: called.append(1), n_users=500) == pytest.approx(2000)
+    assert len(called) == 6
 
 
 @pytest.mark.parametrize("sample", [7, 1000])
@@ -65,7 +65,7 @@ def test_a_ranking_serves_a_sample_of_the_active_users_in_evaluation_mode(make_m
     assert ranking_milliseconds(model, split.history, max_block_mb=5 * 4 * N_ITEMS / 2**20) > 0
     assert not any(training for training, _ in served)
     assert max(size for _, size in served) == 5
-    assert sum(size for _, size in served) == 4 * min(sample, len(split.history.active_users))
+    assert sum(size for _, size in served) == 6 * min(sample, len(split.history.active_users))
 
 
 def test_models_that_score_pair_by_pair_are_timed_too(make_model, split) -> None:
