@@ -11,7 +11,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from logging import getLogger
@@ -150,7 +150,12 @@ def student_class(model_class: type, name: str) -> type[AbstractRecommender]:
 
 def properties_dir() -> Path:
     """The folder of our yaml files: inside the installed package, or beside it in a source checkout."""
-    here = Path(recbole_hetcomp.__file__).resolve().parent
+    return _properties_of_package(recbole_hetcomp.__file__)
+
+
+@cache  # asked for a hundred times a run
+def _properties_of_package(file: str) -> Path:
+    here = Path(file).resolve().parent
     return here / "properties" if (here / "properties").is_dir() else here.parent / "properties"
 
 
