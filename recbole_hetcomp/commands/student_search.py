@@ -20,13 +20,13 @@ from recbole_hetcomp.commands.student_models import INITS, UntrainedStudents
 from recbole_hetcomp.commands.student_result import Candidate, leave
 from recbole_hetcomp.commands.student_score import Distances, Scale, StudentScorer
 from recbole_hetcomp.commands.student_space import Shape, Space
+from recbole_hetcomp.commands.teachers import pool_of_run
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, shown
 from recbole_hetcomp.data.fitting import fit_to_data
 from recbole_hetcomp.data.split import make_split
 from recbole_hetcomp.evaluation.efficiency import n_parameters
 from recbole_hetcomp.knowledge.evolution import ageing_evolution
-from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teachers.single import SingleTeacher
 
 MODEL = "DisWOTStudent"  # whose settings a search has
@@ -92,8 +92,7 @@ def _flags(budget: Budget | None, space: str | None, init: str) -> dict[str, obj
 def scorer_of(students: UntrainedStudents) -> StudentScorer:
     """A scorer by the teachers of the run, which are trained where they are not found."""
     config, split = students.config, students.split
-    pool = build_pool(config, split, needs=config.model_class.needs)
-    pool.refuse_unless(config.model_class.needs, "search-student")
+    pool, _ = pool_of_run(config, split, False, config.model_class.needs)
     teacher = SingleTeacher.from_config(pool, split.history, config)
     return StudentScorer(students, teacher.embeddings(config["teacher_rank"]), teacher.covered)
 

@@ -32,6 +32,11 @@ def teachers_of_run(config: Config, split: Split, and_student_alone: bool, needs
     if config.family == "context":
         teachers = parallel.in_turn(lambda: build_context_teachers(config, split, and_student_alone))
         return teachers, _doubts(config, split)
+    return pool_of_run(config, split, and_student_alone, needs)
+
+
+def pool_of_run(config: Config, split: Split, and_student_alone: bool, needs: Needs) -> tuple[TeacherPool, list[str]]:
+    """As `teachers_of_run`, for models that rank."""
     pool = parallel.in_turn(lambda: build_pool(config, split, and_student_alone, needs))
     pool.refuse_unless(needs, config.model)
     doubted = _doubts(config, split)

@@ -381,7 +381,7 @@ LATE = {
 
 @pytest.mark.parametrize("case", LATE)
 def test_what_makes_no_student_is_said_before_the_teachers_are_trained(capsys, flags, monkeypatch, case) -> None:
-    monkeypatch.setattr(student_search, "build_pool", lambda *_, **__: pytest.fail("teachers are trained"))
+    monkeypatch.setattr(student_search, "pool_of_run", lambda *_, **__: pytest.fail("teachers are trained"))
     text, sentence = LATE[case]
     Path("space.yaml").write_text(text, encoding="utf-8")
     budget = "--max_parameters=3" if case == "budget" else "--max_parameters=900"
@@ -400,6 +400,14 @@ def test_a_teacher_without_scores_is_refused_before_another_is_trained(capsys, f
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hetcomp: ")]
     assert "needs a teacher's scores, and 'lists' is lists alone" in line
     assert not (Path(settings["checkpoint_dir"]) / "trained").exists()
+
+
+def test_a_teacher_that_was_still_rising_is_named_as_in_a_run(caplog, flags, few) -> None:
+    given = [flag for flag in flags if not flag.startswith(("--teachers", "--teacher_config"))]
+    once = "--teacher_config={'BPR': {'epochs': 1, 'eval_step': 1, 'embedding_size': 8}}"
+    assert main([*given, f"--space={few}", "--teachers=['BPR']", once]) == 0
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert any(line.startswith("teacher BPR: its best epoch is the last of 1; let it train longer") for line in said)
 
 
 def test_students_are_built_as_all_models_are(make_scorer, monkeypatch) -> None:
