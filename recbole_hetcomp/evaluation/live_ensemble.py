@@ -19,7 +19,7 @@ from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.evaluation.list_recommender import ListRecommender, of_ensemble
 from recbole_hetcomp.teachers.ensemble import Ensemble
 from recbole_hetcomp.teachers.pool import Teacher, TeacherPool
-from recbole_hetcomp.teachers.ranking import full_scores, opinions, top_of_block
+from recbole_hetcomp.teachers.ranking import best_opinions, full_scores
 
 
 def ensemble_on_test(config: Config, split: Split, pool: TeacherPool) -> ListRecommender:
@@ -55,4 +55,4 @@ class _Live:
         scores = scores.view(len(users), -1).float().cpu()
         masked = self.mask_seen or not teacher.by_sequence  # to a general model what its users have had is no answer
         excluded = torch.cat([part.padded(users) for part in self.seen] if masked else [users[:, None] * 0], 1)
-        return opinions(scores, excluded, top_of_block(scores, excluded, self.depth))
+        return best_opinions(scores, excluded, self.depth)

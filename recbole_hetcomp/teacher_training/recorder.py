@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
 from safetensors import safe_open
 from torch import Tensor
 
+from recbole_hetcomp.teacher_training.top_lists import TopLists
 from recbole_hetcomp.teachers.trajectory import rank_deviation, save_tensors
 from recbole_hetcomp.trainer.checkpoint import plain_state
 
@@ -136,9 +138,13 @@ class Recorder(Trainer):
     Recording changes nothing in the training: it draws no random number, and no checkpoint file is written.
     """
 
-    def record(self, snapshots: Snapshots | None, lists: Callable[[], Tensor]) -> None:
-        """Record into `snapshots` what `lists()` [U, L] says, from now on; None keeps the best state alone."""
-        self.snapshots, self.lists = snapshots, lists
+    def record(self, snapshots: Snapshots | None, lists: TopLists, of_users: bool = True) -> None:
+        """Record `lists` into `snapshots` from now on; None keeps the best state alone.
+
+        `of_users` says that a validation's batches are of users, so that its scores are those that the lists come from.
+        """
+        self.snapshots, self.lists, self.of_users = snapshots, lists, of_users
+        self.validating = False
         self.epochs_trained, self.best_epoch = 0, 0
         self.best_state: dict[str, Any] = {}
 
@@ -154,10 +160,19 @@ class Recorder(Trainer):
         return loss
 
     def _valid_epoch(self, valid_data: AbstractDataLoader, show_progress: bool = False) -> tuple[float, dict[str, float]]:
+        self.lists.forget()
+        self.validating = True
         score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
+        self.validating = False
         if self.snapshots is not None:
             self.snapshots.take(self.epochs_trained, float(score), self.lists())
         return score, result
+
+    def _full_sort_batch_eval(self, batched_data: tuple[Any, ...]) -> tuple[Interaction, Tensor, Tensor, Tensor]:
+        interaction, scores, users, items = super()._full_sort_batch_eval(batched_data)
+        if self.validating and self.of_users and self.snapshots is not None:
+            self.lists.take(interaction[self.model.USER_ID], scores)
+        return interaction, scores, users, items
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: object) -> None:
         state = plain_state(self.model)

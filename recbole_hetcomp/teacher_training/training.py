@@ -23,11 +23,12 @@ from recbole_hetcomp.teacher_training.cache import cached, fingerprint, folder_o
 from recbole_hetcomp.teacher_training.configs import checkpoint_selection, teacher_config
 from recbole_hetcomp.teacher_training.recorder import Recorder, Selection, Snapshots, recording_trainer
 from recbole_hetcomp.teacher_training.source import source_fingerprint
+from recbole_hetcomp.teacher_training.top_lists import TopLists
 from recbole_hetcomp.teacher_training.tuned import say_found, use_found
 from recbole_hetcomp.teachers.context import ContextTeacher
 from recbole_hetcomp.teachers.lists import check_kept
 from recbole_hetcomp.teachers.pool import Teacher
-from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, ranked_history, top_unobserved
+from recbole_hetcomp.teachers.ranking import PAIRS_AT_ONCE, ranked_history
 from recbole_hetcomp.teachers.trajectory import OBSERVED_DEPTH, Trajectory
 from recbole_hetcomp.trainer.building import build_model, build_to_fill
 from recbole_hetcomp.trainer.checkpoint import CheckpointError, load_checkpoint, load_into, save_checkpoint
@@ -163,13 +164,11 @@ def fit_recorded(
     model = build_model(config, loaders.train._dataset)
     trainer = recording_trainer(console.shown(get_trainer(config.model_class)))(config, model)
 
-    def lists() -> torch.Tensor:
-        bar = "Snapshot" if config["show_progress"] else None
-        asked, history = (model, split.history) if rows is None else (asked_by(model, rows), rows)
-        return top_unobserved(asked, history, depth, max_block_mb=config["max_block_mb"], progress=bar, opinions_alone=True)
-
+    asked, history = (model, split.history) if rows is None else (asked_by(model, rows), rows)
+    bar = "Snapshot" if config["show_progress"] else None
+    lists = TopLists(asked, history, depth, config["max_block_mb"], bar)
     trainer.test_batch_size = min(trainer.test_batch_size, PAIRS_AT_ONCE)
-    trainer.record(snapshots, lists)
+    trainer.record(snapshots, lists, of_users=rows is None)
     with faults_of(config.model, " or leave it out"):
         trainer.fit(
             loaders.train,

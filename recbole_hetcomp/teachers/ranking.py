@@ -90,10 +90,8 @@ def top_unobserved(
         for block in tqdm(parts, ncols=100, desc=set_color(f"{progress or '':<12}", "pink"), disable=progress is None):
             scores = full_scores(model, block).float()
             observed = history.padded(block).to(scores.device)
-            items = top_of_block(scores, observed, top.size(1))
-            if opinions_alone:
-                items = opinions(scores, observed, items)
-            top[block] = items.int().cpu()
+            best = best_opinions if opinions_alone else top_of_block
+            top[block] = best(scores, observed, top.size(1)).int().cpu()
     model.train(was_training)
     return torch.nn.functional.pad(top, (0, k - top.size(1)))
 
@@ -128,6 +126,15 @@ def top_of_block(scores: Tensor, excluded: Tensor, k: int) -> Tensor:
         FloatingPointError: a score that is not excluded is NaN.
     """
     return best_of_block(scores, excluded, k)[0]
+
+
+def best_opinions(scores: Tensor, excluded: Tensor, k: int) -> Tensor:
+    """`top_of_block` without a run at the end that shares the lowest score of all (`opinions`).
+
+    Raises:
+        FloatingPointError: as `top_of_block`
+    """
+    return opinions(scores, excluded, top_of_block(scores, excluded, k))
 
 
 def best_of_block(scores: Tensor, excluded: Tensor, k: int) -> tuple[Tensor, Tensor]:

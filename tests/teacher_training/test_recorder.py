@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import pytest
 import torch
+from recbole.data.interaction import Interaction
+from recbole.model.general_recommender import BPR
 from recbole.utils import init_seed
 
 from recbole_hetcomp.config.registry import get_model
 from recbole_hetcomp.teacher_training import recorder
 from recbole_hetcomp.teacher_training.configs import checkpoint_selection
 from recbole_hetcomp.teacher_training.recorder import (
+    Recorder,
     Selection,
     Snapshots,
     epoch_fractions,
     recording_trainer,
     score_fractions,
 )
+from recbole_hetcomp.teacher_training.top_lists import TopLists
 from recbole_hetcomp.teacher_training.training import fit_recorded
 from recbole_hetcomp.teachers.ranking import top_unobserved
 from recbole_hetcomp.teachers.trajectory import rank_deviation
+from recbole_hetcomp.testing.toy import N_USERS
 from recbole_hetcomp.trainer.choice import get_trainer
 
 DEPTH = 6
@@ -87,6 +92,40 @@ def test_snapshot_of_the_best_epoch_is_what_the_finished_model_recommends(make_c
     assert torch.equal(best, top_unobserved(trainer.model, split.history, DEPTH))
     others = [snapshots.rows(epoch) for epoch in snapshots.epochs if epoch != trainer.best_epoch]
     assert any(not torch.equal(best, other) for other in others)
+
+
+@pytest.mark.parametrize("name", ["BPR", "NeuMF", "LightGCN", "MultiVAE", "ItemVAE", "EASE"])
+@pytest.mark.parametrize("known", [0, 7, N_USERS])
+def test_lists_are_those_of_the_model_however_many_users_its_validation_has_scored(
+    make_config, split, snapshots, monkeypatch, name, known
+) -> None:
+    trained: list[Recorder] = []
+    take, record, kept = TopLists.take, Recorder.record, Snapshots.take
+    monkeypatch.setattr(TopLists, "take", lambda self, users, scores: take(self, users[:known], scores[:known]))
+    monkeypatch.setattr(
+        Recorder, "record", lambda self, *rest, **named: trained.append(self) or record(self, *rest, **named)
+    )
+
+    def compared(self: Snapshots, epoch: int, score: float, lists: torch.Tensor) -> None:
+        assert torch.equal(lists, top_unobserved(trained[0].model, split.history, DEPTH, opinions_alone=True))
+        kept(self, epoch, score, lists)
+
+    monkeypatch.setattr(Snapshots, "take", compared)
+    fit_recorded(make_config(name, epochs=3, max_block_mb=4e-4, **SMALL.get(name, {})), split, snapshots, DEPTH)
+    assert snapshots.epochs
+
+
+def test_a_validation_and_its_snapshot_score_each_user_once(make_config, split, snapshots, monkeypatch) -> None:
+    scored: list[int] = []
+    predict = get_model("BPR").full_sort_predict
+
+    def counted(self: BPR, interaction: Interaction) -> torch.Tensor:
+        scored.extend(interaction["user_id"].tolist())
+        return predict(self, interaction)
+
+    monkeypatch.setattr(get_model("BPR"), "full_sort_predict", counted)
+    fit_recorded(make_config("BPR", epochs=2), split, snapshots, DEPTH)
+    assert sorted(scored) == sorted(2 * split.history.active_users.tolist())
 
 
 def test_training_that_gets_worse_is_left_at_its_best_epoch(make_config, split, snapshots, monkeypatch) -> None:
