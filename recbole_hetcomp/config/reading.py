@@ -46,7 +46,7 @@ def read_yaml(path: Path, load: Load) -> Any:
 
 
 def parsed(text: str, load: Load) -> Any:
-    """What the text of a yaml file holds that is this package's or RecBole's own: nothing of it is checked."""
+    """What the text of a yaml file holds that comes with RecBole, this package or a plug-in: nothing of it is checked."""
     return deepcopy(_parsed(text, load))
 
 

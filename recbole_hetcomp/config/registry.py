@@ -226,7 +226,11 @@ def settings_of_any_model() -> set[str]:
 
 
 def _plugins() -> list[EntryPoint]:
-    """What other packages announce. To read it takes 10 ms, so it is read again where a folder of packages has changed."""
+    """What other packages announce.
+
+    To read it takes 10 ms, so it is read again only where a folder of packages has changed: a package that is installed into
+    one is found by a running process, and one that is edited in its place is not.
+    """
     return _announced(tuple((path, os.stat(path or ".").st_mtime_ns) for path in sys.path if os.path.exists(path or ".")))
 
 

@@ -141,10 +141,10 @@ class Recorder(Trainer):
     def record(self, snapshots: Snapshots | None, lists: TopLists, of_users: bool = True) -> None:
         """Record `lists` into `snapshots` from now on; None keeps the best state alone.
 
-        `of_users` says that a validation's batches are of users, so that its scores are those that the lists come from.
+        `of_users` says that the lists are of users, as a validation's scores are; rows of a sequential model are mostly of
+        points that no validation asks for.
         """
         self.snapshots, self.lists, self.of_users = snapshots, lists, of_users
-        self.validating = False
         self.epochs_trained, self.best_epoch = 0, 0
         self.best_state: dict[str, Any] = {}
 
@@ -161,16 +161,14 @@ class Recorder(Trainer):
 
     def _valid_epoch(self, valid_data: AbstractDataLoader, show_progress: bool = False) -> tuple[float, dict[str, float]]:
         self.lists.forget()
-        self.validating = True
         score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
-        self.validating = False
         if self.snapshots is not None:
             self.snapshots.take(self.epochs_trained, float(score), self.lists())
         return score, result
 
     def _full_sort_batch_eval(self, batched_data: tuple[Any, ...]) -> tuple[Interaction, Tensor, Tensor, Tensor]:
         interaction, scores, users, items = super()._full_sort_batch_eval(batched_data)
-        if self.validating and self.of_users and self.snapshots is not None:
+        if self.of_users and self.snapshots is not None:
             self.lists.take(interaction[self.model.USER_ID], scores)
         return interaction, scores, users, items
 

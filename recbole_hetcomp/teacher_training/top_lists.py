@@ -62,5 +62,4 @@ class TopLists:
         )
         for users, items in self.taken:
             lists[users, : items.size(1)] = items
-        self.forget()
         return lists

@@ -125,6 +125,18 @@ def test_a_model_of_another_package_is_found_by_its_entry_point(plugin) -> None:
         get_model("Cousn")
 
 
+def test_a_package_that_is_installed_while_this_process_runs_is_found(tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    assert "Cousin" not in known_models()
+    metadata = folder / "elsewhere-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[recbole_hetcomp.methods]\nCousin = elsewhere:Cousin\n")
+    assert "Cousin" in known_models()
+
+
 def test_an_entry_point_cannot_take_the_place_of_our_models(plugin, tmp_path) -> None:
     points = tmp_path / "elsewhere-1.0.dist-info" / "entry_points.txt"
     points.write_text("[recbole_hetcomp.methods]\nHetCompStudent = elsewhere:Cousin\n")
