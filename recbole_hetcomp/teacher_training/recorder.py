@@ -138,7 +138,7 @@ class Recorder(Trainer):
     Recording changes nothing in the training: it draws no random number, and no checkpoint file is written.
     """
 
-    def record(self, snapshots: Snapshots | None, lists: TopLists, of_users: bool = True) -> None:
+    def record(self, snapshots: Snapshots | None, lists: TopLists, of_users: bool) -> None:
         """Record `lists` into `snapshots` from now on; None keeps the best state alone.
 
         `of_users` says that the lists are of users, as a validation's scores are; rows of a sequential model are mostly of

@@ -13,7 +13,7 @@ from recbole_hetcomp.teachers.ranking import best_opinions, blocks, top_unobserv
 class TopLists:
     """What a model ranks first for each user, or row of a sequential model, at any moment of its training.
 
-    On a large catalogue scoring takes longer than training does, and a validation over all items has just scored most users.
+    On a large catalogue scoring may take as long as training, and a validation over all items has just scored most users.
 
     Args:
         model: it is asked for whom no scores are given

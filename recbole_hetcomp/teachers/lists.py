@@ -138,13 +138,13 @@ class _ItemTable:
     """Two values for each item of some users, written and read at the items of their lists, in place of sorting these.
 
     Args:
-        n_users: at most so many users at a time
+        block: at most so many users at a time, whatever their number
         n_items: counts, the padding id 0 among them
     """
 
-    def __init__(self, n_users: int, n_items: int) -> None:
-        self.place = torch.empty(n_users, n_items, dtype=torch.int32)
-        self.member = torch.zeros(n_users, n_items, dtype=torch.bool)  # as it is left after each use
+    def __init__(self, block: int, n_items: int) -> None:
+        self.place = torch.empty(block, n_items, dtype=torch.int32)
+        self.member = torch.zeros(block, n_items, dtype=torch.bool)  # as it is left after each use
 
     def repeats(self, lists: Tensor) -> Tensor:
         """[B] bool: whether a list of `lists` [B, L] int64 has an item twice, 0 aside."""
