@@ -20,6 +20,7 @@ from recbole_hetcomp.config.numbers import number, whole_number
 from recbole_hetcomp.console import warnings_in_log
 from recbole_hetcomp.files.disk import heard_of_threads, refusal
 from recbole_hetcomp.trainer.checkpoint import CheckpointError
+from recbole_hetcomp.trainer.memory import keep_freed_memory
 from recbole_hetcomp.usage import help_of, overview
 
 INTERRUPTED = (
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in COMMANDS:
             near = close_matches(name, COMMANDS)
             raise UserError(f"there is no command {name!r}; choose one of {', '.join(COMMANDS)}{near}")
+        keep_freed_memory()
         _in_one_sentence(partial(COMMANDS[name], arguments))
     except UserError as error:
         _tell(f"hetcomp: {error.sentence}")

@@ -24,6 +24,7 @@ from recbole_hetcomp.config.errors import UserError, shorter, shown
 from recbole_hetcomp.files.atomic import working_folder
 from recbole_hetcomp.files.disk import heard_of_threads
 from recbole_hetcomp.teacher_training.cache import make_folder
+from recbole_hetcomp.trainer.memory import keep_freed_memory
 from recbole_hetcomp.trainer.search_path import shared_search_path
 
 SECONDS = 0.5  # between two looks of a worker at its parent
@@ -125,6 +126,7 @@ def _in_worker(
     """
     if parent is not None:
         _end_with(parent)
+        keep_freed_memory()
     config.compatibility_settings()  # RecBole's, of a process: it makes them with each Config, and a job may build none
     plain = getLogRecordFactory()
 

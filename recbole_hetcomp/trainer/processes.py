@@ -27,6 +27,7 @@ from recbole.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.numbers import whole_number
 from recbole_hetcomp.model.student import DistilledRecommender
+from recbole_hetcomp.trainer.memory import keep_freed_memory
 from recbole_hetcomp.trainer.parallel import DesertedError, SilenceError, join
 from recbole_hetcomp.trainer.search_path import shared_search_path
 
@@ -215,6 +216,7 @@ def _member(
 ) -> None:
     """What one process does: join the others, work, and hand in the sentence if that fails."""
     torch.set_num_threads(max(1, torch.get_num_threads() // processes.nproc))
+    keep_freed_memory()
     try:
         rank = processes.offset + local_rank
         join(rank, processes.world_size, local_rank, processes.ip, processes.port, limit)
