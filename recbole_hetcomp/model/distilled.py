@@ -84,7 +84,8 @@ class Distilled(AbstractRecommender):
         Args:
             score: the validation metric
             epoch: epochs trained
-            ranking: makes [U, RANKED], the student's best items outside the training items; dear, so asked for if needed
+            ranking: makes [U, RANKED], the student's best items outside the training items, of all users where the method
+                `ranks_everyone`, else of some, and 0 for the others; dear, so asked for if needed
         """
         return ""
 
@@ -113,6 +114,14 @@ class Distilled(AbstractRecommender):
     def phase(self) -> str:
         """Which of its losses holds now, where it changes from one to another; else the empty string."""
         return ""
+
+    @property
+    def ranks_everyone(self) -> bool:
+        """Whether what comes after a validation takes the ranking of all users: here, while a curriculum moves.
+
+        Otherwise some are ranked, and what they say goes to the log and the report alone.
+        """
+        return self.lists is not None and not self.lists.curriculum.finished
 
     @property
     def mean_stages(self) -> list[float] | None:

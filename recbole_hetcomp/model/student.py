@@ -67,7 +67,7 @@ class DistilledRecommender(Distilled, GeneralRecommender):
         """After each validation; returns what the log should say of the method's state.
 
         Args:
-            student_topk: [U, RANKED] the student's best items outside the training items
+            student_topk: [U, RANKED] the student's best items outside the training items; 0 for whom it has not ranked
             epoch: epochs trained
         """
         if self.lists is None:

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.data.history import History
 from recbole_hetcomp.knowledge import Curriculum, discrepancy
 from recbole_hetcomp.teachers.ensemble import Ensemble
 from recbole_hetcomp.teachers.pool import TeacherPool
 
 RANKED = 50  # items of the student that a method sees after a validation
+LOOKED_AT = 400  # users, or rows, whose lists are ranked for the log: a mean over them is exact to a few hundredths
 
 
 class TargetLists:
@@ -92,8 +94,8 @@ class TargetLists:
         return self.curriculum.finished or not self.patient
 
     def state_line(self, student_topk: Tensor, users: Tensor) -> str:
-        """For the log: the mean stage, and how far the student is from the final ensemble over `users`."""
-        depth = self.final.size(1)
+        """For the log: the mean stage, and how far the student is from the final ensemble over the ranked of `users`."""
+        depth, users = self.final.size(1), users[student_topk[users].any(1)]
         distance = discrepancy(student_topk[users], self.final[users], k=depth, relevance=self.relevance).mean()
         last = self.curriculum.n_stages - 1
         stage = f"stage {self.curriculum.mean_stage:.2f}/{last}, " if last else ""  # without a curriculum there is one
@@ -114,6 +116,12 @@ class TargetLists:
         stage = self.curriculum.stage.long()
         static = self.curriculum.n_stages == 1
         return torch.full_like(stage, self.ensemble.items.size(1) - 1) if last or static else stage
+
+
+def looked_at(history: History) -> Tensor:
+    """[n] users with training items, from all along their ids, all of them or LOOKED_AT."""
+    active = history.active_users
+    return active[torch.linspace(0, len(active) - 1, min(LOOKED_AT, len(active))).long()]
 
 
 def period_of(config: Config) -> int:

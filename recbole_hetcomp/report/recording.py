@@ -1,7 +1,7 @@
 """What a training comes to, epoch by epoch: losses, validation scores, the curriculum, the distance to the teachers.
 
-Nothing is drawn at random, and nothing of the training is changed: the student's lists are those that its method is given
-anyway, and of them at most USERS are compared with the teachers' lists.
+Nothing is drawn at random, and nothing of the training is changed: the student's lists are those that are ranked after a
+validation anyway, and of them those `looked_at` are compared with the teachers' lists.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from torch.nn.functional import pad
 from recbole_hetcomp.config.records import LARGEST
 from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.knowledge import discrepancy
+from recbole_hetcomp.model.target_lists import looked_at
 from recbole_hetcomp.report.schema import CURVES, read
 from recbole_hetcomp.teachers.pool import TeacherPool
 from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.distillation import DistillationTrainer
 
-USERS = 400  # whose lists are compared with the teachers'
 DEPTH = 50  # of the lists that are compared
 DIGITS = 5
 
@@ -124,8 +124,7 @@ class RecordedStudent(Recorded, DistillationTrainer):
         ]
         if not parallel.is_first():
             return
-        active = self.model.history.active_users
-        self.users = active[torch.linspace(0, len(active) - 1, min(USERS, len(active))).long()]
+        self.users = looked_at(self.model.history)
         lists = [own.items[:, self.users, :DEPTH] for own in trajectories]
         self.lists = torch.cat([pad(part, (0, DEPTH - part.size(2))) for part in lists])  # [checkpoints of all, B, DEPTH]
 

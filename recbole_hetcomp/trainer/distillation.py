@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from recbole_hetcomp import console
 from recbole_hetcomp.model.student import DistilledRecommender
-from recbole_hetcomp.model.target_lists import RANKED
+from recbole_hetcomp.model.target_lists import RANKED, looked_at
 from recbole_hetcomp.teachers.ranking import top_unobserved
 from recbole_hetcomp.trainer import parallel
 from recbole_hetcomp.trainer.checkpoint import check_state, load_checkpoint, plain_state, save_student
@@ -177,13 +177,13 @@ class DistillationTrainer(Trainer):
         return score, result
 
     def _ranking(self, show_progress: bool) -> Tensor:
-        """[U, RANKED] the student's best items outside the training items, each process having ranked its share of users."""
+        """[U, RANKED] the student's best items outside the training items, of all users or of those `looked_at`; else 0."""
         history, bar = self.model.history, "Curriculum" if show_progress else None
-        users = parallel.share(history.active_users)
+        users = parallel.share(history.active_users if self.model.ranks_everyone else looked_at(history))
         ranked = top_unobserved(
             self.model.asked, history, RANKED, users=users, max_block_mb=self.config["max_block_mb"], progress=bar
         )
-        return parallel.total(ranked)  # whoever is not in the share has a row of 0
+        return parallel.total(ranked)  # whoever is not in this process's share has a row of 0
 
     def _epochs_trained(self) -> int:
         """Epochs trained so far; RecBole records each epoch's loss before it validates."""

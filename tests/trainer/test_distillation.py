@@ -11,6 +11,8 @@ from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.knowledge import discrepancy
+from recbole_hetcomp.model import target_lists
 from recbole_hetcomp.model.distilled_recommender.hetcompstudent import HetCompStudent
 from recbole_hetcomp.teachers import Teacher, TeacherPool, Trajectory
 from recbole_hetcomp.trainer import progress_file
@@ -135,6 +137,29 @@ def test_method_hears_of_every_validation_with_the_students_lists(make_config, s
         assert lists.shape == (split.whole.user_num, 50)
         seen = split.history.padded(split.history.active_users)
         assert not (lists[split.history.active_users][:, :, None] == seen[:, None]).logical_and(seen[:, None] > 0).any()
+
+
+@pytest.mark.parametrize("rule", ["patient", "none"])
+def test_all_users_are_ranked_while_the_curriculum_moves__then_some(make_config, split, monkeypatch, rule):
+    """The distance from the teachers is a mean over those who are ranked."""
+    monkeypatch.setattr(target_lists, "LOOKED_AT", 5)
+    run, heard = Run(make_config, split, eval_step=1, curriculum_rule=rule), []
+    hook = run.model.on_validation
+
+    def listen(lists: torch.Tensor, epoch: int) -> str:
+        ranked, moving = int(lists.any(1).sum()), not run.model.lists.curriculum.finished
+        heard.append((moving, ranked))
+        line = hook(lists, epoch)
+        few = lists.any(1).nonzero().squeeze(1)
+        distance = discrepancy(lists[few], run.model.lists.final[few], k=50, relevance=run.config["discrepancy"]).mean()
+        assert f"D@50 {distance:.2f}" in line
+        return line
+
+    monkeypatch.setattr(run.model, "on_validation", listen)
+    run.fit()
+    everyone = len(split.history.active_users)
+    assert heard == [(moving, everyone if moving else 5) for moving, _ in heard]
+    assert {moving for moving, _ in heard} == ({True, False} if rule == "patient" else {False})
 
 
 def test_both_parts_of_the_loss_are_recorded(make_config, split):

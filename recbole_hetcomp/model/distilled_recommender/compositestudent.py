@@ -122,6 +122,11 @@ class CompositeStudent(DistilledRecommender):
         return "; ".join(f"{name}: {line}" for name, line in lines.items() if line)
 
     @property
+    def ranks_everyone(self) -> bool:
+        """Where any method does."""
+        return any(part.ranks_everyone for part in self.parts.values())
+
+    @property
     def may_stop_early(self) -> bool:
         """False as long as any method asks to wait."""
         return all(part.may_stop_early for part in self.parts.values())

@@ -219,6 +219,11 @@ class RLKDStudent(ListsStudent):
         self.delayed.settle(score if self.config["valid_metric_bigger"] else -score)
         return super().after_validation(score, epoch, ranking)
 
+    @property
+    def ranks_everyone(self) -> bool:
+        """The policy looks at each user's list."""
+        return True
+
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
         """Notes the student's lists; adds to the log how probable the selection of each teacher is, in the mean."""
         line = super().on_validation(student_topk, epoch)
