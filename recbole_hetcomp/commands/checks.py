@@ -115,11 +115,9 @@ def _check_unread(config: Config) -> None:
 def _check_protocol(config: Config) -> None:
     """Raise a UserError for a split on which models with sequences cannot be compared with others, or not be trained."""
     if config["benchmark_filename"]:
-        said = "benchmark_filename" in config.external_config_dict
-        remedy = "leave it out" if said else f"the preset of {config.dataset} names its files: write dataset_preset: False"
         raise UserError(
             "benchmark_filename: a run with sequential models splits each user's interactions itself, in the order of time; "
-            f"{remedy}"
+            "write benchmark_filename: ~, also where a preset has it"
         )
     split, order = config["eval_args"]["split"], config["eval_args"]["order"]
     mixed = is_distilled(config.model_class) or bool(config[MIXED])

@@ -115,13 +115,12 @@ class Distilled(AbstractRecommender):
         """Which of its losses holds now, where it changes from one to another; else the empty string."""
         return ""
 
-    @property
-    def ranks_everyone(self) -> bool:
-        """Whether what comes after a validation takes the ranking of all users: here, while a curriculum moves.
+    def ranks_everyone(self, epoch: int) -> bool:
+        """Whether what comes after the validation of `epoch` takes the ranking of all users.
 
-        Otherwise some are ranked, and what they say goes to the log and the report alone.
+        Here where a curriculum may move. Otherwise some are ranked, and what they say goes to the log and the report alone.
         """
-        return self.lists is not None and not self.lists.curriculum.finished
+        return self.lists is not None and self.lists.may_move(epoch)
 
     @property
     def mean_stages(self) -> list[float] | None:

@@ -74,13 +74,17 @@ class TargetLists:
             student_topk: [U, RANKED] the student's best items outside the training items
             epoch: epochs trained
         """
-        if self.curriculum.due(epoch) and not self.curriculum.finished:
+        if self.may_move(epoch):
             teacher_topk = self.ensemble.items[..., : self.curriculum.k]
             moves = self.curriculum.advance(student_topk.to(self.device), teacher_topk, epoch)
             moved = moves.any(0).nonzero().squeeze(1)
             if len(moved):
                 self.on_cpu[moved] = self.ensemble.topk(self.on_cpu.size(1), self._stages()[:, moved], moved)
                 self.targets = self.on_cpu.to(self.device)
+
+    def may_move(self, epoch: int) -> bool:
+        """Whether a check of the curriculum is due after `epoch`."""
+        return self.curriculum.due(epoch) and not self.curriculum.finished
 
     def of_teachers(self, k: int) -> Tensor:
         """[X, U, k'] int32 on the CPU: each teacher's own list, k' <= k, at the checkpoint that counts for each user."""
@@ -121,7 +125,8 @@ class TargetLists:
 def looked_at(history: History) -> Tensor:
     """[n] users with training items, from all along their ids, all of them or LOOKED_AT."""
     active = history.active_users
-    return active[torch.linspace(0, len(active) - 1, min(LOOKED_AT, len(active))).long()]
+    n = min(LOOKED_AT, len(active))
+    return active[torch.arange(n) * (len(active) - 1) // max(n - 1, 1)]
 
 
 def period_of(config: Config) -> int:

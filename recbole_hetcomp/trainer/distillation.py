@@ -179,7 +179,9 @@ class DistillationTrainer(Trainer):
     def _ranking(self, show_progress: bool) -> Tensor:
         """[U, RANKED] the student's best items outside the training items, of all users or of those `looked_at`; else 0."""
         history, bar = self.model.history, "Curriculum" if show_progress else None
-        users = parallel.share(history.active_users if self.model.ranks_everyone else looked_at(history))
+        users = parallel.share(
+            history.active_users if self.model.ranks_everyone(self._epochs_trained()) else looked_at(history)
+        )
         ranked = top_unobserved(
             self.model.asked, history, RANKED, users=users, max_block_mb=self.config["max_block_mb"], progress=bar
         )

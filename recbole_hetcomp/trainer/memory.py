@@ -11,7 +11,7 @@ MOST = 2**31 - 1  # bytes free at the end of the heap beyond which they are give
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees; returns whether its C library does so.
+    """Let this process keep the memory that it frees; returns whether its C library takes that.
 
     By default glibc maps a piece of more than 32 MiB, such as a block of scores, afresh each time, and the system fills it
     with zeros, 4 KiB at a time. The process keeps its peak instead. It is for processes of our own; a notebook

@@ -220,14 +220,14 @@ def test_files_that_a_users_own_data_do_not_have_are_not_asked_for(plain, preset
     assert distilled(plain)["benchmark_filename"] == ["train", "valid", "test"]
 
 
-def test_files_of_a_preset_in_a_sequential_run_are_a_sentence_that_names_the_preset(plain, preset, toy) -> None:
+def test_files_of_a_preset_in_a_sequential_run_are_a_sentence_that_says_what_leaves_them_out(plain, preset, toy) -> None:
     preset(benchmark_filename=["train", "valid", "test"])
     for part in ("train", "valid", "test"):
         (Path(toy) / "toy" / f"toy.{part}.inter").write_text("user_id:token\titem_id:token\nu1\ti1\n")
     settings = {"student": "GRU4Rec", "teachers": ["BPR"]}
-    with pytest.raises(UserError, match=r"^benchmark_filename: .* the preset of toy .* dataset_preset: False$"):
+    with pytest.raises(UserError, match=r"^benchmark_filename: .*; write benchmark_filename: ~, "):
         check(distilled(plain, "HetCompStudent", **settings))
-    check(distilled(plain, "HetCompStudent", dataset_preset=False, **settings))
+    check(distilled(plain, "HetCompStudent", benchmark_filename=None, **settings))
 
 
 def test_it_can_be_left_out(plain, preset) -> None:

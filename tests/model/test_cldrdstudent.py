@@ -90,9 +90,12 @@ def test_a_plateau_ends_a_stage_and_progress_prolongs_it(student) -> None:
     assert stages == [0, 0, 0, 1, 1, 2]  # far, nearer, nearer still; no gain; the next stage's first; no gain
 
 
-def test_a_plateau_is_judged_by_all_users(student) -> None:
-    assert student(stage_rule="plateau").ranks_everyone
-    assert not student().ranks_everyone
+def test_a_plateau_is_judged_by_all_users_until_the_last_stage(student) -> None:
+    model = student(stage_rule="plateau")
+    assert model.ranks_everyone(4)
+    model.stage = len(model.ordered) - 1
+    assert not model.ranks_everyone(4)
+    assert not student().ranks_everyone(4)
 
 
 def test_a_resumed_curriculum_goes_on_where_it_was(student) -> None:

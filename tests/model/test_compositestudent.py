@@ -36,6 +36,13 @@ def test_its_loss_is_the_weighted_sum_of_its_methods(make_model, list_pool) -> N
     assert composite.distillation_loss(batch).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_all_users_are_ranked_where_any_of_its_methods_needs_them(make_model, list_pool) -> None:
+    both = learnt(make_model, list_pool(2), "CompositeStudent", methods={"RRD": 1.0, "CLDRD": 1.0}, stage_rule="plateau")
+    assert both.ranks_everyone(4)
+    both.parts["CLDRD"].stage = len(both.parts["CLDRD"].ordered) - 1
+    assert not both.ranks_everyone(4)
+
+
 def test_all_methods_teach_the_one_student_and_none_brings_another(make_model, list_pool) -> None:
     composite = learnt(make_model, list_pool(2), "CompositeStudent", methods={"RRD": 1.0, "HetComp": 1.0})
     assert set(composite.state_dict()) == {f"backbone.{name}" for name in make_model("MF").state_dict()}

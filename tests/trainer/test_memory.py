@@ -8,6 +8,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from recbole_hetcomp import cli
+from recbole_hetcomp.teacher_training import side_by_side
+from recbole_hetcomp.trainer import processes
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 
@@ -52,3 +57,28 @@ def test_a_step_takes_the_memory_of_the_step_before() -> None:
 )
 def test_what_the_user_says_of_malloc_holds(settings) -> None:
     assert fresh_pages("kept", **settings)[0] == 0
+
+
+class CalledError(Exception):
+    """Stands for what a process does first."""
+
+
+@pytest.mark.parametrize(
+    ("module", "start"),
+    [
+        (cli, lambda: cli.main(["models"])),
+        (side_by_side, lambda: side_by_side._in_worker(None, None, "BPR", print, parent=1)),
+        (processes, lambda: processes._member(0, processes.Processes(1, 1, 0, "localhost", 1), print, None, None)),
+    ],
+    ids=["command", "worker", "one of several"],
+)
+def test_commands_and_their_processes_begin_with_it(monkeypatch, module, start) -> None:
+    def called() -> None:
+        raise CalledError
+
+    monkeypatch.setattr(module, "keep_freed_memory", called)
+    monkeypatch.setattr(side_by_side, "_end_with", lambda parent: None)
+    threads = torch.get_num_threads()
+    with pytest.raises(CalledError):
+        start()
+    torch.set_num_threads(threads)

@@ -57,10 +57,10 @@ class CLDRDStudent(DistilledRecommender):
         tail = catalogue.log_mass(torch.cat([history, targets], 1))
         return coarse_to_fine_loss(scores, tail, present, self.ordered[self.stage]).mean()
 
-    @property
-    def ranks_everyone(self) -> bool:
-        """Also for stages that go on at a plateau."""
-        return self.config["stage_rule"] == "plateau" or super().ranks_everyone
+    def ranks_everyone(self, epoch: int) -> bool:
+        """Also for stages that go on at a plateau, until the last."""
+        waits = self.config["stage_rule"] == "plateau" and self.stage < len(self.ordered) - 1
+        return waits or super().ranks_everyone(epoch)
 
     def on_validation(self, student_topk: Tensor, epoch: int) -> str:
         """Goes on to the next stage at a plateau; adds to the log how many items were learnt in order until now."""

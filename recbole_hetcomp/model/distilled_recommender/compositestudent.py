@@ -121,10 +121,9 @@ class CompositeStudent(DistilledRecommender):
         lines = {name: part.after_validation(score, epoch, lambda: student_topk) for name, part in self.parts.items()}
         return "; ".join(f"{name}: {line}" for name, line in lines.items() if line)
 
-    @property
-    def ranks_everyone(self) -> bool:
+    def ranks_everyone(self, epoch: int) -> bool:
         """Where any method does."""
-        return any(part.ranks_everyone for part in self.parts.values())
+        return any(part.ranks_everyone(epoch) for part in self.parts.values())
 
     @property
     def may_stop_early(self) -> bool:

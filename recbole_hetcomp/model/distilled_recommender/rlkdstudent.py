@@ -219,8 +219,7 @@ class RLKDStudent(ListsStudent):
         self.delayed.settle(score if self.config["valid_metric_bigger"] else -score)
         return super().after_validation(score, epoch, ranking)
 
-    @property
-    def ranks_everyone(self) -> bool:
+    def ranks_everyone(self, epoch: int) -> bool:
         """The policy looks at each user's list."""
         return True
 
