@@ -173,11 +173,17 @@ def _wait(lock: FileLock, files: _Files, path: Path, doing: str, break_lock: boo
 
 
 def _broken(lock: FileLock, files: _Files, path: Path, doing: str) -> bool:
-    """Take the lock from a process of another machine, unless somebody here has just done so."""
+    """Take the lock from a process of another machine, unless somebody here has just done so.
+
+    The note goes before the lock does: while the next owner has not yet written down who it is, nobody may read there that
+    the lock is still the other machine's, and break it a second time.
+    """
     with FileLock(f"{files.lock}.break"):
+        sleep(SECONDS)  # until an owner to whom the other machine's server has just given it has written down who it is
         holder = Holder.read(files.owner)
         if holder is None or holder.process.is_here:
             return False
         getLogger().warning(f"break_lock: {path} is taken from {holder}")
+        files.owner.unlink(missing_ok=True)
         files.lock.unlink(missing_ok=True)
         return _taken(lock, files, doing)

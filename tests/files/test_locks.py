@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from threading import Event, Thread
-from time import time
+from time import sleep, time
 
 import filelock
 import pytest
@@ -159,17 +159,38 @@ def test_another_machine_is_waited_for(elsewhere, heard) -> None:
     second.end()
 
 
-def test_break_lock_takes_it_from_another_machine_once(elsewhere, heard, caplog) -> None:
-    contenders = [Another(elsewhere, break_lock=True) for _ in range(3)]
-    order = []
-    while len(order) < len(contenders):
-        waiting = [contender for contender in contenders if contender not in order]
+def end_one_by_one(contenders: list[Another]) -> None:
+    """Each that is inside is alone there, and ends."""
+    waiting = list(contenders)
+    while waiting:
         now = next((contender for contender in waiting if contender.inside.wait(0.05)), None)
         if now is None:
             continue
-        assert not any(contender.inside.wait(0.1) for contender in waiting if contender is not now)
+        waiting.remove(now)
+        assert not any(contender.inside.wait(0.1) for contender in waiting)
         now.end()
-        order.append(now)
+
+
+def test_break_lock_takes_it_from_another_machine_once(elsewhere, heard, caplog) -> None:
+    end_one_by_one([Another(elsewhere, break_lock=True) for _ in range(3)])
+    assert caplog.text.count("break_lock:") == 1
+
+
+def test_a_new_owner_who_has_not_yet_said_who_it_is_keeps_the_lock(elsewhere, heard, caplog, monkeypatch) -> None:
+    unlink, write = Path.unlink, locks.write
+
+    def unlink_and_lose_the_race(file: Path, missing_ok: bool = False) -> None:
+        unlink(file, missing_ok=missing_ok)
+        if file.suffix == ".lock":
+            sleep(0.2)  # a contender looks each 0.02 seconds
+
+    def write_late(file: Path, text: str) -> None:
+        sleep(0.4)
+        write(file, text)
+
+    monkeypatch.setattr(Path, "unlink", unlink_and_lose_the_race)
+    monkeypatch.setattr(locks, "write", write_late)
+    end_one_by_one([Another(elsewhere, break_lock=True) for _ in range(3)])
     assert caplog.text.count("break_lock:") == 1
 
 
