@@ -18,12 +18,13 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.fitting import fit_to_data
 from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.teacher_training import tuning
 from recbole_hetcomp.teacher_training.alone import alone_config, alone_folder, student_alone
 from recbole_hetcomp.teacher_training.configs import teacher_config
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 from recbole_hetcomp.teacher_training.training import teacher_folder
 from recbole_hetcomp.teacher_training.tuned import Tuning, use_found
-from recbole_hetcomp.teacher_training.tuning import prepare, trials_of
+from recbole_hetcomp.teacher_training.tuning import prepare, trials_of, tune
 
 QUICK = {"epochs": 2, "eval_step": 1, "train_batch_size": 256}
 BPR = {"learning_rate": 0.0123, "weight_decay": "0.2 / (users + items)"}  # what has been found
@@ -294,3 +295,10 @@ def test_a_search_that_goes_on_beside_a_run_does_not_change_it_midway(make_run, 
     later = make_run(teachers=["BPR"])
     assert teacher_folder(later, split, "BPR") != before
     assert set(trials_of(later, split).values()) == {9}
+
+
+def test_searches_at_a_time_begin_with_the_last_model_which_takes_longest(make_run, split, monkeypatch) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(tuning, "side_by_side", lambda config, jobs, workers: begun.extend(jobs) or {})
+    tune(make_run(teachers=["BPR", "LightGCN"], tune=2, teacher_workers=2), split)
+    assert begun == ["MF without distillation", "teacher LightGCN", "teacher BPR"]
