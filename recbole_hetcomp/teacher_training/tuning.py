@@ -61,10 +61,8 @@ def tune(config: Config, split: Split) -> None:
         if tuning.trials < trials
     }
     workers = min(config["teacher_workers"], len(jobs)) if is_distilled(config.model_class) else 1
-    if workers > 1:  # from the last one on, as teachers are trained: a long search at the end would run by itself
-        failures = side_by_side(config, dict(reversed(jobs.items())), workers)
-    else:
-        failures = _one_by_one(jobs)
+    # At a time, from the last one on, as teachers are trained: a long search at the end would run by itself.
+    failures = side_by_side(config, dict(reversed(jobs.items())), workers) if workers > 1 else _one_by_one(jobs)
     for failure in failures.values():
         raise failure
 
