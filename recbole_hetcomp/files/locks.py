@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from logging import getLogger
@@ -26,6 +26,7 @@ from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.files.process import Process
 
 SECONDS = 0.2  # between two looks at a lock
+PATIENCE = 10  # seconds for what takes another process milliseconds
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,14 @@ class _Files(NamedTuple):
         place = root / "locks" / path.relative_to(root)
         return cls(place.with_name(f"{place.name}.lock"), place.with_name(f"{place.name}.owner"))
 
+    def guard(self) -> AbstractContextManager[object]:
+        """While nobody breaks the lock, nor takes one with another's note beside it.
+
+        Raises:
+            Timeout: somebody has done so for `PATIENCE` seconds.
+        """
+        return FileLock(f"{self.lock}.break").acquire(timeout=PATIENCE)
+
 
 @contextmanager
 def _unless_held(file: Path) -> Iterator[bool]:
@@ -145,17 +154,35 @@ def _unless_held(file: Path) -> Iterator[bool]:
 
 
 def _taken(lock: FileLock, files: _Files, doing: str) -> bool:
-    """Take the lock if it is free, and write down who has it."""
+    """Take the lock if it is free, and write down who has it.
+
+    Where somebody has left a note, a process that reads it may be about to break the lock. So the new owner writes its own
+    under the guard, and has lost the lock if the note has changed.
+    """
     try:
         lock.acquire(timeout=0)
     except Timeout:
         return False
     try:
-        write(files.owner, json.dumps(asdict(Holder(Process.current(), doing, time()))))
+        left = Holder.read(files.owner)
+        if left is None:
+            _note(files, doing)
+            return True
+        with files.guard():
+            if Holder.read(files.owner) == left:
+                _note(files, doing)
+                return True
+    except Timeout:
+        pass
     except OSError:
         lock.release()
         raise
-    return True
+    lock.release()
+    return False
+
+
+def _note(files: _Files, doing: str) -> None:
+    write(files.owner, json.dumps(asdict(Holder(Process.current(), doing, time()))))
 
 
 def _wait(lock: FileLock, files: _Files, path: Path, doing: str, break_lock: bool) -> None:
@@ -163,7 +190,7 @@ def _wait(lock: FileLock, files: _Files, path: Path, doing: str, break_lock: boo
     sleep(SECONDS)  # until its new owner has written down who it is
     while not _taken(lock, files, doing):
         holder = Holder.read(files.owner)
-        if break_lock and holder and not holder.process.is_here and _broken(lock, files, path, doing):
+        if break_lock and holder and not holder.process.is_here and _broken(lock, files, path, holder, doing):
             return
         with console.stage(f"waiting for {holder or 'another process'} in {path}"):
             while Holder.read(files.owner) in (holder, None):  # None: it is just leaving, or the next one is just coming
@@ -172,18 +199,27 @@ def _wait(lock: FileLock, files: _Files, path: Path, doing: str, break_lock: boo
                 sleep(SECONDS)
 
 
-def _broken(lock: FileLock, files: _Files, path: Path, doing: str) -> bool:
-    """Take the lock from a process of another machine, unless somebody here has just done so.
+def _broken(lock: FileLock, files: _Files, path: Path, holder: Holder, doing: str) -> bool:
+    """Take the lock from `holder`, a process of another machine, unless somebody has just done so.
 
-    The note goes before the lock does: while the next owner has not yet written down who it is, nobody may read there that
-    the lock is still the other machine's, and break it a second time.
+    The lock goes before the note: of a kill in between a note is left, which keeps nobody out.
     """
-    with FileLock(f"{files.lock}.break"):
-        sleep(SECONDS)  # until an owner to whom the other machine's server has just given it has written down who it is
-        holder = Holder.read(files.owner)
-        if holder is None or holder.process.is_here:
-            return False
-        getLogger().warning(f"break_lock: {path} is taken from {holder}")
-        files.owner.unlink(missing_ok=True)
-        files.lock.unlink(missing_ok=True)
-        return _taken(lock, files, doing)
+    try:
+        with files.guard():
+            if Holder.read(files.owner) != holder:
+                return False
+            files.lock.unlink(missing_ok=True)
+            getLogger().warning(f"break_lock: {path} is taken from {holder}")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:  # whoever was quicker finds no note now, and tries again
+                files.owner.unlink(missing_ok=True)
+                return False
+            try:
+                _note(files, doing)
+            except OSError:
+                lock.release()
+                raise
+    except Timeout:  # of the guard
+        return False
+    return True

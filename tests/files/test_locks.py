@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -167,7 +167,7 @@ def end_one_by_one(contenders: list[Another]) -> None:
         if now is None:
             continue
         waiting.remove(now)
-        assert not any(contender.inside.wait(0.1) for contender in waiting)
+        assert not any(contender.inside.wait(WHILE) for contender in waiting)
         now.end()
 
 
@@ -176,22 +176,80 @@ def test_break_lock_takes_it_from_another_machine_once(elsewhere, heard, caplog)
     assert caplog.text.count("break_lock:") == 1
 
 
-def test_a_new_owner_who_has_not_yet_said_who_it_is_keeps_the_lock(elsewhere, heard, caplog, monkeypatch) -> None:
+def is_free(lock: Path) -> bool:
+    try:
+        FileLock(str(lock)).acquire(timeout=0).lock.release()
+    except filelock.Timeout:
+        return False
+    return True
+
+
+def test_who_takes_a_lock_while_it_is_broken_and_has_not_yet_said_who_it_is_is_not_joined(
+    elsewhere, heard, caplog, monkeypatch
+) -> None:
     unlink, write = Path.unlink, locks.write
+    lost: list[Path] = []
 
     def unlink_and_lose_the_race(file: Path, missing_ok: bool = False) -> None:
         unlink(file, missing_ok=missing_ok)
-        if file.suffix == ".lock":
-            sleep(0.2)  # a contender looks each 0.02 seconds
+        if file.suffix == ".lock" and not lost:
+            lost.append(file)
+            while is_free(file):
+                sleep(0.05)  # until whoever breaks no lock has it
 
     def write_late(file: Path, text: str) -> None:
-        sleep(0.4)
+        sleep(0.3)  # in which another looks
         write(file, text)
 
     monkeypatch.setattr(Path, "unlink", unlink_and_lose_the_race)
     monkeypatch.setattr(locks, "write", write_late)
-    end_one_by_one([Another(elsewhere, break_lock=True) for _ in range(3)])
+    end_one_by_one([Another(elsewhere), *(Another(elsewhere, break_lock=True) for _ in range(2))])
+    assert len(lost) == 1
     assert caplog.text.count("break_lock:") == 1
+
+
+def test_a_lock_that_its_file_system_has_freed_is_not_broken_while_its_new_owner_writes_who_it_is(
+    tmp_path, heard, monkeypatch
+) -> None:
+    holder = Holder(Process("elsewhere", 77, 5), "trained", time())
+    (locks_in(tmp_path) / "MF.owner").write_text(json.dumps(dataclasses.asdict(holder)))
+    write, writing, go = locks.write, Event(), Event()
+
+    def write_when_told(file: Path, text: str) -> None:
+        writing.set()
+        go.wait()
+        write(file, text)
+
+    monkeypatch.setattr(locks, "write", write_when_told)
+    first = Another(tmp_path / "MF")
+    assert writing.wait(10)
+    second = Another(tmp_path / "MF", break_lock=True)
+    assert not second.inside.wait(WHILE)
+    go.set()
+    end_one_by_one([first, second])
+
+
+def test_a_break_that_failed_half_way_can_be_made_again(elsewhere, heard, monkeypatch) -> None:
+    monkeypatch.setattr(locks, "_note", fails := FailsOnce(locks._note))
+    with pytest.raises(UserError, match="cannot be written"), held(elsewhere, elsewhere.parent, "trained", break_lock=True):
+        pass
+    assert fails.failed
+    again = Another(elsewhere, break_lock=True)
+    assert again.inside.wait(10)
+    again.end()
+
+
+class FailsOnce:
+    """A function that a full disk stops the first time."""
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self.function, self.failed = function, False
+
+    def __call__(self, *values: object) -> None:
+        if not self.failed:
+            self.failed = True
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.function(*values)
 
 
 def test_break_lock_takes_nothing_from_a_process_of_this_machine(tmp_path, heard) -> None:
