@@ -61,10 +61,19 @@ def tune(config: Config, split: Split) -> None:
         if tuning.trials < trials
     }
     workers = min(config["teacher_workers"], len(jobs)) if is_distilled(config.model_class) else 1
-    # At a time, from the last one on, as teachers are trained: a long search at the end would run by itself.
-    failures = side_by_side(config, dict(reversed(jobs.items())), workers) if workers > 1 else _one_by_one(jobs)
-    for failure in failures.values():
-        raise failure
+    failures = side_by_side(config, _slow_ones_first(jobs), workers) if workers > 1 else _one_by_one(jobs)
+    for title in jobs:
+        if title in failures:
+            raise failures[title]
+
+
+def _slow_ones_first(jobs: Mapping[str, Callable[[], object]]) -> dict[str, Callable[[], object]]:
+    """The teachers' from the end of their list on, which by default names quick ones first, and the student alone last.
+
+    A long search that is begun last would run by itself at the end.
+    """
+    teachers = [title for title in reversed(list(jobs)) if title.startswith("teacher ")]
+    return {title: jobs[title] for title in dict.fromkeys([*teachers, *jobs])}
 
 
 def _say_what_has_no_space(config: Config) -> None:

@@ -297,8 +297,8 @@ def test_a_search_that_goes_on_beside_a_run_does_not_change_it_midway(make_run, 
     assert set(trials_of(later, split).values()) == {9}
 
 
-def test_searches_at_a_time_begin_with_the_last_model_which_takes_longest(make_run, split, monkeypatch) -> None:
+def test_searches_at_a_time_start_from_the_end_of_the_list_of_teachers(make_run, split, monkeypatch) -> None:
     begun: list[str] = []
     monkeypatch.setattr(tuning, "side_by_side", lambda config, jobs, workers: begun.extend(jobs) or {})
     tune(make_run(teachers=["BPR", "LightGCN"], tune=2, teacher_workers=2), split)
-    assert begun == ["MF without distillation", "teacher LightGCN", "teacher BPR"]
+    assert begun == ["teacher LightGCN", "teacher BPR", "MF without distillation"]
