@@ -215,11 +215,10 @@ def _broken(lock: FileLock, files: _Files, path: Path, holder: Holder, doing: st
             except Timeout:  # whoever was quicker finds no note now, and tries again
                 files.owner.unlink(missing_ok=True)
                 return False
-            try:
-                _note(files, doing)
-            except OSError:
-                lock.release()
-                raise
+            _note(files, doing)
     except Timeout:  # of the guard
         return False
+    except OSError:
+        lock.release()
+        raise
     return True

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -230,26 +230,17 @@ def test_a_lock_that_its_file_system_has_freed_is_not_broken_while_its_new_owner
 
 
 def test_a_break_that_failed_half_way_can_be_made_again(elsewhere, heard, monkeypatch) -> None:
-    monkeypatch.setattr(locks, "_note", fails := FailsOnce(locks._note))
-    with pytest.raises(UserError, match="cannot be written"), held(elsewhere, elsewhere.parent, "trained", break_lock=True):
-        pass
-    assert fails.failed
+    def full_disk(file: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(locks, "write", full_disk)
+        broken = held(elsewhere, elsewhere.parent, "trained", break_lock=True)
+        with pytest.raises(UserError, match="cannot be written"), broken:
+            pass
     again = Another(elsewhere, break_lock=True)
     assert again.inside.wait(10)
     again.end()
-
-
-class FailsOnce:
-    """A function that a full disk stops the first time."""
-
-    def __init__(self, function: Callable[..., None]) -> None:
-        self.function, self.failed = function, False
-
-    def __call__(self, *values: object) -> None:
-        if not self.failed:
-            self.failed = True
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.function(*values)
 
 
 def test_break_lock_takes_nothing_from_a_process_of_this_machine(tmp_path, heard) -> None:
