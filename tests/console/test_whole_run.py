@@ -42,7 +42,9 @@ def seen(capsys, flags: list[str]) -> tuple[str, str]:
 
 
 def log_texts() -> list[str]:
-    return [path.read_text(encoding="utf-8") for path in sorted(Path("log").glob("*/*.log"))]
+    """The log files' texts in the order of their writing: their names tell two runs of one second apart by a hash."""
+    paths = sorted(Path("log").glob("*/*.log"), key=lambda path: path.stat().st_mtime_ns)
+    return [path.read_text(encoding="utf-8") for path in paths]
 
 
 def test_through_a_pipe_it_is_some_lines_and_the_table(capsys, flags):
