@@ -12,8 +12,7 @@ HIDDEN = ("differs", "commit")  # the first is shown as a star, the second last 
 SHARES = ("fidelity", "of the ensemble's", "share of the found")
 TITLES = {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "params": "parameters", "size": "size", "commit": "measured at"}
 TITLES |= {"auc": "AUC", "logloss": "LogLoss", "multiply_adds": "multiply-adds"}
-STAR_OF_CLICKS = "\\* differs from {first} (paired test over rows, spread of the seeds included, p < 0.05 after Holm)"
-STAR = "\\* differs from {first} (paired t-test over users, spread of the seeds included, p < 0.05 after Holm)"
+STAR = "\\* differs from {first} ({test}, p < 0.05 after Holm)"
 
 
 def measured(name: str) -> str:
@@ -22,8 +21,14 @@ def measured(name: str) -> str:
     place = [f"commit `{record['commit']}`" if record["commit"] else "", record["date"], record["machine"]]
     text = f"```bash\n{record['command']}\n```\n\n{_sentence(', '.join(filter(None, place)))}\n\n{table(record)}"
     starred = any("differs" in row for row in record["rows"])
-    star = STAR_OF_CLICKS if "auc" in record["rows"][0] else STAR
-    return text + (f"\n\n{star.format(first=record['rows'][0]['model'])}." if starred else "")
+    return text + (f"\n\n{STAR.format(first=record['rows'][0]['model'], test=_test(record['rows']))}." if starred else "")
+
+
+def _test(rows: list[Row]) -> str:
+    """Which test told rows apart: seeds have a spread only where some row has more than one."""
+    seeds = any(isinstance(found, dict) for row in rows for found in row.values())
+    test = "paired test over rows" if "auc" in rows[0] else "paired t-test over users"
+    return test + (", spread of the seeds included" if seeds else "")
 
 
 def _sentence(text: str) -> str:

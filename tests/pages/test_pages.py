@@ -106,6 +106,17 @@ def test_a_table_has_spreads_stars_and_gains(pages: dict[str, ModuleType]) -> No
     assert [cell.strip() for cell in lines[3].split("|")[1:-1]] == ["B", "0.2000 ± 0.0200\\*", "8", "+0.0 %"]
 
 
+def test_a_star_says_that_seeds_have_a_spread_only_where_there_are_several(
+    pages: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"model": "A", "ndcg@10": 0.3}, {"model": "B", "ndcg@10": 0.2, "differs": ["ndcg@10"]}]
+    record = {"rows": rows, "command": "hetcomp", "commit": "", "date": "2026", "machine": "here"}
+    monkeypatch.setattr(pages["tables"], "read", lambda name: record)
+    assert pages["tables"].measured("x").endswith("(paired t-test over users, p < 0.05 after Holm).")
+    rows[0]["ndcg@10"] = {"mean": 0.3, "std": 0.01}
+    assert "over users, spread of the seeds included, p" in pages["tables"].measured("x")
+
+
 def test_links_between_pages_lead_to_files() -> None:
     for page in [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("results/*.md")]:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
