@@ -86,7 +86,7 @@ def _rows(configs: Mapping[str, Sequence[Config]], command: str) -> list[dict[st
     split = make_split(first)
     for runs in configs.values():
         check_with_data(runs[0], split)
-    say_data(first, split)
+    say_data(first, split, [runs[0] for runs in configs.values()])
     rows, measured, kind, curves = [], [], measuring_of(first), {}
     for name, runs in configs.items():
         results = []

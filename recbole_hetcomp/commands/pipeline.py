@@ -25,7 +25,7 @@ from recbole_hetcomp.commands.result import show_result
 from recbole_hetcomp.commands.starting import first_student, settled, start
 from recbole_hetcomp.commands.teachers import Teachers, fingerprints, teachers_of_run
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.config.registry import get_model, is_distilled, predicts_clicks
+from recbole_hetcomp.config.registry import is_distilled
 from recbole_hetcomp.data.fitting import fit_to_data
 from recbole_hetcomp.data.split import Loaders, Split, make_split
 from recbole_hetcomp.data.stored import stored_data
@@ -98,21 +98,25 @@ def run_of(config: Config, saved: bool = True, compare: bool = True) -> dict[str
     return result
 
 
-def say_data(config: Config, split: Split) -> None:
-    """A line about the data, and one about their preset, where there is one."""
+def say_data(config: Config, split: Split, others: Sequence[Config] = ()) -> None:
+    """A line about the data, and one about their preset, where one holds for `config` or one of the `others`."""
     users, items = split.whole.user_num - 1, split.whole.item_num - 1  # without the padding
     parts = ", ".join(f"{len(data):,} {part}" for part, data in zip(("training", "validation", "test"), split.parts))
     with console.about(config.dataset):
         console.say(f"{users:,} users, {items:,} items, {sum(map(len, split.parts)):,} interactions ({parts})")
         preset = config.preset_of(config.dataset)
         by_model = preset.pop("model_config")
-        alone = not (is_distilled(config.model_class) or config.defaults)  # as RecBole has it
-        of_kind = [name for name in by_model if predicts_clicks(get_model(name)) is (config.family == "context")]
-        if is_distilled(config.model_class):
-            of_kind = [name for name in of_kind if name in (config.model, config["student"], *config["teachers"])]
-        trained = [] if alone else of_kind
-        if preset or trained:
-            console.say(f"its preset holds for {', '.join([*preset, *trained])}, unless you say otherwise (dataset_preset)")
+        trained = set().union(*map(_trained_with_presets, (config, *others)))
+        held = [*preset, *(name for name in by_model if name in trained)]
+        if held:
+            console.say(f"its preset holds for {', '.join(held)}, unless you say otherwise (dataset_preset)")
+
+
+def _trained_with_presets(config: Config) -> set[str]:
+    """The models of a run that a preset may hold for: none where RecBole's model is trained alone, as RecBole has it."""
+    if is_distilled(config.model_class):
+        return {config.model, config["student"], *config["teachers"]}
+    return {config.model} if config.defaults else set()
 
 
 def _title(config: Config) -> str:

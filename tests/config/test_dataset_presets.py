@@ -172,6 +172,8 @@ def test_one_line_says_so(settings, preset, caplog) -> None:
     assert len(lines(caplog)) == 1
     assert lines(caplog)[0].startswith("toy: ")
     run_benchmark(["Pop", "MF"], "toy", config_dict=quick, seeds=1)
+    assert "holds for MF, unless" in lines(caplog)[1]
+    run_benchmark(["Pop", "EASE"], "toy", config_dict=quick, seeds=1)
     assert len(lines(caplog)) == 2
 
 
