@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from recbole_hetcomp.commands.provenance import command_of
 from recbole_hetcomp.commands.reporting import report_lines, report_search
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.registry import is_distilled
 from recbole_hetcomp.console import Table
 from recbole_hetcomp.data.fitting import fit_evaluation
 from recbole_hetcomp.data.split import Split, make_split
@@ -23,6 +25,7 @@ from recbole_hetcomp.teacher_training.tuned import Tuning
 from recbole_hetcomp.teacher_training.tuning import tune, tunings
 
 DEFAULT_TRIALS = 12
+OF_THE_DISTILLED = ("epochs", "eval_step", "learning_rate", "stopping_step", "train_batch_size", "weight_decay")
 
 
 def tune_teachers(
@@ -57,6 +60,7 @@ def tune_teachers(
     with console.logged(config):
         config.warn_of_unknown_keys()
         check(config)
+        _warn_of_what_trains_nothing(config)
         split = make_split(config)
         say_data(config, split)
         fit_evaluation(config, split)
@@ -65,6 +69,16 @@ def tune_teachers(
             raise UserError("tune: no model of this run has a search space; write one, properties/space/<Model>.yaml")
         tune(config, split)
         return _shown(config, split, searches)
+
+
+def _warn_of_what_trains_nothing(config: Config) -> None:
+    """Log a line about settings of the distilled student's training, which no search is for."""
+    given = [key for key in OF_THE_DISTILLED if key in config.external_config_dict]
+    if given and is_distilled(config.model_class):
+        getLogger().warning(
+            f"{', '.join(given)}: not used, for the distilled student is not trained here; write "
+            "teacher_config={'BPR': {...}} for a teacher, without_distillation_config={...} for the student alone"
+        )
 
 
 def _shown(config: Config, split: Split, searches: Mapping[str, Tuning]) -> dict[str, dict[str, Any]]:

@@ -43,7 +43,7 @@ def check_files(config: Config) -> None:
         if not file.is_file():
             raise UserError(
                 f"dataset {shown(name)}: there is no file {shown(file)}; put RecBole's atomic files there, "
-                f"or set --data_path to the folder that holds the dataset's folder{_near(folder, name)}"
+                f"or set --data_path to the folder that holds the dataset's folder{_near(folder, file.name, name)}"
             )
     _check_separators(config)
     load = config["load_col"]
@@ -75,9 +75,15 @@ def check_folder(dataset: str, given: Mapping[str, Any]) -> None:
         )
 
 
-def _near(folder: Path, name: str) -> str:
-    """`; did you mean 'shop'?` of a dataset that lies beside where `name` should be, or comes inside RecBole."""
-    there = [path.name for path in folder.parent.glob("*/") if path != folder] if folder.parent.is_dir() else []
+def _near(folder: Path, file: str, name: str) -> str:
+    """`; did you mean 'shop'?` of a dataset that lies beside where `name` should be, or comes inside RecBole.
+
+    Where the `file` lies in data_path itself, that is one folder too deep, and the one above is named.
+    """
+    above = folder.parent
+    if (above / file).is_file() and above.name == name:
+        return f"; did you mean --data_path={above.parent}?"
+    there = [path.name for path in above.glob("*/") if path != folder] if above.is_dir() else []
     return close_matches(name, [*there, "ml-100k"])
 
 

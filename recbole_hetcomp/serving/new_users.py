@@ -29,10 +29,12 @@ from recbole_hetcomp.serving.recommending import (
     COLUMNS,
     Ranked,
     Recommendations,
+    at_most,
     best_items,
     block_mb,
     by_user,
     frame_of,
+    listed,
     refuse_clicks,
     seen_by,
 )
@@ -85,7 +87,8 @@ def recommend_for(
         as `recommend`, with the names in the place of users
 
     Raises:
-        UserError: of some history no item is in the dataset, or the model cannot take histories.
+        UserError: of some history no item is in the dataset, or the model cannot take histories; a history is a single
+            string, or `k` below 1.
     """
     found = ranked_for(model, dataset, histories, k)
     if as_frame:
@@ -104,7 +107,7 @@ def ranked_for(
     """
     refuse_clicks(model)
     ids = _ids(histories, dataset, repeats=model.type == ModelType.SEQUENTIAL)
-    return _ranked(model, dataset, list(histories), ids, scores_of_histories(model, dataset), min(k, dataset.item_num - 1))
+    return _ranked(model, dataset, list(histories), ids, scores_of_histories(model, dataset), at_most(k, dataset))
 
 
 @torch.no_grad()
@@ -193,6 +196,7 @@ def _ids(histories: Mapping[str, Sequence[str]], dataset: Dataset, *, repeats: b
     """
     known, unknown, found = dataset.field2token_id[dataset.iid_field], dict[str, None](), []
     for name, tokens in histories.items():
+        tokens = listed(tokens, "history")
         ids = [known[str(token)] for token in tokens if known.get(str(token))]
         unknown.update(dict.fromkeys(str(token) for token in tokens if not known.get(str(token))))
         if not ids:

@@ -68,14 +68,37 @@ def recommend(
         `item`, `rank` (from 1) and `score` (float32)
 
     Raises:
-        UserError: a user is not in the dataset, or new in it, or the model scores items NaN.
+        UserError: a user is not in the dataset, or new in it, or the model scores items NaN; `users` is a single string, or
+            `k` below 1.
     """
-    users = list(dict.fromkeys(str(user) for user in users))
+    users = list(dict.fromkeys(str(user) for user in listed(users, "users")))
     found = ranked(model, dataset, users, k)
     if as_frame:
         frames = [frame_of(block, dataset) for block in found]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
     return {user: items for block in found for user, items in by_user(block, dataset)}
+
+
+def listed(tokens: Sequence[str], setting: str) -> Sequence[str]:
+    """The tokens themselves. A string would be read as a list of its letters.
+
+    Raises:
+        UserError: it is one; `setting` is how the sentence begins.
+    """
+    if isinstance(tokens, (str, bytes)):
+        raise UserError(f"{setting}: {shown(tokens)} is a single token; write a list, such as [{tokens!r}]")
+    return tokens
+
+
+def at_most(k: int, dataset: Dataset) -> int:
+    """How many of the k wanted items the catalogue has.
+
+    Raises:
+        UserError: k is below 1.
+    """
+    if k < 1:
+        raise UserError(f"k: {k!r} must be a whole number of at least 1")
+    return min(k, dataset.item_num - 1)
 
 
 def refuse_clicks(model: AbstractRecommender) -> None:
@@ -94,7 +117,7 @@ def ranked(model: AbstractRecommender, dataset: Dataset, users: Sequence[str], k
     """
     refuse_clicks(model)
     ids = ids_of(users, dataset)
-    return _ranked(model, dataset, users, ids, min(k, dataset.item_num - 1))
+    return _ranked(model, dataset, users, ids, at_most(k, dataset))
 
 
 @torch.no_grad()
@@ -145,7 +168,7 @@ def ids_of(users: Sequence[str], dataset: Dataset) -> Tensor:
                 f"users: {shown(user)} is new: dataset {dataset.dataset_name!r} has this user, but had not when the model "
                 "was trained; give the user's items with --history (docs/new_users.md), or train anew"
             )
-        near = close_matches(user, known) or "; its users are those of the .inter file"
+        near = close_matches(user, known) or "; for a user who is not in its .inter file give the items with --history"
         raise UserError(f"users: dataset {dataset.dataset_name!r} has no user {user!r}{near}")
     return torch.tensor([known[user] for user in users], dtype=torch.int64)
 

@@ -70,6 +70,20 @@ def test_it_searches_prints_a_table_and_leaves_its_files(capsys, flags, quick) -
     assert not (Path(quick["checkpoint_dir"]) / "trained").exists()  # nothing is trained but trials
 
 
+def test_what_only_the_distilled_student_trains_by_is_said_to_be_of_no_use(quick, monkeypatch, caplog) -> None:
+    def stop(*_: object) -> None:
+        raise UserError("stop here")
+
+    monkeypatch.setattr(teacher_tuning, "make_split", stop)
+    rest = {key: value for key, value in quick.items() if key not in teacher_tuning.OF_THE_DISTILLED}
+    for given, said in (({"epochs": 9, "learning_rate": 0.1}, ["epochs, learning_rate"]), ({}, [])):
+        caplog.clear()
+        with pytest.raises(UserError, match="stop here"):
+            tune_teachers(dataset="toy", config_dict={**rest, **given})
+        lines = [record.getMessage() for record in caplog.records]
+        assert [line.partition(": not used, for")[0] for line in lines if ": not used, for" in line] == said
+
+
 def test_python_gets_what_was_found(quick, monkeypatch) -> None:
     pytest.importorskip("optuna")
     found = tune_teachers(dataset="toy", config_dict={**quick, "tune": 2, "teachers": ["BPR", "EASE"]})

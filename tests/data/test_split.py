@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import copy
 import logging
 from itertools import chain
@@ -130,6 +131,11 @@ def test_missing_dataset_is_one_sentence_with_file_and_remedy(make_config, toy) 
     (Path(toy) / "toy" / "toy.inter").unlink()
     with pytest.raises(UserError, match=r"'toy'.*there is no file.*toy\.inter.*--data_path"):
         make_split(make_config("BPR"))
+
+
+def test_a_data_path_that_is_a_folder_too_deep_is_told_the_one_above(make_config, toy) -> None:
+    with pytest.raises(UserError, match=rf"there is no file .*; did you mean --data_path={re.escape(str(toy))}\?$"):
+        make_split(make_config("BPR", data_path=str(Path(toy) / "toy")))
 
 
 @pytest.mark.parametrize("content", ["", "user_id:token\titem_id:token\n"])

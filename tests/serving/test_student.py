@@ -11,6 +11,7 @@ import torch
 from recbole_hetcomp.cli import main
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.serving.new_users import recommend_for
 from recbole_hetcomp.serving.recommending import recommend
 from recbole_hetcomp.serving.student import load_student
 from recbole_hetcomp.serving.text import lines_of, titles
@@ -92,8 +93,25 @@ def test_a_checkpoint_serves_where_the_folder_of_its_training_is_not(trained, to
     assert dataset.dataset_name == "toy"
 
 
+def test_a_single_string_is_no_list_of_its_letters_and_no_items_is_no_wish(trained):
+    _, model, dataset = load_student(trained[0])
+    with pytest.raises(UserError, match=r"^users: 'u0' is a single token; write a list, such as \['u0'\]$"):
+        recommend(model, dataset, "u0", 3)
+    with pytest.raises(UserError, match=r"^history: 'i1' is a single token; write a list, such as \['i1'\]$"):
+        recommend_for(model, dataset, {"me": "i1"}, 3)
+    with pytest.raises(UserError, match=r"^k: 0 must be a whole number of at least 1$"):
+        recommend(model, dataset, ["u0"], 0)
+    with pytest.raises(UserError, match=r"^k: 0 must be a whole number of at least 1$"):
+        recommend_for(model, dataset, {"me": ["i1"]}, 0)
+
+
 @pytest.mark.parametrize(
-    ("user", "hint"), [("u_7", "did you mean 'u7'"), ("[PAD]", "no user '\\[PAD\\]'"), ("", "no user ''")]
+    ("user", "hint"),
+    [
+        ("u_7", "did you mean 'u7'"),
+        ("[PAD]", "no user '\\[PAD\\]'"),
+        ("", "no user ''; for a user who is not in its .inter file give the items with --history"),
+    ],
 )
 def test_an_unknown_user_is_named(trained, user, hint):
     _, model, dataset = load_student(trained[0])
