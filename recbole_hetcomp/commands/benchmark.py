@@ -14,8 +14,9 @@ import numpy as np
 from recbole_hetcomp import console
 from recbole_hetcomp.commands.benchmark_configs import check_models, configs_of, one_family, warn_of_unknown_keys
 from recbole_hetcomp.commands.checks import check, check_with_data
+from recbole_hetcomp.commands.data_lines import say_data
 from recbole_hetcomp.commands.measuring import measuring_of
-from recbole_hetcomp.commands.pipeline import run_on_split, say_data
+from recbole_hetcomp.commands.pipeline import run_on_split
 from recbole_hetcomp.commands.provenance import spelt
 from recbole_hetcomp.commands.reporting import report_benchmark, report_lines
 from recbole_hetcomp.commands.starting import started, teachers_of
@@ -86,7 +87,7 @@ def _rows(configs: Mapping[str, Sequence[Config]], command: str) -> list[dict[st
     split = make_split(first)
     for runs in configs.values():
         check_with_data(runs[0], split)
-    say_data(first, split, [runs[0] for runs in configs.values()])
+    say_data(first, split, [runs[0] for runs in configs.values()], alone=False)
     rows, measured, kind, curves = [], [], measuring_of(first), {}
     for name, runs in configs.items():
         results = []

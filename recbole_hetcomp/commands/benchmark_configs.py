@@ -15,7 +15,7 @@ from recbole_hetcomp.data.split import split_seed
 from recbole_hetcomp.teacher_training.configs import training_settings
 
 # Beside RecBole's settings of evaluation and data: what makes results comparable, so no single model's own.
-PROTOCOL = {"data_path", "dataset", "metrics", "rm_dup_inter", "split_seed", "topk", "valid_metric"}
+PROTOCOL = {"data_path", "dataset", "dataset_preset", "metrics", "rm_dup_inter", "split_seed", "topk", "valid_metric"}
 
 
 def check_models(models: Sequence[str]) -> None:

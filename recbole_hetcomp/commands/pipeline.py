@@ -20,6 +20,7 @@ from recbole.utils import get_environment, get_flops, init_seed, set_color
 from recbole_hetcomp import console
 from recbole_hetcomp.commands.checks import check, check_with_data
 from recbole_hetcomp.commands.compare import compare_with_teachers
+from recbole_hetcomp.commands.data_lines import say_data
 from recbole_hetcomp.commands.reporting import report_run
 from recbole_hetcomp.commands.result import show_result
 from recbole_hetcomp.commands.starting import first_student, settled, start
@@ -96,27 +97,6 @@ def run_of(config: Config, saved: bool = True, compare: bool = True) -> dict[str
     if compare and parallel.is_first():
         show_result(config, split, result, report_run(config, split, result))
     return result
-
-
-def say_data(config: Config, split: Split, others: Sequence[Config] = ()) -> None:
-    """A line about the data, and one about their preset, where one holds for `config` or one of the `others`."""
-    users, items = split.whole.user_num - 1, split.whole.item_num - 1  # without the padding
-    parts = ", ".join(f"{len(data):,} {part}" for part, data in zip(("training", "validation", "test"), split.parts))
-    with console.about(config.dataset):
-        console.say(f"{users:,} users, {items:,} items, {sum(map(len, split.parts)):,} interactions ({parts})")
-        preset = config.preset_of(config.dataset)
-        by_model = preset.pop("model_config")
-        trained = set().union(*map(_trained_with_presets, (config, *others)))
-        held = [*preset, *(name for name in by_model if name in trained)]
-        if held:
-            console.say(f"its preset holds for {', '.join(held)}, unless you say otherwise (dataset_preset)")
-
-
-def _trained_with_presets(config: Config) -> set[str]:
-    """The models of a run that a preset may hold for: none where RecBole's model is trained alone, as RecBole has it."""
-    if is_distilled(config.model_class):
-        return {config.model, config["student"], *config["teachers"]}
-    return {config.model} if config.defaults else set()
 
 
 def _title(config: Config) -> str:

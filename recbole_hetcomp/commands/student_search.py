@@ -14,7 +14,7 @@ import torch
 
 from recbole_hetcomp import console
 from recbole_hetcomp.commands.checks import check
-from recbole_hetcomp.commands.pipeline import say_data
+from recbole_hetcomp.commands.data_lines import say_data
 from recbole_hetcomp.commands.student_costs import ENUMERATED, Budget, Costs
 from recbole_hetcomp.commands.student_models import INITS, UntrainedStudents
 from recbole_hetcomp.commands.student_result import Candidate, leave
@@ -69,7 +69,7 @@ def search_student(
         check(config)
         shapes = Space.read(None if space is None else Path(space), config)
         split = make_split(config)
-        say_data(config, split)
+        say_data(config, split, alone=False)
         fit_to_data(config, split)
         students = UntrainedStudents(config, split, init)
         costs = Costs(students, budget or _as_the_run_has(students))

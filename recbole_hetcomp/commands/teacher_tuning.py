@@ -10,7 +10,7 @@ from typing import Any
 
 from recbole_hetcomp import console
 from recbole_hetcomp.commands.checks import check
-from recbole_hetcomp.commands.pipeline import say_data
+from recbole_hetcomp.commands.data_lines import say_data
 from recbole_hetcomp.commands.provenance import command_of
 from recbole_hetcomp.commands.reporting import report_lines, report_search
 from recbole_hetcomp.config import Config

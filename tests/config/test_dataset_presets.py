@@ -12,6 +12,7 @@ import yaml
 
 from recbole_hetcomp.commands.benchmark_configs import configs_of
 from recbole_hetcomp.commands.checks import check
+from recbole_hetcomp.commands.data_lines import say_data
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import get_model, is_distilled, known_models, properties_dir
@@ -175,6 +176,40 @@ def test_one_line_says_so(settings, preset, caplog) -> None:
     assert "holds for MF, unless" in lines(caplog)[1]
     run_benchmark(["Pop", "EASE"], "toy", config_dict=quick, seeds=1)
     assert len(lines(caplog)) == 2
+
+
+def held(make_config, model: str, *others: str, alone: bool = True, **settings: Any) -> str:
+    """What the line about the preset of `toy` names."""
+    first, *rest = (make_config(name, **settings) for name in (model, *others))
+    with pytest.MonkeyPatch.context() as patch:
+        said: list[str] = []
+        patch.setattr("recbole_hetcomp.console.say", said.append)
+        say_data(first, make_split(first), rest, alone=alone)
+    return next((line.partition(LINE)[2].partition(", unless")[0] for line in said if LINE in line), "")
+
+
+def test_the_line_names_what_takes_part_and_takes_a_setting_from_the_preset(preset, make_config) -> None:
+    rate, weight = {"learning_rate": 0.01}, {"distillation_weight": 0.5}
+    preset(BPR=rate, EASE=rate, MF=rate, NeuMF=rate, RRDStudent=weight, FitNetStudent=weight)
+    of_both = held(make_config, "RRDStudent", "FitNetStudent", teachers=["BPR"], alone=False)
+    assert of_both == "BPR, FitNetStudent, MF, RRDStudent"  # MF: they train as the student alone does
+    assert held(make_config, "HetCompStudent", teachers=["BPR"]) == "BPR, MF"
+    for settings in ({"alone": False}, {"without_distillation": False}):  # HetComp has a learning rate of its own
+        assert held(make_config, "HetCompStudent", teachers=["BPR"], **settings) == "BPR"
+    started = {"start_from": "FitNetStudent", "without_distillation": False}
+    assert held(make_config, "HetCompStudent", teachers=["EASE"], **started) == "EASE, FitNetStudent"
+
+
+def test_a_preset_of_a_model_that_there_is_not_is_refused(preset, make_config) -> None:
+    preset(model_config={"LightGCM": {"n_layers": 3}})
+    with pytest.raises(UserError, match=r"model_config of the preset: .*LightGCM.*did you mean 'LightGCN'"):
+        held(make_config, "HetCompStudent", teachers=["BPR"])
+
+
+def test_one_model_of_a_benchmark_has_no_preset_of_its_own(settings) -> None:
+    given = {**settings, "model_config": {"MF": {"dataset_preset": False}}}
+    with pytest.raises(UserError, match="dataset_preset"):
+        run_benchmark(["BPR", "MF"], "toy", config_dict=given, seeds=1)
 
 
 def test_a_plain_run_of_one_model_is_recboles_and_the_line_does_not_say_otherwise(settings, preset, caplog) -> None:

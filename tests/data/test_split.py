@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import copy
 import logging
+import re
 from itertools import chain
 from pathlib import Path
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import re
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("records", "tables", "methods", "picture", "writing")
@@ -115,6 +117,38 @@ def test_a_star_says_that_seeds_have_a_spread_only_where_there_are_several(
     assert pages["tables"].measured("x").endswith("(paired t-test over users, p < 0.05 after Holm).")
     rows[0]["ndcg@10"] = {"mean": 0.3, "std": 0.01}
     assert "over users, spread of the seeds included, p" in pages["tables"].measured("x")
+
+
+def searches() -> list[dict[str, object]]:
+    return json.loads((ROOT / "results" / "data" / "training" / "searches.json").read_text(encoding="utf-8"))["rows"]
+
+
+def test_the_summary_of_searches_is_that_of_its_rows() -> None:
+    text = (ROOT / "results" / "training.md").read_text(encoding="utf-8")
+    for data in {row["data"] for row in searches()}:
+        shares = {row["model"]: row["share of the found"] for row in searches() if row["data"] == data}
+        alone = shares.pop("MF without distillation")
+        least = min(shares, key=shares.get)
+        mean = math.floor(1000 * sum(shares.values()) / len(shares) + 0.5) / 1000
+        told = f"| {data} | {len(shares)} | {shares[least]:.3f} ({least.split()[1]}) | {mean:.3f} | {alone:.3f} |"
+        assert told.replace("| 0.", "| .") in text
+
+
+BY_HAND = {("amazon-beauty", "BPR"), ("citeulike-t", "BPR")}
+BY_HAND |= {("citeulike-loo", "MF"), ("citeulike-t", "MF"), ("foursquare", "MF")}
+
+
+def test_presets_are_what_was_found_or_are_known_to_be_chosen_by_hand() -> None:
+    found = {(row["data"], str(row["model"]).split()[-1]): str(row["settings found"]) for row in searches()}
+    for path in (ROOT / "properties" / "dataset").glob("*.yaml"):
+        for model, settings in yaml.safe_load(path.read_text(encoding="utf-8"))["model_config"].items():
+            if (path.stem, model) in BY_HAND:
+                continue
+            told = dict(part.split(" ", 1) for part in found[path.stem, model].split(", "))
+            for key, value in settings.items():
+                (ours, *below), (theirs, *rest) = str(value).split(" / "), told[key].split(" / ")
+                assert below == rest, (path.stem, model, key)
+                assert ours == theirs or float(ours) == pytest.approx(float(theirs), rel=0.05), (path.stem, model, key)
 
 
 def test_links_between_pages_lead_to_files() -> None:

@@ -1,0 +1,50 @@
+"""What a command says of its data before it trains anything: their size, and for which models their preset holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from recbole_hetcomp import console
+from recbole_hetcomp.config import Config
+from recbole_hetcomp.config.registry import get_model, is_distilled
+from recbole_hetcomp.data.split import Split
+from recbole_hetcomp.teacher_training.alone import chosen_for
+
+
+def say_data(config: Config, split: Split, others: Iterable[Config] = (), *, alone: bool = True) -> None:
+    """A line about the data, and one about their preset, where one holds for `config` or one of the `others`.
+
+    Args:
+        config: its dataset is the one that is named
+        split: the data
+        others: of the models that a benchmark trains beside the first
+        alone: whether the command may train the student without distillation
+
+    Raises:
+        UserError: the preset names a model that there is not.
+    """
+    users, items = split.whole.user_num - 1, split.whole.item_num - 1  # without the padding
+    parts = ", ".join(f"{len(data):,} {part}" for part, data in zip(("training", "validation", "test"), split.parts))
+    with console.about(config.dataset):
+        console.say(f"{users:,} users, {items:,} items, {sum(map(len, split.parts)):,} interactions ({parts})")
+        preset = config.preset_of(config.dataset)
+        by_model = preset.pop("model_config")
+        for name in by_model:
+            get_model(name, "model_config of the preset")
+        trained = set().union(*(_trained_with(by_model, one, alone) for one in (config, *others)))
+        held = [*preset, *(name for name in by_model if name in trained)]
+        if held:
+            console.say(f"its preset holds for {', '.join(held)}, unless you say otherwise (dataset_preset)")
+
+
+def _trained_with(by_model: Mapping[str, Mapping[str, Any]], config: Config, alone: bool) -> set[str]:
+    """The models of a run for which a preset is read. A RecBole model trained by itself, as RecBole has it, has none.
+
+    The student has it when it is trained alone, and when the method takes a setting from it that it does not set itself.
+    """
+    if not is_distilled(config.model_class):
+        return {config.model} if config.defaults else set()
+    student = config["student"]
+    taken = (alone and config["without_distillation"]) or set(by_model.get(student, ())) - chosen_for(config)
+    return {config.model, str(config["start_from"]), *config["teachers"], *([student] if taken else [])}
