@@ -80,14 +80,14 @@ def run_benchmark(
 
 def _rows(configs: Mapping[str, Sequence[Config]], command: str) -> list[dict[str, Any]]:
     """What `run_benchmark` returns; `configs` are those of each model, one a seed; `command` says the same in a line."""
-    first = next(iter(configs.values()))[0]
-    warn_of_unknown_keys([runs[0] for runs in configs.values()])
-    for runs in configs.values():
-        check(runs[0])
+    first, *others = of_models = [runs[0] for runs in configs.values()]
+    warn_of_unknown_keys(of_models)
+    for config in of_models:
+        check(config)
     split = make_split(first)
-    for runs in configs.values():
-        check_with_data(runs[0], split)
-    say_data(first, split, [runs[0] for runs in configs.values()], alone=False)
+    for config in of_models:
+        check_with_data(config, split)
+    say_data(first, split, others, alone=False)
     rows, measured, kind, curves = [], [], measuring_of(first), {}
     for name, runs in configs.items():
         results = []

@@ -47,4 +47,4 @@ def _trained_with(by_model: Mapping[str, Mapping[str, Any]], config: Config, alo
         return {config.model} if config.defaults else set()
     student = config["student"]
     taken = (alone and config["without_distillation"]) or set(by_model.get(student, ())) - chosen_for(config)
-    return {config.model, str(config["start_from"]), *config["teachers"], *([student] if taken else [])}
+    return {config.model, config["start_from"], *config["teachers"], *([student] if taken else [])}
