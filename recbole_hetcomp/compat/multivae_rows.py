@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from recbole_hetcomp.compat.replacing import Undo, replaced
 
 
-def encoded(self: MultiVAE, users: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """What RecBole's `forward` gives, of users [B] rather than of their rows, and these rows in short form.
+def encoded(self: MultiVAE, users: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The latent vectors of users [B], as RecBole's `forward` makes them of their rows, and these rows in short form.
 
     Returns:
-        [B, n_items] logits, [B, z] mean, [B, z] log variance, [B, H] items (0 beyond a user's last), [B, H] their ratings
+        [B, z] mean, [B, z] log variance, [B, H] items (0 beyond a user's last), [B, H] their ratings
     """
     items, ratings = _rows(self, users)
     weights = F.dropout(F.normalize(ratings), self.drop_out, training=self.training)
@@ -29,7 +29,18 @@ def encoded(self: MultiVAE, users: Tensor) -> tuple[Tensor, Tensor, Tensor, Tens
     for layer in others:
         hidden = layer(hidden)
     mean, log_variance = hidden.split([self.lat_dim // 2, self.lat_dim - self.lat_dim // 2], dim=1)
-    return self.decoder(self.reparameterize(mean, log_variance)), mean, log_variance, items, ratings
+    return mean, log_variance, items, ratings
+
+
+def last_hidden(self: MultiVAE, users: Tensor) -> Tensor:
+    """[B, h] what the last layer makes the logits of, of users [B]; `teachers/products.py` asks for it."""
+    mean, log_variance, _, _ = encoded(self, users)
+    return self.decoder[:-1](self.reparameterize(mean, log_variance))
+
+
+def logits_of(self: MultiVAE, users: Tensor) -> Tensor:
+    """[B, n_items] of users [B]."""
+    return self.decoder[-1](last_hidden(self, users))
 
 
 def _rows(self: MultiVAE, users: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,7 +64,8 @@ def calculate_loss(self: MultiVAE, interaction: Interaction) -> Tensor:
     self.update += 1
     steps = self.total_anneal_steps
     anneal = min(self.anneal_cap, self.update / steps) if steps > 0 else self.anneal_cap
-    logits, mean, log_variance, items, ratings = encoded(self, interaction[self.USER_ID])
+    mean, log_variance, items, ratings = encoded(self, interaction[self.USER_ID])
+    logits = self.decoder(self.reparameterize(mean, log_variance))
     divergence = -0.5 * (1 + log_variance - mean.pow(2) - log_variance.exp()).sum(1).mean()
     of_items = (logits.log_softmax(1).gather(1, items) * ratings).sum(1)
     return anneal * divergence - of_items.mean()
@@ -61,13 +73,13 @@ def calculate_loss(self: MultiVAE, interaction: Interaction) -> Tensor:
 
 def full_sort_predict(self: MultiVAE, interaction: Interaction) -> Tensor:
     """[B * n_items]: the logits of all items for the batch's users, user by user."""
-    return encoded(self, interaction[self.USER_ID])[0].view(-1)
+    return logits_of(self, interaction[self.USER_ID]).view(-1)
 
 
 def predict(self: MultiVAE, interaction: Interaction) -> Tensor:
     """[B]: the logits of a batch of pairs."""
     users, places = interaction[self.USER_ID].unique(return_inverse=True)
-    return encoded(self, users)[0][places, interaction[self.ITEM_ID]]
+    return logits_of(self, users)[places, interaction[self.ITEM_ID]]
 
 
 def unless_redefined(stock: Callable[..., Tensor], ours: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -83,4 +95,5 @@ def unless_redefined(stock: Callable[..., Tensor], ours: Callable[..., Tensor]) 
 def leave_out_the_zeros() -> Undo:
     """The repair."""
     ways = {"calculate_loss": calculate_loss, "full_sort_predict": full_sort_predict, "predict": predict}
-    return replaced(MultiVAE, **{name: unless_redefined(vars(MultiVAE)[name], ours) for name, ours in ways.items()})
+    methods = {name: unless_redefined(vars(MultiVAE)[name], ours) for name, ours in ways.items()}
+    return replaced(MultiVAE, last_hidden=last_hidden, **methods)

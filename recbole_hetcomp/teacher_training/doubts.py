@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,13 +71,16 @@ def trainings(config: Config, split: Split) -> dict[str, Training]:
     return {name: Training.read(teacher_folder(config, split, name)) for name in trained}
 
 
-def doubts(teachers: Mapping[str, Training], metric: str, *, larger_is_better: bool = True) -> list[str]:
+def doubts(
+    teachers: Mapping[str, Training], metric: str, *, larger_is_better: bool = True, searched: Collection[str] = ()
+) -> list[str]:
     """A sentence for each teacher that is far below the best, was still rising, or stopped at once.
 
     Args:
         teachers: by name
         metric: of the scores
         larger_is_better: of the scores
+        searched: names of those whose settings a search has found; they are not told to search
     """
     scores = [training.score for training in teachers.values() if math.isfinite(training.score)]
     best = (max if larger_is_better else min)(scores, default=math.nan)
@@ -85,9 +88,10 @@ def doubts(teachers: Mapping[str, Training], metric: str, *, larger_is_better: b
     for name, training in teachers.items():
         behind = (best - training.score) / abs(best) * (1 if larger_is_better else -1) if best else math.nan
         if behind > FAR_BELOW:
+            remedy = "leave it out" if name in searched else "search for its settings (--tune=12), or leave it out"
             lines.append(
                 f"teacher {name}: validation {metric} {training.score:.4f} is {behind:.0%} worse than the best teacher's; "
-                "search for its settings (--tune=12), or leave it out"
+                f"{remedy}"
             )
         if training.ends_at_its_best:
             lines.append(
@@ -95,8 +99,9 @@ def doubts(teachers: Mapping[str, Training], metric: str, *, larger_is_better: b
                 f"'{name}': {{'epochs': {2 * training.epochs}}} in teacher_config"
             )
         elif training.epochs_trained <= EARLY * training.epochs:
+            remedy = "" if name in searched else ", or search for its settings (--tune=12)"
             lines.append(
                 f"teacher {name}: stopped after {training.epochs_trained} of {training.epochs} epochs; lower its "
-                "learning_rate or raise its stopping_step in teacher_config, or search for its settings (--tune=12)"
+                f"learning_rate or raise its stopping_step in teacher_config{remedy}"
             )
     return lines

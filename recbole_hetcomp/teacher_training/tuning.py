@@ -43,7 +43,9 @@ def _configs(config: Config) -> dict[str, Config]:
         return {config.model: config}
     teachers = [str(name) for name in config["teachers"] if not is_list_file(str(name))]
     configs = {f"teacher {name}": teacher_config(config, name) for name in teachers}
-    return {**configs, f"{config['student']} without distillation": alone_config(config)}
+    if config["without_distillation"] or config["base_loss_weight"] > 0:  # then it is the distilled student's training too
+        configs[f"{config['student']} without distillation"] = alone_config(config)
+    return configs
 
 
 def tune(config: Config, split: Split) -> None:

@@ -15,10 +15,9 @@ from torch import Tensor
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.data.asked import asked_by
 from recbole_hetcomp.data.sequences import Sequences
+from recbole_hetcomp.teachers.products import Products, products_of, tables_of, vectors_of_rows
 from recbole_hetcomp.teachers.ranking import full_scores, scores_of
 from recbole_hetcomp.teachers.trajectory import Trajectory
-
-ROWS_AT_ONCE = 4096  # sequences of which a model makes vectors at once
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,8 @@ class Teacher:
 
     def release(self) -> None:
         """Free the model's memory."""
-        self.__dict__.pop("model", None)
+        for kept in ("model", "_products"):
+            self.__dict__.pop(kept, None)
 
     def topk(self, k: int, stage: int = -1) -> Tensor:
         """[U, k] int32, the best k items at a checkpoint, by default the last."""
@@ -82,7 +82,15 @@ class Teacher:
     @torch.no_grad()
     def scores_of(self, users: Tensor, items: Tensor) -> Tensor:
         """[B, n] the final model's scores of `items` [B, n] for `users` [B], in a run with sequences for rows."""
-        return scores_of(self._asked, self._known(users), items)
+        if self._products is None:
+            return scores_of(self._asked, self._known(users), items)
+        return self._products.scores(self._known(users), items)
+
+    @cached_property
+    @torch.no_grad()
+    def _products(self) -> Products | None:
+        """What a few items' scores are made of; a sequential model is asked for its rows once."""
+        return products_of(self._asked)
 
     @property
     def _asked(self) -> Any:
@@ -99,33 +107,11 @@ class Teacher:
         Taken from what graph models keep of an evaluation, or from the embedding tables, of sequential models from what they
         make of each row's sequence, and believed only if their products give the model's own scores.
         """
-        if self.by_sequence:
-            return self._embeddings_of_rows()
-        own = self._embeddings_of_users()
-        return own if own is None or self.rows is None else (own[0][self.rows.of_user.to(own[0].device)], own[1])
-
-    def _embeddings_of_rows(self) -> tuple[Tensor, Tensor] | None:
-        asked, rows = self._asked, torch.arange(self._asked.n_users)
-        made = [asked.vectors(block.to(asked.device)) for block in rows.split(ROWS_AT_ONCE)]
-        if any(vectors is None for vectors in made):
+        own = vectors_of_rows(self._asked) if self.by_sequence else tables_of(self.model)
+        if own is None:
             return None
-        users, items, probe = torch.cat([vectors.users for vectors in made]), made[0].items, rows[1:9].to(asked.device)
-        same = torch.allclose(users[probe] @ items.T, full_scores(asked, probe), rtol=1e-3, atol=1e-4)
-        return (users, items.clone()) if same else None
-
-    def _embeddings_of_users(self) -> tuple[Tensor, Tensor] | None:
-        model = self.model
-        probe = torch.arange(1, min(9, model.n_users))
-        scores = full_scores(model, probe)
-        pair = ("user_embedding", "item_embedding")
-        if "restore_user_e" in dir(model):
-            pair = ("restore_user_e", "restore_item_e")
-        tables = (getattr(model, name, None) for name in pair)
-        users, items = (table.weight if isinstance(table, torch.nn.Embedding) else table for table in tables)
-        if not (isinstance(users, Tensor) and isinstance(items, Tensor) and users.shape[1:] == items.shape[1:]):
-            return None
-        same = torch.allclose(users[probe] @ items.T, scores, rtol=1e-3, atol=1e-4)
-        return (users.clone(), items.clone()) if same else None
+        of_rows = slice(None) if self.rows is None or self.by_sequence else self.rows.of_user.to(own[0].device)
+        return own[0][of_rows].clone(), own[1].clone()
 
 
 @dataclass(frozen=True)

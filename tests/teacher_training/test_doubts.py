@@ -90,6 +90,17 @@ def test_a_teacher_that_stopped_in_the_first_tenth_is_named(trained: int, doubte
         assert line.endswith("or search for its settings (--tune=12)")
 
 
+def test_a_teacher_whose_settings_were_searched_is_not_told_to_search() -> None:
+    teachers = {"A": Training(0.2, 2, 9, 150), "B": GOOD}
+    asked = [" search for its settings" in line for line in doubts(teachers, "Recall@50")]
+    again = doubts(teachers, "Recall@50", searched={"A"})
+    assert asked == [True, True]
+    assert [line.rpartition("; ")[2] for line in again] == [
+        "leave it out",
+        "lower its learning_rate or raise its stopping_step in teacher_config",
+    ]
+
+
 def test_several_things_may_be_said_of_one() -> None:
     lines = said(A=Training(0.1, 150, 150, 150), B=GOOD)
     assert ["worse" in line for line in lines] == [True, False]
