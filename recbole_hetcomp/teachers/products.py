@@ -37,15 +37,12 @@ class Products:
     bias: Optional[Tensor] = None
 
     def scores(self, users: Tensor, items: Tensor) -> Tensor:
-        """[B, n] float of `items` [B, n] integer ids for `users` [B], a block of users at a time."""
+        """[B, n] float of `items` [B, n] integer ids for `users` [B]; the items' vectors are looked up in blocks."""
         device, numbers = self.of_items.device, max(1, items.size(1) * self.of_items.size(1))
-        n = max(1, NUMBERS_AT_ONCE // numbers)
-        parts = zip(users.to(device).split(n), items.to(device).long().split(n))
-        return torch.cat([self._of_block(*part) for part in parts])
-
-    def _of_block(self, users: Tensor, items: Tensor) -> Tensor:
-        scores = Vectors(self.of_users(users), self.of_items).listed(items).scores
-        return scores if self.bias is None else scores + self.bias[items]
+        items = items.to(device).long()
+        blocks = zip(*(part.split(max(1, NUMBERS_AT_ONCE // numbers)) for part in (self.of_users(users.to(device)), items)))
+        products = torch.cat([Vectors(vectors, self.of_items).listed(block).scores for vectors, block in blocks])
+        return products if self.bias is None else products + self.bias[items]
 
     def are_scores_of(self, asked: Any) -> bool:
         """Whether the first users' scores of all items, as the model gives them, are these products."""
