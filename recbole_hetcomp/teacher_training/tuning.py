@@ -43,9 +43,7 @@ def _configs(config: Config) -> dict[str, Config]:
         return {config.model: config}
     teachers = [str(name) for name in config["teachers"] if not is_list_file(str(name))]
     configs = {f"teacher {name}": teacher_config(config, name) for name in teachers}
-    if config["without_distillation"] or config["base_loss_weight"] > 0:  # then it is the distilled student's training too
-        configs[f"{config['student']} without distillation"] = alone_config(config)
-    return configs
+    return {**configs, f"{config['student']} without distillation": alone_config(config)}
 
 
 def tune(config: Config, split: Split) -> None:

@@ -89,7 +89,7 @@ class Teacher:
     @cached_property
     @torch.no_grad()
     def _products(self) -> Products | None:
-        """What a few items' scores are made of; a sequential model is asked for its rows once."""
+        """What a few items' scores are made of, at the first question: the model is not trained any more."""
         return products_of(self._asked)
 
     @property
@@ -110,8 +110,10 @@ class Teacher:
         own = vectors_of_rows(self._asked) if self.by_sequence else tables_of(self.model)
         if own is None:
             return None
-        of_rows = slice(None) if self.rows is None or self.by_sequence else self.rows.of_user.to(own[0].device)
-        return own[0][of_rows].clone(), own[1].clone()
+        users, items = own
+        if self.rows is None or self.by_sequence:
+            return users.clone(), items.clone()
+        return users[self.rows.of_user.to(users.device)], items.clone()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from recbole_hetcomp.commands import teachers
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teacher_training.doubts import Training, doubts, trainings
 from recbole_hetcomp.teacher_training.scheduling import build_pool
@@ -146,3 +147,12 @@ def test_a_run_says_it_and_goes_on(settings, caplog) -> None:
     assert any("teacher BPR: validation Recall@10" in line and "worse than the best teacher's" in line for line in doubted)
     assert not any("teacher LightGCN: validation" in line for line in doubted)
     assert result["test_result"]
+
+
+def test_a_run_knows_whose_settings_were_searched(settings, caplog, monkeypatch) -> None:
+    monkeypatch.setattr(teachers, "trials_of", lambda *_: {"teacher BPR": 3, "teacher LightGCN": 0})
+    weak = {"all": {"epochs": 20, "embedding_size": 8}, "BPR": {"learning_rate": 1e-7}}
+    ours = {**settings, "teacher_config": weak, "without_distillation": False, "epochs": 1}
+    run_hetcomp("HetCompStudent", "toy", config_dict=ours, arguments=())
+    (line,) = [line for line in caplog.messages if "teacher BPR" in line and "worse than the best" in line]
+    assert line.endswith("than the best teacher's; leave it out")

@@ -387,10 +387,6 @@ def test_an_error_of_ours_is_not_taken_for_a_bad_trial(of_teacher, split, script
 def test_a_run_searches_its_teachers_and_its_student_alone(make_run, split) -> None:
     run = make_run("HetCompStudent", teachers=["BPR", "EASE", "LightGCN"])
     assert list(tunings(run, split)) == ["teacher BPR", "teacher LightGCN", "MF without distillation"]
-    without = make_run("HetCompStudent", teachers=["BPR"], without_distillation=False)
-    assert list(tunings(without, split)) == ["teacher BPR"]
-    base = make_run("RRDStudent", teachers=["BPR"], without_distillation=False)
-    assert list(tunings(base, split)) == ["teacher BPR", "MF without distillation"]  # RRD trains with what is found
     single = make_run("BPR")
     assert list(tunings(single, split)) == ["BPR"]
     assert tunings(make_run("Pop"), split) == {}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from recbole.model.general_recommender.multivae import MultiVAE
 from torch import Tensor
 
 from recbole_hetcomp.data.asked import FACTORS
@@ -98,13 +99,38 @@ class Further(CML):
         return (super().full_sort_predict(interaction).view(-1, self.n_items) - torch.arange(self.n_items)).view(-1)
 
 
-def test_a_model_that_derives_from_a_known_one_is_asked_itself(model_of) -> None:
-    model = model_of("CML")
-    model.__class__ = Further
-    assert products_of(model) is None
+class OfTwoDecoders(MultiVAE):
+    """What the last layer gets is not all that the scores are made of."""
+
+    last_hidden = None
+
+    def forward(self, rating_matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits, mean, log_variance = super().forward(rating_matrix)
+        return logits + torch.arange(self.n_items), mean, log_variance
+
+
+@pytest.mark.parametrize(("name", "derived"), [("CML", Further), ("MultiVAE", OfTwoDecoders)])
+def test_a_model_that_derives_from_a_known_one_is_asked_itself(model_of, name, derived) -> None:
+    model = model_of(name)
+    model.__class__ = derived
     users, items = asked_for(model)
-    teacher = Teacher("Further", Trajectory.from_lists(torch.ones(len(users), 2), teacher="Further"), load=lambda: model)
-    torch.testing.assert_close(teacher.scores_of(users, items), whole_rows_at(model, users, items))
+    expected = whole_rows_at(model, users, items)
+    assert products_of(model) is None
+    teacher = Teacher(name, Trajectory.from_lists(torch.ones(len(users), 2), teacher=name), load=lambda: model)
+    torch.testing.assert_close(teacher.scores_of(users, items), expected)
+
+
+def test_the_users_who_are_compared_are_spread_over_all(model_of, monkeypatch) -> None:
+    """Numbers go by the order in the file, so that the first users are no sample."""
+    model = model_of("BPR")
+    predict = type(model).full_sort_predict
+
+    def of_the_later_half(self: Any, interaction: Any) -> Tensor:
+        scores = predict(self, interaction).view(-1, self.n_items)
+        return scores + (interaction[self.USER_ID] > self.n_users // 2)[:, None]
+
+    monkeypatch.setattr(type(model), "full_sort_predict", of_the_later_half)
+    assert products_of(model) is None
 
 
 @pytest.mark.parametrize("name", ["EASE", "NeuMF", "DMF"])
@@ -112,8 +138,21 @@ def test_models_that_are_no_products_have_none(model_of, name) -> None:
     assert products_of(model_of(name)) is None
 
 
+@pytest.mark.parametrize("name", ["BPR", "CML", "MultiVAE"])
+def test_a_general_teacher_says_the_same_at_all_points_of_a_users_sequence(make_config, model_of, name) -> None:
+    config = make_config("SASRec", load_col={"inter": ["user_id", "item_id", "timestamp"]}, MAX_ITEM_LIST_LENGTH=10)
+    rows, model = make_split(config).rows(3, 1), model_of(name)
+    trajectory = Trajectory.from_lists(torch.ones(rows.n_users, 2), teacher=name)
+    teacher = Teacher(name, trajectory, load=lambda: model, rows=rows)
+    some = torch.arange(rows.n_users).flip(0)[:40]
+    items = torch.randint(0, model.n_items, (40, 4), generator=torch.Generator().manual_seed(5))
+    expected = whole_rows_at(model, rows.of_user[some], items)
+    torch.testing.assert_close(teacher.scores_of(some, items), expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", sorted(FACTORS))
 def test_a_sequence_is_asked_once(make_config, monkeypatch, name) -> None:
+    monkeypatch.setattr(products, "ROWS_AT_ONCE", 7)
     sizes = {"hidden_size": 8, "inner_size": 8, "embedding_size": 8, "MAX_ITEM_LIST_LENGTH": 10}
     config = make_config(name, load_col={"inter": ["user_id", "item_id", "timestamp"]}, **sizes)
     split = make_split(config)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.losses.lookup import Table, look_up
-from recbole_hetcomp.losses.streaming import Vectors, squared_distance_vectors
+from recbole_hetcomp.losses.streaming import squared_distance_vectors
 
 
 def unit_ball(points: Tensor) -> Tensor:
@@ -105,9 +105,13 @@ class CML(GeneralRecommender):
         """[B]: -|u - v|^2 of a batch of pairs."""
         return -self.forward(interaction[self.USER_ID], interaction[self.ITEM_ID])
 
-    def score_vectors(self, users: Tensor) -> Vectors:
-        """`users` [B] and all items as vectors [B, d + 2], [n_items, d + 2] whose inner products are the scores."""
-        return squared_distance_vectors(unit_ball(self.user_embedding(users)), unit_ball(self.item_embedding.weight))
+    def user_vectors(self, users: Tensor) -> Tensor:
+        """[B] -> [B, d + 2], whose inner products with `item_vectors` are the scores."""
+        return squared_distance_vectors(unit_ball(self.user_embedding(users)), self.item_embedding.weight[:0]).users
+
+    def item_vectors(self) -> Tensor:
+        """[n_items, d + 2]."""
+        return squared_distance_vectors(self.user_embedding.weight[:0], unit_ball(self.item_embedding.weight)).items
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """[B * n_items]: -|u - v|^2 of the batch's users and all items, user by user."""

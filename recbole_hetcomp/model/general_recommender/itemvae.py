@@ -17,7 +17,6 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_hetcomp.config.config import Config
-from recbole_hetcomp.losses.streaming import Vectors
 
 LOGITS_AT_ONCE = 2**24  # numbers held at once while all items are encoded for scoring (64 MiB)
 UNSEEN_COUNT = 0.5  # observations credited to an item without any, so that its log-prior is finite and the lowest
@@ -160,10 +159,6 @@ class ItemVAE(GeneralRecommender):
         if not self.training:
             self.restored_items = vectors
         return vectors
-
-    def score_vectors(self, users: Tensor) -> Vectors:
-        """`users` [B] and all items as vectors whose inner products are the scores."""
-        return Vectors(self.user_vectors(users), self.item_vectors())
 
     def predict(self, interaction: Interaction) -> Tensor:
         """[B]: log p(i|u) of a batch of pairs, but for a constant of each user."""
