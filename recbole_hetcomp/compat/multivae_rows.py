@@ -34,13 +34,17 @@ def encoded(self: MultiVAE, users: Tensor) -> tuple[Tensor, Tensor, Tensor, Tens
 
 def last_hidden(self: MultiVAE, users: Tensor) -> Tensor:
     """[B, h] what the last layer makes the logits of, of users [B]; `teachers/products.py` asks for it."""
-    mean, log_variance, _, _ = encoded(self, users)
-    return self.decoder[:-1](self.reparameterize(mean, log_variance))
+    return self.decoder[:-1](_latent(self, users))
 
 
 def logits_of(self: MultiVAE, users: Tensor) -> Tensor:
     """[B, n_items] of users [B]."""
-    return self.decoder[-1](last_hidden(self, users))
+    return self.decoder(_latent(self, users))
+
+
+def _latent(self: MultiVAE, users: Tensor) -> Tensor:
+    mean, log_variance, _, _ = encoded(self, users)
+    return self.reparameterize(mean, log_variance)
 
 
 def _rows(self: MultiVAE, users: Tensor) -> tuple[Tensor, Tensor]:
