@@ -17,7 +17,7 @@ from recbole_hetcomp.compat.replacing import Undo, replaced
 
 
 def encoded(self: MultiVAE, users: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The latent vectors of users [B], as RecBole's `forward` makes them of their rows, and these rows in short form.
+    """Where the latent vectors of users [B] lie, as RecBole's `forward` has it of their rows, and these rows in short form.
 
     Returns:
         [B, z] mean, [B, z] log variance, [B, H] items (0 beyond a user's last), [B, H] their ratings
