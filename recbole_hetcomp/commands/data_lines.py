@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from recbole_hetcomp import console
 from recbole_hetcomp.config import Config
+from recbole_hetcomp.config.errors import shown
+from recbole_hetcomp.config.preset import split_left_out
 from recbole_hetcomp.config.registry import get_model, is_distilled
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teacher_training.alone import chosen_for
@@ -36,6 +39,9 @@ def say_data(config: Config, split: Split, others: Iterable[Config] = (), *, alo
         held = [*preset, *(name for name in by_model if name in trained)]
         if held:
             console.say(f"its preset holds for {', '.join(held)}, unless you say otherwise (dataset_preset)")
+        if config["dataset_preset"] and not config["benchmark_filename"]:
+            for file in split_left_out(config.dataset, Path(config["data_path"]), config.read_yaml)[:1]:
+                console.say(f"the split of its preset is left out, for there is no file {shown(file)}")
 
 
 def _trained_with(by_model: Mapping[str, Mapping[str, Any]], config: Config, alone: bool) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,29 @@ def preset_of(dataset: str, folder: Path, read: Callable[[Path], Any]) -> dict[s
     Raises:
         UserError: the file is no such preset.
     """
-    path = properties_dir() / "dataset" / f"{dataset}.yaml"
+    path = _path(dataset)
     preset = (read(path) if path.is_file() else None) or {}
     by_model = (preset.get("model_config") or {}) if isinstance(preset, dict) else None
     if not isinstance(by_model, dict) or not all(isinstance(part, dict) for part in by_model.values()):
         raise UserError(f"{path}: it is no preset; write lines such as model_config: {{BPR: {{learning_rate: 0.001}}}}")
-    parts = preset.get("benchmark_filename", [])
-    if not all((folder / f"{dataset}.{part}.inter").is_file() for part in parts):
+    if _files_lacking(preset, dataset, folder):
         del preset["benchmark_filename"]
     return {**preset, "model_config": by_model}
+
+
+def split_left_out(dataset: str, folder: Path, read: Callable[[Path], Any]) -> list[Path]:
+    """The files for whose lack `preset_of` leaves the preset's `benchmark_filename` out; the preset has been read before."""
+    path = _path(dataset)
+    return _files_lacking((read(path) if path.is_file() else None) or {}, dataset, folder)
+
+
+def _path(dataset: str) -> Path:
+    return properties_dir() / "dataset" / f"{dataset}.yaml"
+
+
+def _files_lacking(preset: Mapping[str, Any], dataset: str, folder: Path) -> list[Path]:
+    files = [folder / f"{dataset}.{part}.inter" for part in preset.get("benchmark_filename") or ()]
+    return [file for file in files if not file.is_file()]
 
 
 def preset_or_file(path: str) -> str:

@@ -200,6 +200,24 @@ def test_the_line_names_what_takes_part_and_takes_a_setting_from_the_preset(pres
     assert held(make_config, "HetCompStudent", teachers=["EASE"], **started) == "EASE, FitNetStudent"
 
 
+def test_a_split_whose_files_are_not_there_is_left_out_and_a_line_says_so(preset, make_config, toy) -> None:
+    def left_out(**settings: Any) -> list[str]:
+        config, said = make_config("HetCompStudent", teachers=["BPR"], **settings), []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("recbole_hetcomp.console.say", said.append)
+            say_data(config, make_split(config))
+        return [line for line in said if "left out" in line]
+
+    preset(benchmark_filename=["train", "valid", "test"])
+    (line,) = left_out()
+    assert line == f"the split of its preset is left out, for there is no file '{Path(toy) / 'toy' / 'toy.train.inter'}'"
+    assert left_out(dataset_preset=False) == []
+    head, *rows = (Path(toy) / "toy" / "toy.inter").read_text().splitlines(keepends=True)
+    for third, part in enumerate(("train", "valid", "test")):
+        (Path(toy) / "toy" / f"toy.{part}.inter").write_text("".join([head, *rows[third::3]]))
+    assert left_out() == []
+
+
 def test_a_preset_of_a_model_that_there_is_not_is_refused(preset, make_config) -> None:
     preset(model_config={"LightGCM": {"n_layers": 3}})
     with pytest.raises(UserError, match=r"model_config of the preset: .*LightGCM.*did you mean 'LightGCN'"):
