@@ -134,7 +134,7 @@ def test_the_summary_of_searches_is_that_of_its_rows() -> None:
         assert told.replace("| 0.", "| .") in text
 
 
-BY_HAND = {("amazon-beauty", "BPR"), ("citeulike-t", "BPR")}
+BY_HAND = {("amazon-beauty", "BPR"), ("citeulike-t", "BPR"), ("citeulike-t", "NeuMF"), ("foursquare", "BPR")}
 BY_HAND |= {("citeulike-loo", "MF"), ("citeulike-t", "MF"), ("foursquare", "MF")}
 
 
