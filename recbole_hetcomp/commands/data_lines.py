@@ -39,7 +39,7 @@ def say_data(config: Config, split: Split, others: Iterable[Config] = (), *, alo
         held = [*preset, *(name for name in by_model if name in trained)]
         if held:
             console.say(f"its preset holds for {', '.join(held)}, unless you say otherwise (dataset_preset)")
-        if config["dataset_preset"] and not config["benchmark_filename"]:
+        if config["dataset_preset"] and config.family != "sequential" and not config.given("benchmark_filename"):
             for file in split_left_out(config.dataset, Path(config["data_path"]), config.read_yaml)[:1]:
                 console.say(f"the split of its preset is left out, for there is no file {shown(file)}")
 

@@ -139,15 +139,19 @@ def test_the_summary_of_searches_is_that_of_its_rows() -> None:
         assert told.replace("| 0.", "| .") in text
 
 
+LATER = {("ml-100k", "teacher NeuMF"): 0.4720}  # by the former default, which came after that search
+
+
 def test_the_share_of_todays_defaults_is_of_what_the_search_found() -> None:
     found = {(row["data"], row["model"]): row for row in searches()}
     for row in rows_of("training/defaults"):
         searched = found[row["data"], row["model"]]
-        assert (row["by the former default"], row["found"]) == (searched["without a search"], searched["found"])
+        former = LATER.get((row["data"], row["model"]), searched["without a search"])
+        assert (row["by the former default"], row["found"]) == (former, searched["found"])
         assert row["share of the found"] == round(min(1.0, row["by today's"] / searched["found"]), 3)
 
 
-BY_HAND = {("citeulike-t", "BPR"), ("citeulike-t", "NeuMF"), ("foursquare", "BPR")}
+BY_HAND = {("citeulike-t", "BPR"), ("citeulike-t", "NeuMF")}
 BY_HAND |= {("citeulike-loo", "MF"), ("citeulike-t", "MF"), ("foursquare", "MF")}
 
 
