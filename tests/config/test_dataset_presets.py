@@ -213,7 +213,8 @@ def test_a_split_whose_files_are_not_there_is_left_out_and_a_line_says_so(preset
     assert line == f"the split of its preset is left out, for there is no file '{Path(toy) / 'toy' / 'toy.train.inter'}'"
     assert left_out(dataset_preset=False) == []
     assert left_out(benchmark_filename=None) == []  # asked for
-    assert left_out(student="GRU4Rec", TIME_FIELD="timestamp") == []  # whose protocol has a split of its own
+    timed = {"inter": ["user_id", "item_id", "timestamp"]}
+    assert left_out(student="GRU4Rec", load_col=timed) == []  # whose protocol has a split of its own
     head, *rows = (Path(toy) / "toy" / "toy.inter").read_text().splitlines(keepends=True)
     for third, part in enumerate(("train", "valid", "test")):
         (Path(toy) / "toy" / f"toy.{part}.inter").write_text("".join([head, *rows[third::3]]))
