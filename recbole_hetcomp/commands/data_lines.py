@@ -38,10 +38,10 @@ def say_data(config: Config, split: Split, others: Iterable[Config] = (), *, alo
         trained = set().union(*(_trained_with(by_model, one, alone) for one in (config, *others)))
         held = [*preset, *(name for name in by_model if name in trained)]
         if held:
-            console.say(f"its preset holds for {', '.join(held)}, unless you say otherwise (dataset_preset)")
+            console.say(f"its preset holds for {', '.join(held)}, unless you say otherwise (--dataset_preset=False)")
         if config["dataset_preset"] and config.family != "sequential" and not config.given("benchmark_filename"):
             for file in split_left_out(config.dataset, Path(config["data_path"]), config.read_yaml)[:1]:
-                console.say(f"the split of its preset is left out, for there is no file {shown(file)}")
+                console.say(f"the split of its preset is left out: there is no file {shown(file)}; eval_args makes another")
 
 
 def _trained_with(by_model: Mapping[str, Mapping[str, Any]], config: Config, alone: bool) -> set[str]:

@@ -13,7 +13,7 @@ class Shown(Trainer):
 
     def fit(self, *arguments: object, **settings: object) -> tuple[float, dict[str, float]]:
         """As RecBole's, shown from a line at its beginning to its end."""
-        self.title, self.last_score = subject() or self.config["model"], ""
+        self.title, self.last_score, self.epochs_trained = subject() or self.config["model"], "", 0
         already = f", goes on from epoch {self.start_epoch}" if self.start_epoch else ""
         say(f"training, at most {counted(self.epochs, 'epoch')}{already}")
         note("")
@@ -27,12 +27,13 @@ class Shown(Trainer):
         self, train_data: AbstractDataLoader, epoch_idx: int, *arguments: object, **settings: object
     ) -> float | tuple[float, ...]:
         loss = super()._train_epoch(train_data, epoch_idx, *arguments, **settings)
+        self.epochs_trained = epoch_idx + 1
         display.screen.advance(self.title, epoch_idx + 1, self.last_score, display.note)
         return loss
 
     def _valid_epoch(self, *arguments: object, **settings: object) -> tuple[float, dict[str, float]]:
         score, result = super()._valid_epoch(*arguments, **settings)
-        self.last_score = f"{self.config['valid_metric']} {score:.4f}"
+        self.last_score = f"{self.config['valid_metric']} {score:.4f} (epoch {self.epochs_trained})"
         return score, result
 
 

@@ -101,7 +101,7 @@ def _doubts(record: Mapping[str, Any]) -> list[str]:
         given = ", ".join(f"{model} {count}" for model, count in trials.items())
         seen.append(f"The settings of some models were searched for and those of others were not; trials: {given}.")
     elif not any(trials.values()):
-        seen.append("No settings were searched for: each model has its default or given ones.")
+        seen.append("No settings were searched for: each model has default, preset or given ones.")
     for row in rows:
         told = [late(curves, row["model"]) for curves in row["curves"] if curves is not None]
         seen += told[0] if told and all(told) else []  # what holds with each seed

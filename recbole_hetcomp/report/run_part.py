@@ -108,7 +108,7 @@ def _doubts(record: Mapping[str, Any]) -> list[str]:
     trials = [f"{row['model']} {row['trials']}" for row in record["rows"] if row.get("trials") is not None]
     any_searched = any(row.get("trials") for row in record["rows"])
     searched = f"Settings were searched: trials by model: {', '.join(trials)}." if any_searched else ""
-    none = "No settings were searched for (hetcomp tune-teachers): all models have their default or given ones."
+    none = "No settings were searched for (hetcomp tune-teachers): all models have default, preset or given ones."
     return [*seen, searched or none, *record["doubts"]]
 
 

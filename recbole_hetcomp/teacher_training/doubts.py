@@ -87,7 +87,7 @@ def doubts(
     lines = []
     for name, training in teachers.items():
         behind = (best - training.score) / abs(best) * (1 if larger_is_better else -1) if best else math.nan
-        if behind > FAR_BELOW:
+        if behind > FAR_BELOW and not training.ends_at_its_best:  # which may catch up
             remedy = "leave it out" if name in searched else "search for its settings (--tune=12), or leave it out"
             lines.append(
                 f"teacher {name}: validation {metric} {training.score:.4f} is {behind:.0%} worse than the best teacher's; "
@@ -95,8 +95,8 @@ def doubts(
             )
         if training.ends_at_its_best:
             lines.append(
-                f"teacher {name}: its best epoch is the last of {training.epochs}; let it train longer, with "
-                f"'{name}': {{'epochs': {2 * training.epochs}}} in teacher_config"
+                f"teacher {name}: its best epoch, {training.best_epoch}, is the last validated of {training.epochs}; let it "
+                f"train longer, with '{name}': {{'epochs': {2 * training.epochs}}} in teacher_config"
             )
         elif training.epochs_trained <= EARLY * training.epochs:
             remedy = "" if name in searched else ", or search for its settings (--tune=12)"

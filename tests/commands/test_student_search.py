@@ -407,7 +407,9 @@ def test_a_teacher_that_was_still_rising_is_named_as_in_a_run(caplog, flags, few
     once = "--teacher_config={'BPR': {'epochs': 1, 'eval_step': 1, 'embedding_size': 8}}"
     assert main([*given, f"--space={few}", "--teachers=['BPR']", once]) == 0
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert any(line.startswith("teacher BPR: its best epoch is the last of 1; let it train longer") for line in said)
+    assert any(
+        line.startswith("teacher BPR: its best epoch, 1, is the last validated of 1; let it train longer") for line in said
+    )
 
 
 def test_students_are_built_as_all_models_are(make_scorer, monkeypatch) -> None:

@@ -210,7 +210,8 @@ def test_a_split_whose_files_are_not_there_is_left_out_and_a_line_says_so(preset
 
     preset(benchmark_filename=["train", "valid", "test"])
     (line,) = left_out()
-    assert line == f"the split of its preset is left out, for there is no file '{Path(toy) / 'toy' / 'toy.train.inter'}'"
+    lacking = Path(toy) / "toy" / "toy.train.inter"
+    assert line == f"the split of its preset is left out: there is no file '{lacking}'; eval_args makes another"
     assert left_out(dataset_preset=False) == []
     assert left_out(benchmark_filename=None) == []  # asked for
     timed = {"inter": ["user_id", "item_id", "timestamp"]}
