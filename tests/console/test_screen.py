@@ -51,7 +51,8 @@ def test_a_training_has_a_bar_while_it_runs(terminal, make_config, make_model, s
     text = plain(terminal)
     assert "teacher BPR: training, at most 3 epochs" in text
     shown = re.findall(r"teacher BPR ━+\S* *\S*━* ([23])/3 Recall@10 0\.\d{4} \(epoch (\d)\) 0:00:\d\d", text)
-    assert shown and all(int(trained) == int(validated) + 1 for trained, validated in shown)  # its validation comes next
+    assert shown
+    assert all(int(trained) == int(validated) + 1 for trained, validated in shown)  # its validation comes next
     assert display.screen.bars is None  # it is gone
 
 
