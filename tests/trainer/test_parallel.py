@@ -110,7 +110,7 @@ def test_two_processes_train_the_student_that_one_trains(settings, capfd, caplog
 
 @pytest.mark.slow
 def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(settings, capfd):
-    # With some teachers Adam makes up to 6e-5 of the last digits, in which sums of two processes differ, as the bound is 1e-5.
+    # With some teachers Adam makes 6e-5 of the last digits, in which sums of two processes differ; the bound is 1e-5.
     taught = {"all": {**settings["teacher_config"]["all"], "weight_decay": "0.07 / (users + items)"}}
     course = {"epochs": 60, "learning_rate": 0.05, "teachers": ["BPR"], "teacher_config": taught}
     arguments, folder = flags(settings, **course), Path(settings["checkpoint_dir"])
