@@ -34,8 +34,6 @@ from recbole_hetcomp.teacher_training.tuning import trials_of
 from recbole_hetcomp.teachers.context import ContextTeachers
 from recbole_hetcomp.teachers.pool import TeacherPool
 
-CHANCE = 0.01  # of the best teacher's score: an ensemble that is less below it needs no remedy
-
 
 def compare_with_teachers(
     config: Config,
@@ -120,7 +118,7 @@ def _add_trials(rows: Sequence[Row], config: Config, split: Split) -> None:
 
 
 def disappointments(rows: Sequence[Row], metric: str, sign: int, *, clicks: bool = False) -> list[str]:
-    """Sentences about an ensemble clearly below its best teacher and a student below the one without distillation.
+    """Sentences about an ensemble below its best teacher and a student below the one without distillation.
 
     Args:
         rows: of the comparison
@@ -130,8 +128,7 @@ def disappointments(rows: Sequence[Row], metric: str, sign: int, *, clicks: bool
     """
     of = {row["role"]: sign * row[metric] for row in rows}
     lines = []
-    best = max(sign * row[metric] for row in rows if row["role"] == "teacher")
-    if of["ensemble"] < best - CHANCE * abs(best):
+    if of["ensemble"] < max(sign * row[metric] for row in rows if row["role"] == "teacher"):
         lines.append(
             "the ensemble is below its best teacher: leave weak teachers out"
             + ("" if clicks else " (a file counts as much as the best), or raise teacher_weighting")

@@ -87,7 +87,7 @@ def doubts(
     lines = []
     for name, training in teachers.items():
         behind = (best - training.score) / abs(best) * (1 if larger_is_better else -1) if best else math.nan
-        if behind > FAR_BELOW and not training.ends_at_its_best:  # which may catch up
+        if behind > FAR_BELOW:
             remedy = "leave it out" if name in searched else "search for its settings (--tune=12), or leave it out"
             lines.append(
                 f"teacher {name}: validation {metric} {training.score:.4f} is {behind:.0%} worse than the best teacher's; "

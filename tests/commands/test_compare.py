@@ -12,8 +12,6 @@ from recbole_hetcomp.commands.compare import disappointments
     [
         ([0.3, 0.2, 0.4, 0.1, 0.2], 1, []),
         ([0.3, 0.5, 0.4, 0.1, 0.2], 1, ["the ensemble is below its best teacher"]),
-        ([0.3, 0.402, 0.4, 0.1, 0.2], 1, []),  # by half a percent, which is chance
-        ([-0.3, -0.402, -0.4, -0.3, -0.2], 1, ["the ensemble is below its best teacher"]),
         ([0.3, 0.2, 0.4, 0.3, 0.2], 1, ["the student is below the one without distillation"]),
         ([0.3, 0.5, 0.4, 0.1, 0.2], -1, ["the ensemble is below its best teacher", "the student is below the one"]),
     ],

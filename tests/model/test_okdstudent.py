@@ -192,7 +192,7 @@ def gaps(model, users) -> tuple[float, float]:
 
 def test_the_teacher_comes_to_meet_the_student_for_users_that_it_never_met(make_model, make_config, split) -> None:
     """All users learn from their interactions, half of them from the teacher too, and the adapters from that half alone."""
-    decay = "0.07 / (users + items)"  # with less the labels and the teacher are nearer, and mu = 0 stays where it is
+    decay = "0.07 / (users + items)"  # by .05, BPR's default, mu = 0 ends at .998, beside .961 and .844
     well = {"epochs": 40, "learning_rate": 0.05, "weight_decay": decay, "embedding_size": 8, "eval_step": 10}
     pool = build_pool(make_config("HetCompStudent", teachers=["BPR"], teacher_config={"all": well}), split)
     settings = {"embedding_size": 4, "learning_rate": 0.02, "apart_learning_rate": 0.01, "train_batch_size": 128}
