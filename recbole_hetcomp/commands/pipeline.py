@@ -204,7 +204,7 @@ def _fit_and_test(trainer: Trainer, config: Config, loaders: Loaders, saved: boo
         "name": config.model,
         "model": trainer.model,
         "train_seconds": seconds,
-        "epochs": getattr(trainer, "start_epoch", 0) + len(trainer.train_loss_dict),
+        "epochs": _epochs_trained(trainer),
         "test_users": trainer.evaluator.users,
         "curves": curves_of(trainer),
         "doubts": [],
@@ -220,5 +220,10 @@ def _fit(trainer: Trainer, config: Config, loaders: Loaders, saved: bool) -> tup
         )
     seconds = time() - started + (trainer.curves.earlier_seconds if isinstance(trainer, Recorded) else 0.0)
     score = f", best validation {config['valid_metric']} {best_score:.4f}" if math.isfinite(best_score) else ""
-    console.say(f"trained {console.counted(len(trainer.train_loss_dict), 'epoch')} in {seconds:.0f} s{score}")
+    console.say(f"trained {console.counted(_epochs_trained(trainer), 'epoch')} in {seconds:.0f} s{score}")
     return best_score, best_result, seconds
+
+
+def _epochs_trained(trainer: Trainer) -> int:
+    """Those before an interruption included."""
+    return int(getattr(trainer, "start_epoch", 0)) + len(trainer.train_loss_dict)

@@ -122,10 +122,13 @@ def test_a_run_that_goes_on_has_the_curves_of_one_that_was_left_alone(moving, mo
     (kept,) = folder.glob("*.curves.json")
     assert 6 <= len(json.loads(kept.read_text(encoding="utf-8"))["epochs"]) <= 7
     earlier = json.loads(kept.read_text(encoding="utf-8"))
+    said: list[str] = []
+    monkeypatch.setattr(pipeline.console, "say", said.append)
     result = run(moving)
     assert without_times(result["curves"]) == without_times(whole["curves"])
     assert not list(folder.glob("*.curves.json"))
     assert result["epochs"] == whole["epochs"] == len(whole["curves"]["epochs"])
+    assert [line.partition(" in ")[0] for line in said if line.startswith("trained")] == [f"trained {whole['epochs']} epochs"]
     assert result["train_seconds"] >= sum(entry["seconds"] for entry in result["curves"]["epochs"])
     assert result["curves"]["epochs"][0]["seconds"] == earlier["epochs"][0]["seconds"]
 
