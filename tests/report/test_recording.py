@@ -128,7 +128,8 @@ def test_a_run_that_goes_on_has_the_curves_of_one_that_was_left_alone(moving, mo
     assert without_times(result["curves"]) == without_times(whole["curves"])
     assert not list(folder.glob("*.curves.json"))
     assert result["epochs"] == whole["epochs"] == len(whole["curves"]["epochs"])
-    assert [line.partition(" in ")[0] for line in said if line.startswith("trained")] == [f"trained {whole['epochs']} epochs"]
+    told = [line.partition(" in ")[0] for line in said if line.startswith("trained")]
+    assert told == [f"trained {whole['epochs']} epochs"]
     assert result["train_seconds"] >= sum(entry["seconds"] for entry in result["curves"]["epochs"])
     assert result["curves"]["epochs"][0]["seconds"] == earlier["epochs"][0]["seconds"]
 
