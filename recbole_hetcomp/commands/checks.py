@@ -113,7 +113,7 @@ def _check_unread(config: Config) -> None:
 
 
 def _check_protocol(config: Config) -> None:
-    """Raise a UserError for a split on which models with sequences cannot be compared with others, or not be trained."""
+    """Raise a UserError for a protocol by which models with sequences cannot be compared with others, or not be trained."""
     if config["benchmark_filename"]:
         raise UserError(
             "benchmark_filename: a run with sequential models splits each user's interactions itself, in the order of time; "
@@ -125,6 +125,11 @@ def _check_protocol(config: Config) -> None:
         raise UserError(
             "eval_args: a run with sequential models leaves each user's last two items out, in the order of time; write "
             "split: {'LS': 'valid_and_test'} and order: TO"
+        )
+    modes = config["eval_args"]["mode"]
+    if mixed and set(modes.values()) != {"full"}:
+        raise UserError(
+            f"eval_args: mode: {shown(modes)} draws other items for sequential models than for others; write mode: full"
         )
 
 

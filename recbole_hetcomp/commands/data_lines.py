@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from logging import getLogger
 from typing import Any
 
 from recbole_hetcomp import console
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.config.errors import shown
+from recbole_hetcomp.config.errors import UserError, close_matches
 from recbole_hetcomp.config.preset import split_left_out
-from recbole_hetcomp.config.registry import get_model, is_distilled
+from recbole_hetcomp.config.recbole import READ_BY_RECBOLE
+from recbole_hetcomp.config.registry import get_model, is_distilled, known_models, settings_of_any_model
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teacher_training.alone import chosen_for
 
@@ -25,7 +26,7 @@ def say_data(config: Config, split: Split, others: Iterable[Config] = (), *, alo
         alone: whether the command may train the student without distillation
 
     Raises:
-        UserError: the preset names a model that there is not.
+        UserError: the preset names a model that there is not, or one outside of its `model_config`.
     """
     users, items = split.whole.user_num - 1, split.whole.item_num - 1  # without the padding
     parts = ", ".join(f"{len(data):,} {part}" for part, data in zip(("training", "validation", "test"), split.parts))
@@ -33,15 +34,29 @@ def say_data(config: Config, split: Split, others: Iterable[Config] = (), *, alo
         console.say(f"{users:,} users, {items:,} items, {sum(map(len, split.parts)):,} interactions ({parts})")
         preset = config.preset_of(config.dataset)
         by_model = preset.pop("model_config")
-        for name in by_model:
-            get_model(name, "model_config of the preset")
+        _check(preset, by_model, config)
         trained = set().union(*(_trained_with(by_model, one, alone) for one in (config, *others)))
         held = [*preset, *(name for name in by_model if name in trained)]
         if held:
             console.say(f"its preset holds for {', '.join(held)}, unless you say otherwise (--dataset_preset=False)")
-        if config["dataset_preset"] and config.family != "sequential" and not config.given("benchmark_filename"):
-            for file in split_left_out(config.dataset, Path(config["data_path"]), config.read_yaml)[:1]:
-                console.say(f"the split of its preset is left out: there is no file {shown(file)}; eval_args makes another")
+        why = split_left_out(config.dataset, config.external_config_dict, config.read_yaml)
+        if why and config.family != "sequential" and not config.given("benchmark_filename"):
+            console.say(f"the split of its preset is left out: {why}")
+
+
+def _check(preset: Mapping[str, Any], by_model: Mapping[str, Mapping[str, Any]], config: Config) -> None:
+    """Refuse what nothing can be trained with, and log a line about each setting that no model has."""
+    for name in by_model:
+        get_model(name, "model_config of the preset")
+    for name in sorted(preset.keys() & set(known_models())):
+        raise UserError(f"preset of {config.dataset}: {name} is a model; write its settings under model_config:")
+    known = settings_of_any_model() | READ_BY_RECBOLE | {key for keys in config.parameters.values() for key in keys}
+    for title, settings in {"": preset, **by_model}.items():
+        for key in settings.keys() - known:
+            of_model = f" of {title}" if title else ""
+            getLogger().warning(
+                f"unknown setting {key!r}{of_model} in the preset of {config.dataset} is not used{close_matches(key, known)}"
+            )
 
 
 def _trained_with(by_model: Mapping[str, Mapping[str, Any]], config: Config, alone: bool) -> set[str]:

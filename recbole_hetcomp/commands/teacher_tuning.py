@@ -21,7 +21,7 @@ from recbole_hetcomp.data.fitting import fit_evaluation
 from recbole_hetcomp.data.split import Split, make_split
 from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.teacher_training.space import Choice, Range
-from recbole_hetcomp.teacher_training.tuned import Tuning
+from recbole_hetcomp.teacher_training.tuned import TRIALS, Tuning
 from recbole_hetcomp.teacher_training.tuning import tune, tunings
 
 DEFAULT_TRIALS = 12
@@ -100,7 +100,7 @@ def _shown(config: Config, split: Split, searches: Mapping[str, Tuning]) -> dict
 
 def _with_trials(found: Mapping[str, Any], tuning: Tuning) -> dict[str, Any]:
     """What was found, with all trials and what was tried (docs/report.md)."""
-    path = tuning.folder / "trials.json"
+    path = tuning.folder / TRIALS
     try:
         trials = json.loads(path.read_text(encoding="utf-8"))
         kept = [{key: trial.get(key) for key in ("trial", "state", "score", "settings")} for trial in trials]

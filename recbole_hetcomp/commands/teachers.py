@@ -10,7 +10,7 @@ from recbole_hetcomp.config import Config
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.teacher_training.doubts import doubts, trainings
 from recbole_hetcomp.teacher_training.scheduling import build_context_teachers, build_pool
-from recbole_hetcomp.teacher_training.tuning import trials_of
+from recbole_hetcomp.teacher_training.tuning import trials_of, tunings
 from recbole_hetcomp.teachers.context import ContextTeachers
 from recbole_hetcomp.teachers.ensemble import teacher_weights
 from recbole_hetcomp.teachers.pool import Needs, TeacherPool
@@ -54,9 +54,10 @@ def fingerprints(teachers: Teachers) -> list[tuple[str, str]]:
 
 def _doubts(config: Config, split: Split) -> list[str]:
     """What is to be said of the teachers' trainings, and is logged."""
-    searched = {title.removeprefix("teacher ") for title, trials in trials_of(config, split).items() if trials}
-    larger_is_better = config["valid_metric_bigger"]
-    found = doubts(trainings(config, split), config["valid_metric"], larger_is_better=larger_is_better, searched=searched)
+    found_by = trials_of(config, split)
+    searchable = {title.removeprefix("teacher ") for title in tunings(config, split) if not found_by.get(title)}
+    larger = config["valid_metric_bigger"]
+    found = doubts(trainings(config, split), config["valid_metric"], larger_is_better=larger, searchable=searchable)
     for doubt in found:
         getLogger().warning(doubt)
     return list(found)

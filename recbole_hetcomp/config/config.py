@@ -21,6 +21,7 @@ from recbole_hetcomp.config.family import (
     protocol_of,
     reads_more,
     settle_negatives,
+    settle_repeats,
     teachers_in,
 )
 from recbole_hetcomp.config.preset import preset_of, preset_or_file
@@ -131,9 +132,7 @@ class Config(RecBoleConfig):
 
     def preset_of(self, dataset: str) -> dict[str, Any]:
         """The preset of the dataset (preset.py): settings of all models, and in `model_config` those of some."""
-        folder = Path(str(self.external_config_dict.get("data_path", "dataset"))) / dataset
-        wanted = self.external_config_dict.get("dataset_preset", True)
-        return preset_of(dataset, folder, self.read_yaml) if wanted else {"model_config": {}}
+        return preset_of(dataset, self.external_config_dict, self.read_yaml)
 
     @cached_property
     def family(self) -> str:
@@ -190,6 +189,7 @@ class Config(RecBoleConfig):
             self.final_config_dict["eval_step"] = 1
         trained = student_class(self.model_class, self._student()) if is_distilled(self.model_class) else self.model_class
         settle_negatives(self.final_config_dict, trained, given=self.given("train_neg_sample_args"))
+        settle_repeats(self.final_config_dict, trained, sequential=self.family == "sequential")
         super()._set_default_parameters()
         if is_distilled(self.model_class):  # negatives are drawn for the backbone's own loss
             loss_type = self.final_config_dict.get("loss_type")

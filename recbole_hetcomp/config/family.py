@@ -69,15 +69,31 @@ def settle_negatives(settings: dict[str, Any], trained: type, *, given: bool) ->
     negatives = settings.get("train_neg_sample_args")
     if isinstance(negatives, dict) and negatives.get("distribution") == "none":  # as RecBole leaves it in a checkpoint
         settings["train_neg_sample_args"] = negatives = None
-    if hasattr(trained, "input_type") or settings.get("loss_type") != "CE":
+    sequential, batches = getattr(trained, "type", None) == ModelType.SEQUENTIAL, getattr(trained, "input_type", None)
+    targets = batches is None or (sequential and batches == InputType.POINTWISE)  # RepeatNet says so, and reads no label
+    if settings.get("loss_type") != "CE" or not targets:
         return
-    if given and negatives is not None and getattr(trained, "type", None) == ModelType.SEQUENTIAL:
+    if given and negatives is not None and sequential:
         raise UserError(
             f"train_neg_sample_args: {shown(negatives)} asks for negative items, and {trained.__name__} learns by "
             "cross-entropy (loss_type: CE), which takes none; leave it out"
         )
     if not given:
         settings["train_neg_sample_args"] = None
+
+
+def settle_repeats(settings: dict[str, Any], trained: type, *, sequential: bool) -> None:
+    """In a run with sequential models, what a user has had comes again for these alone, whatever `repeatable` was given.
+
+    RecBole's file for sequential models has it, and general ones with it would draw training items as negatives.
+
+    Args:
+        settings: of the model, which are changed
+        trained: the model's class, of distilled ones the student's
+        sequential: whether the run is one
+    """
+    if sequential:
+        settings["repeatable"] = getattr(trained, "type", None) == ModelType.SEQUENTIAL
 
 
 def input_type_of(trained: type, loss_type: object) -> InputType | None:

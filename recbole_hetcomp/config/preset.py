@@ -6,46 +6,48 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.errors import UserError, shown
 from recbole_hetcomp.config.registry import properties_dir
 
 
-def preset_of(dataset: str, folder: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
+def preset_of(dataset: str, given: Mapping[str, Any], read: Callable[[Path], Any]) -> dict[str, Any]:
     """Settings of all models, and in `model_config` those of some, by model; the latter is {} where there is no preset.
 
-    The files that `benchmark_filename` names must be there, or this line is left out: a user's own data may have the name.
+    Its `benchmark_filename` is left out where the user asks for another split, and where a file that it names is not there:
+    a user's own data may have the name.
 
     Args:
         dataset: its name
-        folder: of its files
+        given: the user's settings; with `dataset_preset: False` there is no preset
         read: reads a yaml file
 
     Raises:
         UserError: the file is no such preset.
     """
     path = _path(dataset)
-    preset = (read(path) if path.is_file() else None) or {}
+    preset = (read(path) if path.is_file() and given.get("dataset_preset", True) else None) or {}
     by_model = (preset.get("model_config") or {}) if isinstance(preset, dict) else None
     if not isinstance(by_model, dict) or not all(isinstance(part, dict) for part in by_model.values()):
         raise UserError(f"{path}: it is no preset; write lines such as model_config: {{BPR: {{learning_rate: 0.001}}}}")
-    if _files_lacking(preset, dataset, folder):
+    if split_left_out(dataset, given, read):
         del preset["benchmark_filename"]
     return {**preset, "model_config": by_model}
 
 
-def split_left_out(dataset: str, folder: Path, read: Callable[[Path], Any]) -> list[Path]:
-    """The files for whose lack `preset_of` leaves the preset's `benchmark_filename` out; the preset has been read before."""
+def split_left_out(dataset: str, given: Mapping[str, Any], read: Callable[[Path], Any]) -> str:
+    """Why `preset_of` leaves the preset's `benchmark_filename` out; empty where it does not, or there is none."""
     path = _path(dataset)
-    return _files_lacking((read(path) if path.is_file() else None) or {}, dataset, folder)
+    preset = (read(path) if path.is_file() and given.get("dataset_preset", True) else None) or {}
+    folder = Path(str(given.get("data_path", "dataset"))) / dataset
+    files = [folder / f"{dataset}.{part}.inter" for part in preset.get("benchmark_filename") or ()]
+    if files and isinstance(given.get("eval_args"), Mapping) and given["eval_args"].get("split"):
+        return "eval_args has another"
+    lacking = [file for file in files if not file.is_file()]
+    return f"there is no file {shown(lacking[0])}; eval_args makes another" if lacking else ""
 
 
 def _path(dataset: str) -> Path:
     return properties_dir() / "dataset" / f"{dataset}.yaml"
-
-
-def _files_lacking(preset: Mapping[str, Any], dataset: str, folder: Path) -> list[Path]:
-    files = [folder / f"{dataset}.{part}.inter" for part in preset.get("benchmark_filename") or ()]
-    return [file for file in files if not file.is_file()]
 
 
 def preset_or_file(path: str) -> str:

@@ -218,8 +218,12 @@ def _source_of(module: str) -> str | None:
 
 
 def settings_of_any_model() -> set[str]:
-    """Names of all settings in all yaml files: ours, RecBole's and those of other packages' models."""
+    """Names of all settings in all yaml files: ours, RecBole's and those of other packages' models.
+
+    Presets and search spaces, which a person may write, name settings and declare none.
+    """
     files = [path for folder in (properties_dir(), RECBOLE / "properties") for path in folder.rglob("*.yaml")]
+    files = [path for path in files if path.parent not in (properties_dir() / "dataset", properties_dir() / "space")]
     files += filter(None, map(_properties_of_plugin, _plugins()))
     lines = [line for path in files for line in path.read_text("utf-8").splitlines()]
     return {line.partition(":")[0].strip() for line in lines if ":" in line}

@@ -64,11 +64,15 @@ def chosen_for(config: Config) -> set[str]:
 
 
 def alone_config(config: Config) -> Config:
-    """The Config of the student without distillation: its own training, and what makes it the same student."""
+    """The Config of the student without distillation: its own training, and what makes it the same student.
+
+    Whole numbers beside those of the training, such as `n_layers`, shape the network; so no search changes them.
+    """
     name = str(config["student"])
     path = properties_of(name)
     own = (config.read_yaml(path) if path is not None else {}) or {}
     chosen = chosen_for(config)
-    same = {key: config[key] for key in own if key in chosen and key not in config.parameters["Training"]}
+    shape = {key for key in own if type(config[key]) is int}
+    same = {key: config[key] for key in own if key in chosen | shape and key not in config.parameters["Training"]}
     given = {**same, **config["without_distillation_config"]}
     return derive(config, name, given, seed=config["seed"], defaults=training_settings(config, name))

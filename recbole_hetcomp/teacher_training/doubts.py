@@ -18,6 +18,7 @@ from recbole_hetcomp.teachers.lists import is_list_file
 
 FAR_BELOW = 0.15  # of the best teacher's validation score
 EARLY = 0.1  # of the epochs allowed
+SEARCH = "--tune=12"
 RECORD: dict[str, Kind] = {
     "settings": lambda value: (
         isinstance(value, dict) and is_count(value.get("epochs")) and type(value.get("eval_step")) is int
@@ -63,6 +64,15 @@ class Training:
         """Whether no later epoch could have been validated."""
         return math.isfinite(self.score) and self.best_epoch + min(self.eval_step, self.epochs) > self.epochs
 
+    @property
+    def stopped_at_once(self) -> bool:
+        """Whether early stopping ended it in the first tenth of its epochs, or no validation was better than the first.
+
+        Both are asked, for patience alone can be longer than a tenth.
+        """
+        no_better = math.isfinite(self.score) and self.best_epoch <= self.eval_step and self.epochs_trained < self.epochs
+        return no_better or self.epochs_trained <= EARLY * self.epochs
+
 
 def trainings(config: Config, split: Split) -> dict[str, Training]:
     """Those of a run's teachers that are trained by gradients, epoch by epoch; the teachers have been trained."""
@@ -72,7 +82,7 @@ def trainings(config: Config, split: Split) -> dict[str, Training]:
 
 
 def doubts(
-    teachers: Mapping[str, Training], metric: str, *, larger_is_better: bool = True, searched: Collection[str] = ()
+    teachers: Mapping[str, Training], metric: str, *, larger_is_better: bool = True, searchable: Collection[str] = ()
 ) -> list[str]:
     """A sentence for each teacher that is far below the best, was still rising, or stopped at once.
 
@@ -80,7 +90,7 @@ def doubts(
         teachers: by name
         metric: of the scores
         larger_is_better: of the scores
-        searched: names of those whose settings a search has found; they are not told to search
+        searchable: names of those that a search has something to try for, and has not searched; these are told to
     """
     scores = [training.score for training in teachers.values() if math.isfinite(training.score)]
     best = (max if larger_is_better else min)(scores, default=math.nan)
@@ -88,7 +98,7 @@ def doubts(
     for name, training in teachers.items():
         behind = (best - training.score) / abs(best) * (1 if larger_is_better else -1) if best else math.nan
         if behind > FAR_BELOW:
-            remedy = "leave it out" if name in searched else "search for its settings (--tune=12), or leave it out"
+            remedy = f"search for its settings ({SEARCH}), or leave it out" if name in searchable else "leave it out"
             lines.append(
                 f"teacher {name}: validation {metric} {training.score:.4f} is {behind:.0%} worse than the best teacher's; "
                 f"{remedy}"
@@ -98,10 +108,10 @@ def doubts(
                 f"teacher {name}: its best epoch, {training.best_epoch}, is the last validated of {training.epochs}; let it "
                 f"train longer, with '{name}': {{'epochs': {2 * training.epochs}}} in teacher_config"
             )
-        elif training.epochs_trained <= EARLY * training.epochs:
-            remedy = "" if name in searched else ", or search for its settings (--tune=12)"
+        elif training.stopped_at_once:
+            remedy = f", or search for its settings ({SEARCH})" if name in searchable else ""
             lines.append(
-                f"teacher {name}: stopped after {training.epochs_trained} of {training.epochs} epochs; lower its "
-                f"learning_rate or raise its stopping_step in teacher_config{remedy}"
+                f"teacher {name}: stopped after {training.epochs_trained} of {training.epochs} epochs, its best was epoch "
+                f"{training.best_epoch}; lower its learning_rate or raise its stopping_step in teacher_config{remedy}"
             )
     return lines

@@ -25,7 +25,7 @@ from recbole_hetcomp.files.atomic import write
 from recbole_hetcomp.files.locks import held
 from recbole_hetcomp.teacher_training.halving import Curve, goes_on
 from recbole_hetcomp.teacher_training.training import fit_recorded
-from recbole_hetcomp.teacher_training.tuned import FOUND, Tuning
+from recbole_hetcomp.teacher_training.tuned import FOUND, TRIALS, Tuning
 from recbole_hetcomp.trainer.threads import computing_in
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ def _try(tuning: Tuning, study: Study, trial: Trial, split: Split) -> None:
     config = tuning.with_settings(settings)
     fit_to_data(config, split)
     trial.set_user_attr("settings", settings)
+    trial.set_user_attr("common", tuning.common)
     report = partial(_report, study, trial, [], config["valid_metric_bigger"])
     try:
         trainer = fit_recorded(config, split, None, after_validation=report)
@@ -212,7 +213,7 @@ def _save(tuning: Tuning, study: Study) -> None:
         {"trial": number, "state": trial.state.name.lower(), "score": trial.value, **trial.user_attrs}
         for number, trial in enumerate(study.trials, start=1)
     ]
-    write(tuning.folder / "trials.json", json.dumps(trials, indent=1) + "\n")
+    write(tuning.folder / TRIALS, json.dumps(trials, indent=1) + "\n")
     complete = [trial for trial in trials if trial["state"] == "complete"]
     if complete:
         best = _best(trials, complete, 1 if tuning.config["valid_metric_bigger"] else -1)

@@ -103,7 +103,7 @@ def space_of(config: Config) -> Space:
     """What a search tries for the model of `config`, but for the settings that the user has chosen.
 
     Raises:
-        UserError: the file says what is no space.
+        UserError: the file says what is no space, or names a setting that the model does not have.
     """
     path = properties_dir() / "space" / f"{config.model}.yaml"
     lines = (config.read_yaml(path) if path.is_file() else None) or {}
@@ -111,6 +111,8 @@ def space_of(config: Config) -> Space:
         raise UserError(f"{path.name}: {lines!r} is no space; write lines such as learning_rate: {{low: 0.001, high: 0.02}}")
     space: dict[str, Range | Choice] = {}
     declared = config.declarations()
+    for key, near in config.unknown_keys(lines).items():
+        raise UserError(f"{path.name}: {config.model} has no setting {key!r}; take the line out{near}")
     for key, values in lines.items():
         try:
             ends = values if isinstance(values, list) else [values["low"], values["high"]]

@@ -13,13 +13,13 @@ from typing import Any
 
 from recbole_hetcomp import console
 from recbole_hetcomp.config.config import Config
-from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.errors import UserError, shown
 from recbole_hetcomp.config.records import Kind, is_count, is_duration, is_number, read_record
 from recbole_hetcomp.config.registry import properties_of
 from recbole_hetcomp.data.split import Split, split_seed
 from recbole_hetcomp.teacher_training.space import Space, check_values, space_of
 
-FOUND = "found.json"
+FOUND, TRIALS = "found.json", "trials.json"
 RECORDED: dict[str, Kind] = {
     "settings": lambda value: isinstance(value, dict),
     "score": is_number,
@@ -31,7 +31,8 @@ RECORDED: dict[str, Kind] = {
 JUDGED_BY = ("valid_metric", "eval_args")
 BY_SEQUENCE = ["MAX_ITEM_LIST_LENGTH", "mask_seen"]  # beside these, in a run with sequential models
 # What is found holds for a training of another length, too.
-NOT_ASKED = {"epochs", "eval_step", "loss_decimal_place", "seed", "stopping_step"}
+COMMON = ("epochs", "eval_step", "seed", "stopping_step")  # but the trials of one search have them in common
+NOT_ASKED = {*COMMON, "loss_decimal_place"}
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,27 @@ class Tuning:
         """How many trials have been made."""
         found = self.found()
         return 0 if found is None else int(found["trials"])
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """What this run's trials have in common with one another beside what the folder is named after."""
+        return {key: self.config[key] for key in COMMON}
+
+    def refuse_unlike(self) -> None:
+        """Raise a UserError where earlier trials were of another length, or judged by other users, than new ones."""
+        path = self.folder / TRIALS
+        try:
+            first: Any = json.loads(path.read_text(encoding="utf-8"))[0] if path.is_file() else {}
+            before = dict(first.get("common") or self.common)
+        except (ValueError, LookupError, TypeError, AttributeError):  # what is damaged, is made anew from the journal
+            return
+        other = {key: before[key] for key in COMMON if key in before and before[key] != self.config[key]}
+        own = {key: self.config[key] for key in other}
+        if other:
+            raise UserError(
+                f"tune: the trials of {self.config.model} in {shown(self.folder)} had {console.listed(other)}, and this run "
+                f"has {console.listed(own)}; go on as before, or delete the folder"
+            )
 
     def warn_of_others(self) -> None:
         """Log a line where the model was searched on this split, but under other settings, so that nothing of it holds."""

@@ -50,15 +50,16 @@ def tune(config: Config, split: Split) -> None:
     """Search `tune` trials for each of `tunings`, `teacher_workers` searches at a time; finished trials count.
 
     Raises:
-        UserError: a search found nothing, said when the others are done.
+        UserError: a search would go on with trials of another length; or it found nothing, said when the others are done.
     """
     _say_what_has_no_space(config)
     trials, threads = config["tune"], config["teacher_threads"] if is_distilled(config.model_class) else 1
     sample = validation_sample(split, config["tune_users"], split_seed(config))
+    to_do = {title: tuning for title, tuning in tunings(config, split).items() if tuning.trials < trials}
+    for tuning in to_do.values():
+        tuning.refuse_unlike()
     jobs: dict[str, Callable[[], object]] = {
-        title: partial(_about, title, partial(search, tuning, sample, trials, threads))
-        for title, tuning in tunings(config, split).items()
-        if tuning.trials < trials
+        title: partial(_about, title, partial(search, tuning, sample, trials, threads)) for title, tuning in to_do.items()
     }
     workers = min(config["teacher_workers"], len(jobs)) if is_distilled(config.model_class) else 1
     failures = side_by_side(config, _slow_ones_first(jobs), workers) if workers > 1 else _one_by_one(jobs)

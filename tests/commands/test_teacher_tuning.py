@@ -13,7 +13,7 @@ import pytest
 from recbole_hetcomp.cli import main
 from recbole_hetcomp.commands import teacher_tuning
 from recbole_hetcomp.config.errors import UserError
-from recbole_hetcomp.quick_start import tune_teachers
+from recbole_hetcomp.quick_start import run_hetcomp, tune_teachers
 from recbole_hetcomp.teacher_training import search
 
 QUICK = {"epochs": 2, "eval_step": 1, "train_batch_size": 256}
@@ -109,6 +109,28 @@ def test_a_model_that_is_not_distilled_may_be_searched_too(quick) -> None:
     pytest.importorskip("optuna")
     found = tune_teachers("BPR", "toy", config_dict={**quick, "tune": 1})
     assert list(found) == ["BPR"]
+
+
+def test_sequential_teachers_and_students_are_searched_and_the_next_run_has_what_was_found(quick, capsys) -> None:
+    pytest.importorskip("optuna")
+    small = {"hidden_size": 8, "inner_size": 8, "n_heads": 1}
+    ours = {
+        **quick,
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+        "MAX_ITEM_LIST_LENGTH": 5,
+        "student": "GRU4Rec",
+        "teachers": ["SASRec", "BPR"],
+        "teacher_config": {"all": {"epochs": 2, "eval_step": 1}, "SASRec": small},
+        "without_distillation_config": {"epochs": 2, "eval_step": 1},
+    }
+    found = tune_teachers("HetCompStudent", "toy", config_dict={**ours, "tune": 2})
+    assert list(found) == ["teacher SASRec", "teacher BPR", "GRU4Rec without distillation"]
+    assert all(result["trials"] == 2 for result in found.values())
+    assert set(found["teacher SASRec"]["settings"]) == {"learning_rate", "hidden_dropout_prob", "train_batch_size"}
+    capsys.readouterr()
+    run_hetcomp("HetCompStudent", "toy", config_dict={**ours, "epochs": 1}, arguments=())
+    said = [line.partition(": as found by a search of 2 trials: ") for line in capsys.readouterr().err.splitlines()]
+    assert {title for title, found_by, _ in said if found_by} == set(found)
 
 
 def test_models_without_a_space_are_one_sentence(quick) -> None:

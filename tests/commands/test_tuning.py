@@ -48,9 +48,12 @@ def test_a_trial_gives_what_hypertuning_reads(settings):
     assert dict(found["test_result"]) == dict(expected["test_result"])
 
 
-def test_a_trials_setting_reaches_the_training(settings):
+@pytest.mark.parametrize("model", ["BPR", "GRU4Rec"])
+def test_a_trials_setting_reaches_the_training(settings, model):
+    columns = {"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "MAX_ITEM_LIST_LENGTH": 5}
+    given = arguments({**settings, **(columns if model == "GRU4Rec" else {})})
     scores = [
-        objective_function({"learning_rate": rate}, None, model="BPR", dataset="toy", arguments=arguments(settings))
+        objective_function({"learning_rate": rate}, None, model=model, dataset="toy", arguments=given)
         for rate in (1e-6, 0.1)
     ]
     assert scores[0]["best_valid_result"] != scores[1]["best_valid_result"]

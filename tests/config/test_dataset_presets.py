@@ -222,6 +222,38 @@ def test_a_split_whose_files_are_not_there_is_left_out_and_a_line_says_so(preset
     assert left_out() == []
 
 
+def test_a_split_that_the_user_asks_for_is_had_and_a_line_says_so(preset, make_config, toy, monkeypatch) -> None:
+    preset(benchmark_filename=["train", "valid", "test"])
+    head, *rows = (Path(toy) / "toy" / "toy.inter").read_text().splitlines(keepends=True)
+    for third, part in enumerate(("train", "valid", "test")):
+        (Path(toy) / "toy" / f"toy.{part}.inter").write_text("".join([head, *rows[third::3]]))
+    said: list[str] = []
+    monkeypatch.setattr("recbole_hetcomp.console.say", said.append)
+    halves = {"split": {"RS": [0.5, 0.25, 0.25]}, "order": "RO", "group_by": "none", "mode": "full"}
+    config = make_config("HetCompStudent", teachers=["BPR"], eval_args=halves)
+    split = make_split(config)
+    say_data(config, split)
+    assert len(split.parts[0]) == pytest.approx(len(rows) / 2, rel=0.01)  # the file has a third
+    assert teacher_config(config, "BPR")["benchmark_filename"] is None
+    assert said[-1] == "the split of its preset is left out: eval_args has another"
+    drawn = make_config("HetCompStudent", teachers=["BPR"], eval_args={"mode": "uni5"})  # of the test alone
+    assert drawn["benchmark_filename"] == ["train", "valid", "test"]
+    named = make_config("HetCompStudent", eval_args=halves, benchmark_filename=["train", "valid", "test"])
+    assert len(make_split(named).parts[0]) == pytest.approx(len(rows) / 3, rel=0.01)
+
+
+def test_a_slip_in_a_preset_of_ones_own_is_said(preset, make_config, caplog, properties: Path) -> None:
+    preset(MF={"learning_rte": 0.1, "learning_rate": 0.1}, valid_metrc="Recall@10")
+    say_data(*(lambda config: (config, make_split(config)))(make_config("HetCompStudent", teachers=["BPR"])))
+    first, second = sorted(line for line in caplog.messages if line.startswith("unknown setting"))
+    of_toy = "in the preset of toy is not used; did you mean"
+    assert first.startswith(f"unknown setting 'learning_rte' of MF {of_toy} 'learning_rate' or ")
+    assert second.startswith(f"unknown setting 'valid_metrc' {of_toy} 'valid_metric' or ")
+    (properties / "dataset" / "toy.yaml").write_text("BPR: {learning_rate: 0.001}\n")
+    with pytest.raises(UserError, match=r"^preset of toy: BPR is a model; write its settings under model_config:$"):
+        held(make_config, "HetCompStudent", teachers=["BPR"])
+
+
 def test_a_preset_of_a_model_that_there_is_not_is_refused(preset, make_config) -> None:
     preset(model_config={"LightGCM": {"n_layers": 3}})
     with pytest.raises(UserError, match=r"model_config of the preset: .*LightGCM.*did you mean 'LightGCN'"):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 
 import pytest
 import yaml
+from recbole.model import sequential_recommender as sequential
+from recbole.utils import InputType
 
 from recbole_hetcomp.commands.benchmark_configs import one_family
 from recbole_hetcomp.commands.checks import check
 from recbole_hetcomp.commands.starting import first_config
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.registry import READ_MORE
 from recbole_hetcomp.data.split import make_split
 from recbole_hetcomp.teacher_training.configs import teacher_config
 
@@ -27,6 +31,24 @@ def test_cross_entropy_over_sequences_refuses_negatives(make_config, model, give
         make_config(model, train_neg_sample_args=UNIFORM, **given)
     config = make_config(model, train_neg_sample_args={"distribution": "none"}, **given)  # as a checkpoint has it
     assert config["train_neg_sample_args"]["distribution"] == "none"
+
+
+def test_no_sequential_model_trains_by_cross_entropy_on_drawn_items(make_config) -> None:
+    """RepeatNet's class says that its batches are of single items, which has RecBole draw others with labels of 0."""
+    theirs = {cls.__name__ for cls in vars(sequential).values() if inspect.isclass(cls) and "recommender" in cls.__module__}
+    checked = set()
+    for model in sorted(theirs - READ_MORE - {"SequentialRecommender"}):
+        config = make_config(model, **COLUMNS, hidden_size=8, inner_size=8, n_heads=1)
+        if config["loss_type"] == "CE" and config["MODEL_INPUT_TYPE"] != InputType.PAIRWISE:
+            split = make_split(config)
+            batches = list(split.loaders(config).train)
+            assert sum(map(len, batches)) == len(split.instances[0]), model
+            drawn = [name for batch in batches for name in batch.columns if name == "label" or name.startswith("neg_")]
+            assert not drawn, model
+            checked.add(model)
+    assert checked >= {"RepeatNet", "SASRec", "GRU4Rec", "NARM", "SASRecCPR"}
+    with pytest.raises(UserError, match=r"train_neg_sample_args: .* RepeatNet learns by cross-entropy"):
+        make_config("RepeatNet", train_neg_sample_args=UNIFORM)
 
 
 def test_pairs_over_sequences_have_the_negatives_that_are_asked_for(make_config) -> None:
@@ -126,6 +148,30 @@ def test_a_benchmark_over_both_families_has_the_split_of_sequences(make_config, 
     with pytest.raises(UserError, match=r"^eval_args: a run with sequential models leaves each user's last two items out"):
         check(make_config(model, in_sequential_run=True, eval_args=SHARES))
     check(make_config(model, eval_args=SHARES))
+
+
+@pytest.mark.parametrize("mode", ["uni100", {"valid": "full", "test": "pop50"}])
+@pytest.mark.parametrize(("model", "mixed"), [("BPR", True), ("SASRec", True), ("HetCompStudent", False)])
+def test_models_of_both_families_are_not_tested_among_drawn_items(make_config, model, mixed, mode) -> None:
+    protocol = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": mode}
+    given = {"in_sequential_run": True} if mixed else {"student": "GRU4Rec", "teachers": ["BPR"]}
+    with pytest.raises(UserError, match=r"^eval_args: mode: .* draws other items .*; write mode: full"):
+        check(make_config(model, **given, eval_args=protocol))
+    check(make_config(model, **given, eval_args={**protocol, "mode": "full"}))
+
+
+@pytest.mark.parametrize("student", ["MF", "GRU4Rec"])
+def test_a_users_word_on_repeats_makes_no_general_model_draw_training_items(make_config, student) -> None:
+    """RecBole's own file for sequential models has `repeatable: True`."""
+    config = make_config("HetCompStudent", **COLUMNS, student=student, teachers=["SASRec", "BPR"], repeatable=True)
+    split = make_split(config)
+    assert config["repeatable"] is (student == "GRU4Rec")
+    for batch in split.loaders(teacher_config(config, "BPR")).train:
+        assert not split.history.contains(batch["user_id"], batch["neg_item_id"]).any()
+    alone = make_config("BPR", **COLUMNS, in_sequential_run=True, repeatable=True)
+    for batch in make_split(alone).loaders(alone).train:
+        assert not split.history.contains(batch["user_id"], batch["neg_item_id"]).any()
+    assert make_config("BPR", repeatable=True)["repeatable"] is True  # a general run is RecBole's
 
 
 @pytest.mark.parametrize("model", ["SASRec", "HetCompStudent"])

@@ -7,19 +7,22 @@ import math
 from pathlib import Path
 
 import pytest
+import yaml
 
 from recbole_hetcomp.commands import teachers
+from recbole_hetcomp.config.registry import properties_dir
 from recbole_hetcomp.quick_start import run_hetcomp
 from recbole_hetcomp.teacher_training.doubts import Training, doubts, trainings
 from recbole_hetcomp.teacher_training.scheduling import build_pool
 
+SHIPPED = [path for path in sorted(properties_dir().glob("teacher/*.yaml")) if "eval_step" in path.read_text("utf-8")]
 GOOD = Training(score=0.30, best_epoch=40, epochs_trained=60, epochs=150)
 NAN = math.nan
 
 
 def said(name: str = "A", larger_is_better: bool = True, **teachers: Training) -> list[str]:
     """What is said of the teacher `name` among `teachers`; nothing may be said of others."""
-    lines = doubts(teachers, "Recall@50", larger_is_better=larger_is_better)
+    lines = doubts(teachers, "Recall@50", larger_is_better=larger_is_better, searchable=teachers)
     assert all(line.startswith(f"teacher {name}: ") for line in lines)
     return lines
 
@@ -88,14 +91,34 @@ def test_a_teacher_that_stopped_in_the_first_tenth_is_named(trained: int, doubte
     lines = said(A=Training(0.3, 2, trained, 150), B=GOOD)
     assert len(lines) == doubted
     for line in lines:
-        assert line.startswith(f"teacher A: stopped after {trained} of 150 epochs; lower its learning_rate or raise its")
+        assert line.startswith(
+            f"teacher A: stopped after {trained} of 150 epochs, its best was epoch 2; lower its learning_rate"
+        )
         assert line.endswith("or search for its settings (--tune=12)")
 
 
-def test_a_teacher_whose_settings_were_searched_is_not_told_to_search() -> None:
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_teacher_for_which_no_validation_is_better_than_the_first_is_named(path: Path) -> None:
+    """Its patience alone may be longer than a tenth of its epochs."""
+    own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    every, patience, epochs = own["eval_step"], own["stopping_step"], own["epochs"]
+    earliest = every * (patience + 2)  # RecBole stops when more than `stopping_step` validations brought nothing
+    assert earliest < epochs
+    at_once, soon_after = (
+        Training(0.3, every, earliest, epochs, every),
+        Training(0.3, 2 * every, earliest + every, epochs, every),
+    )
+    (line,) = said(A=at_once, B=GOOD)
+    assert line.startswith(f"teacher A: stopped after {earliest} of {epochs} epochs, its best was epoch {every}; lower its")
+    assert bool(said(A=soon_after, B=GOOD)) == (earliest + every <= epochs / 10)
+    assert said(A=Training(0.3, every, epochs, epochs, every), B=GOOD) == []  # nothing stopped it
+    assert said(A=Training(NAN, every, earliest, epochs, every), B=GOOD) == [] or earliest <= epochs / 10
+
+
+def test_a_teacher_is_told_to_search_only_where_a_search_can_find_something_new() -> None:
     teachers = {"A": Training(0.2, 2, 9, 150), "B": GOOD}
-    asked = [" search for its settings" in line for line in doubts(teachers, "Recall@50")]
-    again = doubts(teachers, "Recall@50", searched={"A"})
+    asked = [" search for its settings" in line for line in doubts(teachers, "Recall@50", searchable={"A"})]
+    again = doubts(teachers, "Recall@50", searchable={"B"})
     assert asked == [True, True]
     assert [line.rpartition("; ")[2] for line in again] == [
         "leave it out",
@@ -157,3 +180,21 @@ def test_a_run_knows_whose_settings_were_searched(settings, caplog, monkeypatch)
     run_hetcomp("HetCompStudent", "toy", config_dict=ours, arguments=())
     (line,) = [line for line in caplog.messages if "teacher BPR" in line and "worse than the best" in line]
     assert line.endswith("than the best teacher's; leave it out")
+
+
+def test_a_run_does_not_tell_to_search_a_model_of_which_nothing_is_tried(settings, caplog) -> None:
+    weak = {"BPR": {"learning_rate": 1e-7}, "DMF": {"learning_rate": 1e-9}}
+    ours = {
+        **settings,
+        "teachers": ["LightGCN", "BPR", "DMF"],
+        "teacher_config": {"all": {"epochs": 20}, **weak},
+        "epochs": 1,
+    }
+    run_hetcomp("HetCompStudent", "toy", config_dict={**ours, "without_distillation": False}, arguments=())
+    endings = {
+        name: line.rpartition("; ")[2]
+        for name in weak
+        for line in caplog.messages
+        if f"teacher {name}: validation" in line and "worse than the best" in line
+    }
+    assert endings == {"BPR": "search for its settings (--tune=12), or leave it out", "DMF": "leave it out"}

@@ -263,6 +263,34 @@ def test_an_extended_search_is_one_of_so_many_trials(of_teacher, split, scripted
     assert trials_of(tuning) == trials_of(in_one_go)
 
 
+@pytest.mark.parametrize("other", [{"epochs": 3}, {"eval_step": 2}, {"stopping_step": 9}])
+def test_a_search_does_not_go_on_with_trials_of_another_length(make_run, split, scripted, other) -> None:
+    """Successive halving compares them by their validations, and the first is what there is without a search."""
+    begun = scripted(rising_to_what_the_settings_are_worth)
+    tune(make_run(tune=2, without_distillation=False), split)
+    before = len(begun)
+    unlike = {"teacher_config": {"all": {**QUICK, **other}}, "without_distillation": False}
+    tune(make_run(tune=2, **unlike), split)  # nothing to do: what was found holds for another length
+    (key,) = other
+    with pytest.raises(
+        UserError, match=rf"^tune: the trials of BPR in .* had {key} \d+, and this run has {key} {other[key]}; "
+    ):
+        tune(make_run(tune=3, **unlike), split)
+    assert len(begun) == before
+    tune(make_run(tune=3, without_distillation=False), split)
+    assert len(begun) > before
+
+
+def test_nor_with_trials_that_other_users_have_judged(make_run, split, scripted) -> None:
+    """Parts that are given as files are one split whatever the seed, and the users are drawn by it."""
+    begun = scripted(rising_to_what_the_settings_are_worth)
+    tune(make_run(tune=1, tune_users=5, split_seed=1), split)
+    before = len(begun)
+    with pytest.raises(UserError, match=r"had seed 1, and this run has seed 2; go on as before, or delete the folder"):
+        tune(make_run(tune=2, tune_users=5, split_seed=2), split)
+    assert len(begun) == before
+
+
 def test_a_kill_between_a_trial_and_its_table_loses_nothing(of_teacher, split, scripted, in_one_go, monkeypatch) -> None:
     tuning = of_teacher(checkpoint_dir="killed")
     begun = scripted(rising_to_what_the_settings_are_worth)
