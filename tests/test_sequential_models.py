@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from pathlib import Path
 
@@ -92,6 +93,18 @@ def test_a_sequential_run_on_another_split_is_one_sentence(run) -> None:
     shares = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "mode": "full", "group_by": "user"}
     with pytest.raises(UserError, match="eval_args: a run with sequential models leaves each user's last two items out"):
         run("HetCompStudent", student="GRU4Rec", teachers=["BPR"], eval_args=shares)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "mask", "said"), [("BPR", False, True), ("BPR", True, False), ("GRU4Rec", False, False)]
+)
+def test_below_a_table_of_masked_and_unmasked_models_it_is_said(run, caplog, teacher, mask, said) -> None:
+    given = {"student": "GRU4Rec", "teachers": [teacher], "teacher_config": {"all": {"epochs": 1, "eval_step": 1}}}
+    caplog.set_level(logging.INFO)
+    run("HetCompStudent", **given, mask_seen=mask, without_distillation=False, state="INFO")
+    (table,) = [line for line in caplog.messages if line.startswith("comparison on toy")]
+    assert ("mask_seen: False lets sequential models recommend what a user has had; general ones never do" in table) == said
+    assert "| student" in table
 
 
 @pytest.mark.parametrize("student", ["GRU4Rec", "MF"])

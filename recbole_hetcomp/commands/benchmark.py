@@ -17,7 +17,7 @@ from recbole_hetcomp.commands.checks import check, check_with_data
 from recbole_hetcomp.commands.data_lines import say_data
 from recbole_hetcomp.commands.measuring import measuring_of
 from recbole_hetcomp.commands.pipeline import run_on_split
-from recbole_hetcomp.commands.provenance import spelt
+from recbole_hetcomp.commands.provenance import spelt, unlike_candidates
 from recbole_hetcomp.commands.reporting import report_benchmark, report_lines
 from recbole_hetcomp.commands.starting import started, teachers_of
 from recbole_hetcomp.config import Config
@@ -130,7 +130,8 @@ def _report(
 def _show(rows: Sequence[Mapping[str, Any]], first: Config, report: Path | None) -> None:
     """The table, and where everything is."""
     title = f"benchmark on {first.dataset}, {console.counted(len(rows[0]['seeds']), 'seed')}, test part"
-    console.show_table(title, *table_and_remark(rows))
+    table, star = table_and_remark(rows)
+    console.show_table(title, table, "; ".join(filter(None, [star, unlike_candidates(first)])))
     console.show_lines(
         [("table", str(Path(first["checkpoint_dir"]) / "benchmark.md")), *report_lines(report), *console.log_line()]
     )

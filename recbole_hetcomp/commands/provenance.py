@@ -13,6 +13,7 @@ import torch
 
 import recbole_hetcomp
 from recbole_hetcomp.config import Config
+from recbole_hetcomp.config.family import has_general_models
 from recbole_hetcomp.data.split import Split, split_seed
 from recbole_hetcomp.teacher_training.cache import settings_of
 
@@ -93,9 +94,19 @@ def split_in_words(config: Config) -> str:
 
 
 def _candidates(config: Config) -> str:
-    """Which items a full ranking holds; in a benchmark of both families that of the first model."""
+    """Which items a full ranking holds."""
     masked = config["mask_seen"] if config.family == "sequential" else not config["repeatable"]
+    remark = unlike_candidates(config)
+    if remark:
+        return f"all items; {remark}"
     return "all items that the user has not had" if masked else "all items, those that the user has had among them"
+
+
+def unlike_candidates(config: Config) -> str:
+    """What is to be said below a table whose models are not all ranked against the same items; else nothing."""
+    if config.family != "sequential" or config["mask_seen"] or not has_general_models(config):
+        return ""
+    return "mask_seen: False lets sequential models recommend what a user has had; general ones never do"
 
 
 def _percentages(ratios: Sequence[float]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from recbole_hetcomp import console
 from recbole_hetcomp.commands.compare import comparison_table
+from recbole_hetcomp.commands.provenance import unlike_candidates
 from recbole_hetcomp.commands.reporting import report_lines
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.console import Table
@@ -24,7 +25,7 @@ def show_result(config: Config, split: Split, result: Mapping[str, Any], report:
     """Print and log the comparison, or the test metrics of a model that has none; the files, and the next command."""
     if "comparison" in result:
         title, rows = f"comparison on {config.dataset}, test part", result["comparison"]
-        console.show_table(title, comparison_table(rows, config), click_remark(rows))
+        console.show_table(title, comparison_table(rows, config), click_remark(rows) or unlike_candidates(config))
     else:
         metrics = result["test_result"]
         row = [config.model, *(f"{value:.4f}" for value in metrics.values())]

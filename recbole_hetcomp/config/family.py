@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from recbole.config import Config as RecBoleConfig
 from recbole.utils import InputType, ModelType
 
 from recbole_hetcomp.config.errors import UserError, shown
@@ -34,6 +35,13 @@ def asked_by_sequences(model: str, student: str) -> bool:
     """Whether the model, of a distilled one its student, is asked by sequences."""
     found = get_model(model)
     return bool((backbone_class(student) if is_distilled(found) else found).type == ModelType.SEQUENTIAL)
+
+
+def has_general_models(config: RecBoleConfig) -> bool:
+    """Whether some model of a sequential run is asked by users: its own, of distilled ones the student, or a teacher."""
+    teachers = teachers_in([{"teachers": config["teachers"]}])
+    sequential = [config["MODEL_TYPE"] == ModelType.SEQUENTIAL, *map(is_sequential_model, teachers)]
+    return bool(config[MIXED]) or not all(sequential)
 
 
 def reads_more(model_class: type) -> bool:

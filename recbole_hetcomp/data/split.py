@@ -22,7 +22,7 @@ from recbole.utils import ModelType, init_seed
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, shown
-from recbole_hetcomp.config.family import MIXED, is_sequential_model, teachers_in
+from recbole_hetcomp.config.family import has_general_models
 from recbole_hetcomp.data.features import further_fields, rows_fingerprint, scales
 from recbole_hetcomp.data.files import check_files
 from recbole_hetcomp.data.fitting import set_ratios
@@ -234,10 +234,7 @@ def _draws_what_is_new(config: Config) -> bool:
     """Whether some model of the run draws negatives outside of what a user has had: a sequential one draws repeats, too."""
     if config.family == "context":
         return bool(config["train_neg_sample_args"]["distribution"] != "none")
-    if config.family != "sequential":
-        return not config["repeatable"]
-    sequential = [is_sequential(config), *map(is_sequential_model, teachers_in([{"teachers": config["teachers"]}]))]
-    return bool(config[MIXED]) or not all(sequential)
+    return has_general_models(config) if config.family == "sequential" else not config["repeatable"]
 
 
 def is_sequential(config: Config) -> bool:

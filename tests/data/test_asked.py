@@ -8,6 +8,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_hetcomp.data.asked import FACTORS, AskedByRow, asked_by
 from recbole_hetcomp.data.split import make_split
+from recbole_hetcomp.losses import Dense, Vectors, fine_ranking_loss, overall_ranking_loss
 from recbole_hetcomp.trainer.building import build_model
 
 SIZES = {"hidden_size": 8, "inner_size": 8, "embedding_size": 8}
@@ -51,6 +52,29 @@ def test_rows_at_the_end_score_as_the_validation_instances(model_of, name) -> No
         by_row = AskedByRow(model, split.rows(1, 1)).full_sort_predict(Interaction({"user_id": valid["user_id"]}))
         by_instance = model.full_sort_predict(valid)
     assert torch.equal(by_row, by_instance)
+
+
+@pytest.mark.parametrize("loss", [overall_ranking_loss, fine_ranking_loss])
+@pytest.mark.parametrize("student", sorted(FACTORS))
+def test_a_students_losses_over_the_catalogue_are_streamed_and_equal_the_dense_ones(make_config, student, loss) -> None:
+    """In blocks, with no score of an item that is in no list: values and gradients."""
+    given = {"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "MAX_ITEM_LIST_LENGTH": 10, **SIZES}
+    config = make_config("HetCompStudent", student=student, teachers=["BPR"], **given)
+    split = make_split(config)
+    model = build_model(config, split.train_for(config)).eval()
+    rows = model.history.active_users[:20]
+    torch.manual_seed(3)
+    listed = torch.stack([torch.randperm(split.whole.item_num - 1)[:8] + 1 for _ in rows])
+    targets, observed, history = listed[:, :5], listed[:, 5:], model.history.padded(rows)
+    parameters, found = list(model.backbone.parameters()), []
+    streamed = model.catalogue(rows)
+    assert isinstance(streamed, Vectors)
+    for scores in (streamed, Dense(model.scores(rows))):
+        value = loss(scores, targets, observed, history).mean()
+        found.append([value, *torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)])
+    assert found[0][0] > 0
+    for ours, dense in zip(*found):
+        torch.testing.assert_close(ours, dense, rtol=1e-5, atol=1e-6)
 
 
 def test_general_models_are_asked_as_ever(make_config) -> None:
