@@ -1,13 +1,13 @@
 """Multiply-adds of a sequential prediction: `python benchmarks/sequential_operations.py [architecture ...]`.
 
-What each model computes to score one item after a user's sequence on MovieLens-100K. An architecture of AdaRecNet is six
-operations with commas between, such as skip,max_pool,none,skip,avg_pool,skip.
+What each model computes to score one item after a user's sequence, by default of 20 items on MovieLens-100K. An architecture
+of AdaRecNet is six operations with commas between, such as skip,max_pool,none,skip,avg_pool,skip.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
-import sys
 
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
@@ -21,21 +21,27 @@ from recbole_hetcomp.evaluation.operations import multiply_adds
 from recbole_hetcomp.teacher_training.configs import teacher_config
 from recbole_hetcomp.trainer.building import build_model
 
-SETTINGS = {"MAX_ITEM_LIST_LENGTH": 20, "use_gpu": False}
 TEACHERS = ("SASRec", "GRU4Rec")
 SMALL = {"embedding_size": 16, "hidden_size": 32}
 N_SEQUENCES = 64
 
 
-def main(architectures: list[str]) -> None:
+def main() -> None:
     """Count and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("architectures", nargs="*")
+    parser.add_argument("--dataset", default="ml-100k")
+    parser.add_argument("--data_path", default="dataset")
+    parser.add_argument("--length", type=int, default=20, help="of sequences at most (MAX_ITEM_LIST_LENGTH)")
+    flags = parser.parse_args()
     logging.disable(logging.WARNING)
-    run = Config("HetCompStudent", "ml-100k", None, {**SETTINGS, "student": "GRU4Rec"}, ())
+    data, shared = flags.dataset, {"data_path": flags.data_path, "MAX_ITEM_LIST_LENGTH": flags.length, "use_gpu": False}
+    run = Config("HetCompStudent", data, None, {**shared, "student": "GRU4Rec"}, ())
     asked = {f"{name}, size 64": teacher_config(run, name) for name in TEACHERS}
-    asked["GRU4Rec, size 16, state 32"] = Config("GRU4Rec", "ml-100k", None, {**SETTINGS, **SMALL}, ())
-    for given in architectures:
-        settings = {**SETTINGS, **SMALL, "architecture": given.split(",")}
-        asked[f"AdaRecNet, {given.replace(',', ' ')}"] = Config("AdaRecNet", "ml-100k", None, settings, ())
+    asked["GRU4Rec, size 16, state 32"] = Config("GRU4Rec", data, None, {**shared, **SMALL}, ())
+    for given in flags.architectures:
+        settings = {**shared, **SMALL, "architecture": given.split(",")}
+        asked[f"AdaRecNet, {given.replace(',', ' ')}"] = Config("AdaRecNet", data, None, settings, ())
     rows = []
     for what, config in asked.items():
         model, sequences = untrained(config)
@@ -53,4 +59,4 @@ def untrained(config: Config) -> tuple[AbstractRecommender, Interaction]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -151,8 +151,7 @@ def test_the_share_of_todays_defaults_is_of_what_the_search_found() -> None:
         assert row["share of the found"] == round(min(1.0, row["by today's"] / searched["found"]), 3)
 
 
-BY_HAND = {("citeulike-t", "BPR"), ("citeulike-t", "NeuMF")}
-BY_HAND |= {("citeulike-loo", "MF"), ("citeulike-t", "MF"), ("foursquare", "MF")}
+BY_HAND = {("citeulike-t", "BPR"), ("citeulike-loo", "MF"), ("citeulike-t", "MF"), ("foursquare", "MF")}
 
 
 def test_presets_are_what_was_found_or_are_known_to_be_chosen_by_hand() -> None:
