@@ -11,9 +11,10 @@ import pytest
 import recbole.model.sequential_recommender as sequential
 from recbole.model.abstract_recommender import AbstractRecommender
 
+from recbole_hetcomp.commands import pipeline
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import READ_MORE, family_of, get_model
-from recbole_hetcomp.quick_start import run_hetcomp
+from recbole_hetcomp.quick_start import run_benchmark, run_hetcomp
 
 ALL = sorted(name for name, cls in vars(sequential).items() if inspect.isclass(cls) and issubclass(cls, AbstractRecommender))
 SMALL = {"hidden_size": 8, "inner_size": 8, "n_heads": 1, "MAX_ITEM_LIST_LENGTH": 10, "epochs": 1}
@@ -105,6 +106,30 @@ def test_below_a_table_of_masked_and_unmasked_models_it_is_said(run, caplog, tea
     (table,) = [line for line in caplog.messages if line.startswith("comparison on toy")]
     assert ("mask_seen: False lets sequential models recommend what a user has had; general ones never do" in table) == said
     assert "| student" in table
+
+
+@pytest.mark.parametrize(("models", "said"), [("SASRec,MF", True), ("MF,SASRec", True), ("SASRec,GRU4Rec", False)])
+def test_below_a_benchmark_too(settings, caplog, models, said) -> None:
+    caplog.set_level(logging.INFO)
+    given = {**settings, **SMALL, "load_col": COLUMNS, "mask_seen": False, "state": "INFO"}
+    run_benchmark(models.split(","), "toy", config_dict=given, seeds=1)
+    (table,) = [line for line in caplog.messages if line.startswith("benchmark on toy")]
+    assert ("mask_seen: False lets sequential models recommend" in table) == said
+
+
+@pytest.mark.parametrize("where", ["predict", "elsewhere"])
+def test_an_assertion_of_another_kind_still_ends_a_run(run, monkeypatch, where) -> None:
+    """Only a `predict` of RecBole's that is itself an assertion costs no more than the count of operations."""
+
+    def fails(*_: object) -> None:
+        raise AssertionError
+
+    if where == "predict":
+        monkeypatch.setattr(sequential.GRU4Rec, "predict", fails)  # of no file of RecBole's
+    else:
+        monkeypatch.setattr(pipeline, "construct_transform", fails)
+    with pytest.raises(AssertionError):
+        run("GRU4Rec")
 
 
 @pytest.mark.parametrize("student", ["GRU4Rec", "MF"])

@@ -25,7 +25,7 @@ from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.records import Kind, each, is_count, is_duration, is_number, read_record
 from recbole_hetcomp.config.registry import is_distilled
 from recbole_hetcomp.data.fitting import fit_to_data
-from recbole_hetcomp.data.split import Split, make_split
+from recbole_hetcomp.data.split import Split, is_sequential, make_split
 from recbole_hetcomp.evaluation.benchmark_table import benchmark_table, table_and_remark
 from recbole_hetcomp.files.archive import read_archive
 from recbole_hetcomp.files.atomic import write
@@ -106,7 +106,7 @@ def _rows(configs: Mapping[str, Sequence[Config]], command: str) -> list[dict[st
         _save(rows, first, split)  # so that a crash loses one model, not all
         settings = {name: settings_of(runs[0]) for name, runs in configs.items() if name in curves}
         report = _report(first, split, command, rows, measured, curves, settings)
-    _show(rows, first, report)
+    _show(rows, of_models, report)
     return rows
 
 
@@ -127,11 +127,12 @@ def _report(
     return report_benchmark(first, split, command, rows, n_tested, against, intervals, curves, settings)
 
 
-def _show(rows: Sequence[Mapping[str, Any]], first: Config, report: Path | None) -> None:
+def _show(rows: Sequence[Mapping[str, Any]], of_models: Sequence[Config], report: Path | None) -> None:
     """The table, and where everything is."""
+    first, sequential = of_models[0], [is_sequential(config) for config in of_models]
     title = f"benchmark on {first.dataset}, {console.counted(len(rows[0]['seeds']), 'seed')}, test part"
     table, star = table_and_remark(rows)
-    console.show_table(title, table, "; ".join(filter(None, [star, unlike_candidates(first)])))
+    console.show_table(title, table, "; ".join(filter(None, [star, unlike_candidates(first, sequential)])))
     console.show_lines(
         [("table", str(Path(first["checkpoint_dir"]) / "benchmark.md")), *report_lines(report), *console.log_line()]
     )

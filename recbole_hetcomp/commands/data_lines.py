@@ -45,17 +45,17 @@ def say_data(config: Config, split: Split, others: Iterable[Config] = (), *, alo
 
 
 def _check(preset: Mapping[str, Any], by_model: Mapping[str, Mapping[str, Any]], config: Config) -> None:
-    """Refuse what nothing can be trained with, and log a line about each setting that no model has."""
+    """Refuse what nothing can be trained with, and log a line about each setting that no yaml file has."""
     for name in by_model:
         get_model(name, "model_config of the preset")
     for name in sorted(preset.keys() & set(known_models())):
         raise UserError(f"preset of {config.dataset}: {name} is a model; write its settings under model_config:")
     known = settings_of_any_model() | READ_BY_RECBOLE | {key for keys in config.parameters.values() for key in keys}
     for title, settings in {"": preset, **by_model}.items():
-        for key in settings.keys() - known:
-            of_model = f" of {title}" if title else ""
+        for key in sorted(settings.keys() - known):
+            of_model, near = f" of {title}" if title else "", close_matches(key, known)
             getLogger().warning(
-                f"unknown setting {key!r}{of_model} in the preset of {config.dataset} is not used{close_matches(key, known)}"
+                f"setting {key!r}{of_model} in the preset of {config.dataset}: no file of settings has it{near}"
             )
 
 

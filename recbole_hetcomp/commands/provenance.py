@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 
 import recbole_hetcomp
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.config.family import has_general_models
+from recbole_hetcomp.config.family import are_sequential
 from recbole_hetcomp.data.split import Split, split_seed
 from recbole_hetcomp.teacher_training.cache import settings_of
 
@@ -96,15 +96,20 @@ def split_in_words(config: Config) -> str:
 def _candidates(config: Config) -> str:
     """Which items a full ranking holds."""
     masked = config["mask_seen"] if config.family == "sequential" else not config["repeatable"]
-    remark = unlike_candidates(config)
+    remark = unlike_candidates(config, are_sequential(config))
     if remark:
         return f"all items; {remark}"
     return "all items that the user has not had" if masked else "all items, those that the user has had among them"
 
 
-def unlike_candidates(config: Config) -> str:
-    """What is to be said below a table whose models are not all ranked against the same items; else nothing."""
-    if config.family != "sequential" or config["mask_seen"] or not has_general_models(config):
+def unlike_candidates(config: Config, sequential: Collection[bool]) -> str:
+    """What is to be said below a table whose models are not all ranked against the same items; else nothing.
+
+    Args:
+        config: of a run, or of one model of a benchmark
+        sequential: whether the model of each row is asked by sequences
+    """
+    if config.family != "sequential" or config["mask_seen"] or len(set(sequential)) == 1:
         return ""
     return "mask_seen: False lets sequential models recommend what a user has had; general ones never do"
 

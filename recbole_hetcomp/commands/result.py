@@ -15,6 +15,7 @@ from recbole_hetcomp.commands.compare import comparison_table
 from recbole_hetcomp.commands.provenance import unlike_candidates
 from recbole_hetcomp.commands.reporting import report_lines
 from recbole_hetcomp.config import Config
+from recbole_hetcomp.config.family import are_sequential
 from recbole_hetcomp.console import Table
 from recbole_hetcomp.data.split import Split
 from recbole_hetcomp.evaluation.ctr import click_remark
@@ -25,7 +26,8 @@ def show_result(config: Config, split: Split, result: Mapping[str, Any], report:
     """Print and log the comparison, or the test metrics of a model that has none; the files, and the next command."""
     if "comparison" in result:
         title, rows = f"comparison on {config.dataset}, test part", result["comparison"]
-        console.show_table(title, comparison_table(rows, config), click_remark(rows) or unlike_candidates(config))
+        remark = click_remark(rows) or unlike_candidates(config, are_sequential(config))
+        console.show_table(title, comparison_table(rows, config), remark)
     else:
         metrics = result["test_result"]
         row = [config.model, *(f"{value:.4f}" for value in metrics.values())]

@@ -54,13 +54,13 @@ def fingerprints(teachers: Teachers) -> list[tuple[str, str]]:
 
 def _doubts(config: Config, split: Split) -> list[str]:
     """What is to be said of the teachers' trainings, and is logged."""
-    found_by = trials_of(config, split)
-    searchable = {title.removeprefix("teacher ") for title in tunings(config, split) if not found_by.get(title)}
+    found = trials_of(config, split)
+    searchable = {title.removeprefix("teacher ") for title in tunings(config, split) if not found.get(title)}
     larger = config["valid_metric_bigger"]
-    found = doubts(trainings(config, split), config["valid_metric"], larger_is_better=larger, searchable=searchable)
-    for doubt in found:
+    doubted = doubts(trainings(config, split), config["valid_metric"], larger_is_better=larger, searchable=searchable)
+    for doubt in doubted:
         getLogger().warning(doubt)
-    return list(found)
+    return doubted
 
 
 def _log_weights(pool: TeacherPool, exponent: float, larger_is_better: bool) -> None:

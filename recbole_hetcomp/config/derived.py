@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from recbole_hetcomp.config.config import Config
-from recbole_hetcomp.config.family import MIXED, asked_by_sequences
+from recbole_hetcomp.config.family import MIXED
 
 
 def derive(
@@ -35,7 +35,7 @@ def derive(
     shared = {key: config[key] for key in keys - {"valid_metric_bigger", "config_file"} if key in config}
     if config.family == "sequential":  # RecBole's sequential models want it, general ones would draw training items
         shared[MIXED] = True
-        shared["repeatable"] = asked_by_sequences(model, str(settings.get("student", config["student"])))
+        del shared["repeatable"]  # its own file says it
     if config.dataset != "ml-100k":  # RecBole has appended the dataset's name
         shared["data_path"] = str(Path(config["data_path"]).parent)
     return Config(model, config.dataset, None, {**shared, **settings, "seed": seed}, (), defaults)

@@ -9,7 +9,7 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import InputType, ModelType
 
 from recbole_hetcomp.config.errors import UserError, shown
-from recbole_hetcomp.config.registry import READ_MORE, backbone_class, get_model, is_distilled
+from recbole_hetcomp.config.registry import READ_MORE, get_model
 
 LAST_TWO_OUT = {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO", "mode": "full"}
 # A general model's, in a run with sequential models: not the user's to set, but kept in the checkpoint with the others.
@@ -31,17 +31,10 @@ def is_sequential_model(name: str) -> bool:
         return False
 
 
-def asked_by_sequences(model: str, student: str) -> bool:
-    """Whether the model, of a distilled one its student, is asked by sequences."""
-    found = get_model(model)
-    return bool((backbone_class(student) if is_distilled(found) else found).type == ModelType.SEQUENTIAL)
-
-
-def has_general_models(config: RecBoleConfig) -> bool:
-    """Whether some model of a sequential run is asked by users: its own, of distilled ones the student, or a teacher."""
+def are_sequential(config: RecBoleConfig) -> list[bool]:
+    """Whether a run's model, of distilled ones the student, is asked by sequences, and each of its teachers is."""
     teachers = teachers_in([{"teachers": config["teachers"]}])
-    sequential = [config["MODEL_TYPE"] == ModelType.SEQUENTIAL, *map(is_sequential_model, teachers)]
-    return bool(config[MIXED]) or not all(sequential)
+    return [config["MODEL_TYPE"] == ModelType.SEQUENTIAL, *map(is_sequential_model, teachers)]
 
 
 def reads_more(model_class: type) -> bool:
@@ -91,17 +84,17 @@ def settle_negatives(settings: dict[str, Any], trained: type, *, given: bool) ->
 
 
 def settle_repeats(settings: dict[str, Any], trained: type, *, sequential: bool) -> None:
-    """In a run with sequential models, what a user has had comes again for these alone, whatever `repeatable` was given.
+    """In a run with sequential models, what a user has had comes again for these alone: `repeatable` is False for others.
 
-    RecBole's file for sequential models has it, and general ones with it would draw training items as negatives.
+    RecBole's file for sequential models gives it, and general ones with it would draw training items as negatives.
 
     Args:
         settings: of the model, which are changed
         trained: the model's class, of distilled ones the student's
         sequential: whether the run is one
     """
-    if sequential:
-        settings["repeatable"] = getattr(trained, "type", None) == ModelType.SEQUENTIAL
+    if sequential and getattr(trained, "type", None) != ModelType.SEQUENTIAL:
+        settings["repeatable"] = False
 
 
 def input_type_of(trained: type, loss_type: object) -> InputType | None:

@@ -41,7 +41,7 @@ def split_left_out(dataset: str, given: Mapping[str, Any], read: Callable[[Path]
     folder = Path(str(given.get("data_path", "dataset"))) / dataset
     files = [folder / f"{dataset}.{part}.inter" for part in preset.get("benchmark_filename") or ()]
     if files and isinstance(given.get("eval_args"), Mapping) and given["eval_args"].get("split"):
-        return "eval_args has another"
+        return "eval_args gives another split"
     lacking = [file for file in files if not file.is_file()]
     return f"there is no file {shown(lacking[0])}; eval_args makes another" if lacking else ""
 

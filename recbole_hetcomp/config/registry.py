@@ -220,7 +220,7 @@ def _source_of(module: str) -> str | None:
 def settings_of_any_model() -> set[str]:
     """Names of all settings in all yaml files: ours, RecBole's and those of other packages' models.
 
-    Presets and search spaces, which a person may write, name settings and declare none.
+    Presets by data set and search spaces, which a person may write, name settings and declare none.
     """
     files = [path for folder in (properties_dir(), RECBOLE / "properties") for path in folder.rglob("*.yaml")]
     files = [path for path in files if path.parent not in (properties_dir() / "dataset", properties_dir() / "space")]

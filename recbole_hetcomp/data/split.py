@@ -22,7 +22,7 @@ from recbole.utils import ModelType, init_seed
 
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.errors import UserError, shown
-from recbole_hetcomp.config.family import has_general_models
+from recbole_hetcomp.config.family import MIXED, are_sequential
 from recbole_hetcomp.data.features import further_fields, rows_fingerprint, scales
 from recbole_hetcomp.data.files import check_files
 from recbole_hetcomp.data.fitting import set_ratios
@@ -234,7 +234,9 @@ def _draws_what_is_new(config: Config) -> bool:
     """Whether some model of the run draws negatives outside of what a user has had: a sequential one draws repeats, too."""
     if config.family == "context":
         return bool(config["train_neg_sample_args"]["distribution"] != "none")
-    return has_general_models(config) if config.family == "sequential" else not config["repeatable"]
+    if config.family != "sequential":
+        return not config["repeatable"]
+    return bool(config[MIXED]) or not all(are_sequential(config))
 
 
 def is_sequential(config: Config) -> bool:

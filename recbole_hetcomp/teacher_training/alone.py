@@ -18,6 +18,9 @@ from recbole_hetcomp.teacher_training.configs import training_settings
 from recbole_hetcomp.teacher_training.training import fit_and_save, load_model, recording_source
 from recbole_hetcomp.teacher_training.tuned import say_found, use_found
 
+# How the settings end that give a network its layers and its sizes
+SHAPE = ("size", "size_list", "dimension", "dim", "layers", "layer_num", "heads")
+
 
 def check_student_alone(config: Config) -> None:
     """Raise a UserError for a student that cannot be trained without teachers as asked, before anything is trained."""
@@ -66,13 +69,13 @@ def chosen_for(config: Config) -> set[str]:
 def alone_config(config: Config) -> Config:
     """The Config of the student without distillation: its own training, and what makes it the same student.
 
-    Whole numbers beside those of the training, such as `n_layers`, shape the network; so no search changes them.
+    No search changes what shapes the network, such as `n_layers`.
     """
     name = str(config["student"])
     path = properties_of(name)
     own = (config.read_yaml(path) if path is not None else {}) or {}
     chosen = chosen_for(config)
-    shape = {key for key in own if type(config[key]) is int}
+    shape = {key for key in own if key.endswith(SHAPE)}
     same = {key: config[key] for key in own if key in chosen | shape and key not in config.parameters["Training"]}
     given = {**same, **config["without_distillation_config"]}
     return derive(config, name, given, seed=config["seed"], defaults=training_settings(config, name))

@@ -65,13 +65,9 @@ class Training:
         return math.isfinite(self.score) and self.best_epoch + min(self.eval_step, self.epochs) > self.epochs
 
     @property
-    def stopped_at_once(self) -> bool:
-        """Whether early stopping ended it in the first tenth of its epochs, or no validation was better than the first.
-
-        Both are asked, for patience alone can be longer than a tenth.
-        """
-        no_better = math.isfinite(self.score) and self.best_epoch <= self.eval_step and self.epochs_trained < self.epochs
-        return no_better or self.epochs_trained <= EARLY * self.epochs
+    def never_rose(self) -> bool:
+        """Whether early stopping ended it, and no validation was better than the first."""
+        return math.isfinite(self.score) and self.best_epoch <= self.eval_step and self.epochs_trained < self.epochs
 
 
 def trainings(config: Config, split: Split) -> dict[str, Training]:
@@ -90,7 +86,7 @@ def doubts(
         teachers: by name
         metric: of the scores
         larger_is_better: of the scores
-        searchable: names of those that a search has something to try for, and has not searched; these are told to
+        searchable: names of those for which a search can find something that the run does not have; these are told to
     """
     scores = [training.score for training in teachers.values() if math.isfinite(training.score)]
     best = (max if larger_is_better else min)(scores, default=math.nan)
@@ -108,10 +104,16 @@ def doubts(
                 f"teacher {name}: its best epoch, {training.best_epoch}, is the last validated of {training.epochs}; let it "
                 f"train longer, with '{name}': {{'epochs': {2 * training.epochs}}} in teacher_config"
             )
-        elif training.stopped_at_once:
+        elif training.epochs_trained <= EARLY * training.epochs:
             remedy = f", or search for its settings ({SEARCH})" if name in searchable else ""
             lines.append(
-                f"teacher {name}: stopped after {training.epochs_trained} of {training.epochs} epochs, its best was epoch "
-                f"{training.best_epoch}; lower its learning_rate or raise its stopping_step in teacher_config{remedy}"
+                f"teacher {name}: stopped after {training.epochs_trained} of {training.epochs} epochs; lower its "
+                f"learning_rate or raise its stopping_step in teacher_config{remedy}"
+            )
+        elif training.never_rose:
+            remedy = f", or search for its settings ({SEARCH})" if name in searchable else ""
+            lines.append(
+                f"teacher {name}: no validation was better than the first, after epoch {training.best_epoch}; lower its "
+                f"learning_rate in teacher_config{remedy}"
             )
     return lines

@@ -53,7 +53,7 @@ def search(tuning: Tuning, split: Split, trials: int, threads: int) -> None:
         threads: in which a trial computes
 
     Raises:
-        UserError: no trial came to an end.
+        UserError: no trial came to an end, or earlier trials were of another length.
     """
     if not tuning.space or tuning.trials >= trials:
         return
@@ -66,6 +66,7 @@ def search(tuning: Tuning, split: Split, trials: int, threads: int) -> None:
 def _search(tuning: Tuning, split: Split, trials: int, threads: int) -> None:
     subject, record = console.subject(), _record(tuning)
     study = _study(tuning, record)
+    tuning.refuse_unlike([trial.user_attrs for trial in study.trials])
     _save(tuning, study)  # a kill may have come between a trial's record and this
     while (number := len(study.trials)) < trials:
         study.sampler = _sampler(tuning.config["seed"] + number)

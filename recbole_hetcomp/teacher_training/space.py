@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Union
 from recbole_hetcomp.config.config import Config
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.ratios import Ratio
-from recbole_hetcomp.config.registry import properties_dir
+from recbole_hetcomp.config.registry import properties_dir, settings_of_any_model
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -112,7 +112,8 @@ def space_of(config: Config) -> Space:
     space: dict[str, Range | Choice] = {}
     declared = config.declarations()
     for key, near in config.unknown_keys(lines).items():
-        raise UserError(f"{path.name}: {config.model} has no setting {key!r}; take the line out{near}")
+        if near and key not in settings_of_any_model():  # one that is near none may be read without a line anywhere
+            raise UserError(f"{path.name}: {config.model} has no setting {key!r}; take the line out{near}")
     for key, values in lines.items():
         try:
             ends = values if isinstance(values, list) else [values["low"], values["high"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from logging import getLogger
@@ -31,8 +31,8 @@ RECORDED: dict[str, Kind] = {
 JUDGED_BY = ("valid_metric", "eval_args")
 BY_SEQUENCE = ["MAX_ITEM_LIST_LENGTH", "mask_seen"]  # beside these, in a run with sequential models
 # What is found holds for a training of another length, too.
-COMMON = ("epochs", "eval_step", "seed", "stopping_step")  # but the trials of one search have them in common
-NOT_ASKED = {*COMMON, "loss_decimal_place"}
+LENGTH = ("epochs", "eval_step", "stopping_step")
+NOT_ASKED = {*LENGTH, "loss_decimal_place", "seed"}
 
 
 @dataclass(frozen=True)
@@ -98,24 +98,31 @@ class Tuning:
 
     @property
     def common(self) -> dict[str, Any]:
-        """What this run's trials have in common with one another beside what the folder is named after."""
-        return {key: self.config[key] for key in COMMON}
+        """What the trials of one search have in common beside what its folder is named after."""
+        return {**{key: self.config[key] for key in LENGTH}, "split_seed": self.config["seed"]}
 
-    def refuse_unlike(self) -> None:
-        """Raise a UserError where earlier trials were of another length, or judged by other users, than new ones."""
-        path = self.folder / TRIALS
+    def refuse_unlike(self, trials: Iterable[Mapping[str, Any]] | None = None) -> None:
+        """Raise a UserError where new trials would be of another length than earlier ones, or judged by another sample.
+
+        Args:
+            trials: what is known of each earlier one; None: what the file of the search says, as far as it can be read
+        """
+        known = self._trials_in_file() if trials is None else trials
+        for before in (trial["common"] for trial in known if isinstance(trial.get("common"), Mapping)):
+            other = {key: before[key] for key, value in self.common.items() if before.get(key, value) != value}
+            if other:
+                had, has = console.listed(other), console.listed({key: self.common[key] for key in other})
+                raise UserError(
+                    f"tune: the trials of {self.config.model} in {shown(self.folder)} had {had}, and this run has {has}; go "
+                    "on as before, or delete the folder"
+                )
+
+    def _trials_in_file(self) -> list[dict[str, Any]]:
         try:
-            first: Any = json.loads(path.read_text(encoding="utf-8"))[0] if path.is_file() else {}
-            before = dict(first.get("common") or self.common)
-        except (ValueError, LookupError, TypeError, AttributeError):  # what is damaged, is made anew from the journal
-            return
-        other = {key: before[key] for key in COMMON if key in before and before[key] != self.config[key]}
-        own = {key: self.config[key] for key in other}
-        if other:
-            raise UserError(
-                f"tune: the trials of {self.config.model} in {shown(self.folder)} had {console.listed(other)}, and this run "
-                f"has {console.listed(own)}; go on as before, or delete the folder"
-            )
+            trials = json.loads((self.folder / TRIALS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # none, or damaged: it is made anew from the journal
+            return []
+        return [trial for trial in trials if isinstance(trial, dict)] if isinstance(trials, list) else []
 
     def warn_of_others(self) -> None:
         """Log a line where the model was searched on this split, but under other settings, so that nothing of it holds."""

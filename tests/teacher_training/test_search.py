@@ -281,14 +281,42 @@ def test_a_search_does_not_go_on_with_trials_of_another_length(make_run, split, 
     assert len(begun) > before
 
 
-def test_nor_with_trials_that_other_users_have_judged(make_run, split, scripted) -> None:
+def test_nor_with_trials_that_another_sample_has_judged(make_run, split, scripted) -> None:
     """Parts that are given as files are one split whatever the seed, and the users are drawn by it."""
     begun = scripted(rising_to_what_the_settings_are_worth)
     tune(make_run(tune=1, tune_users=5, split_seed=1), split)
     before = len(begun)
-    with pytest.raises(UserError, match=r"had seed 1, and this run has seed 2; go on as before, or delete the folder"):
+    with pytest.raises(UserError, match=r"had split_seed 1, and this run has split_seed 2; go on as before, or delete the"):
         tune(make_run(tune=2, tune_users=5, split_seed=2), split)
     assert len(begun) == before
+
+
+@pytest.mark.parametrize("content", [None, "[", "{}", "[3]"])
+def test_the_journal_is_asked_too(of_teacher, split, scripted, content) -> None:
+    """The file beside it may be damaged, and another command may have begun the search a moment ago."""
+    begun = scripted(rising_to_what_the_settings_are_worth)
+    tuning = of_teacher()
+    search.search(tuning, split, 2, 1)
+    path = tuning.folder / "trials.json"
+    path.unlink() if content is None else path.write_text(content)
+    longer = of_teacher(teacher_config={"all": {**QUICK, "epochs": 3}})
+    longer.refuse_unlike()  # the file does not know
+    with pytest.raises(UserError, match=r"had epochs 2, and this run has epochs 3"):
+        search.search(longer, split, 3, 1)
+    assert len(begun) == 2
+
+
+def test_trials_of_which_no_length_is_known_are_gone_on_with(of_teacher, split, scripted, monkeypatch) -> None:
+    """Those of the versions before."""
+    begun = scripted(rising_to_what_the_settings_are_worth)
+    with monkeypatch.context() as patch:
+        patch.setattr(Tuning, "common", None)
+        patch.setattr(Tuning, "refuse_unlike", lambda *_: None)
+        search.search(of_teacher(), split, 1, 1)
+    search.search(of_teacher(teacher_config={"all": {**QUICK, "epochs": 3}}), split, 2, 1)
+    with pytest.raises(UserError, match=r"had epochs 3, and this run has epochs 2"):
+        search.search(of_teacher(), split, 3, 1)
+    assert len(begun) == 2
 
 
 def test_a_kill_between_a_trial_and_its_table_loses_nothing(of_teacher, split, scripted, in_one_go, monkeypatch) -> None:

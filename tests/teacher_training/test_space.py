@@ -12,6 +12,7 @@ import yaml
 from recbole_hetcomp.config import Config
 from recbole_hetcomp.config.derived import derive
 from recbole_hetcomp.config.errors import UserError
+from recbole_hetcomp.config.family import is_sequential_model
 from recbole_hetcomp.config.ratios import Ratio
 from recbole_hetcomp.config.registry import get_model, predicts_clicks, properties_dir
 from recbole_hetcomp.config.settings import check_settings
@@ -53,7 +54,8 @@ def run_of() -> Callable[[str], Config]:
 
     def of(model: str) -> Config:
         method = "KDDAGFMStudent" if predicts_clicks(get_model(model)) else "HetCompStudent"
-        return Config(method, "toy", config_dict={"data_path": "."}, arguments=())
+        named = {"teachers": [model, "BPR"]} if is_sequential_model(model) else {}
+        return Config(method, "toy", config_dict={"data_path": ".", **named}, arguments=())
 
     return of
 
@@ -243,7 +245,6 @@ def test_so_is_a_sequential_one(student) -> None:
     given = {"data_path": ".", "student": student, "teachers": ["BPR"]}
     alone = alone_config(Config("RRDStudent", "toy", config_dict=given, arguments=()))
     assert {"learning_rate", "train_batch_size"} < set(space_of(alone))
-    assert not [key for key in space_of(alone) if type(alone[key]) is int]
 
 
 def test_what_the_run_says_of_the_student_is_not_searched() -> None:
@@ -274,3 +275,19 @@ def test_values_that_a_setting_may_not_have_are_one_sentence(run, write, line: s
     write("MultiVAE", line + "\n")
     with pytest.raises(UserError, match=r"^MultiVAE\.yaml: "):
         space_of(teacher_config(run, "MultiVAE"))
+
+
+def test_the_student_alone_keeps_the_networks_layers_and_sizes_and_nothing_else(write, run_of) -> None:
+    write("GRU4Rec", "num_layers: [1, 2]\ndropout_prob: [0.1, 0.3]\nlearning_rate: {low: 0.001, high: 0.1}\n")
+    given = {"data_path": ".", "student": "GRU4Rec", "teachers": ["BPR"]}
+    alone = alone_config(Config("RRDStudent", "toy", config_dict=given, arguments=()))
+    assert list(space_of(alone)) == ["dropout_prob", "learning_rate"]
+    assert list(space_of(teacher_config(run_of("GRU4Rec"), "GRU4Rec"))) == ["num_layers", "dropout_prob", "learning_rate"]
+    clicks = {"data_path": ".", "student": "DCNV2"}
+    assert "reg_weight" in space_of(alone_config(Config("KDDAGFMStudent", "toy", config_dict=clicks, arguments=())))
+
+
+def test_a_setting_that_is_near_no_known_one_is_tried(make_config, write) -> None:
+    """RecBole's FEARec reads `contrast` and no yaml file has it."""
+    write("MF", "quux: [1, 2]\n")
+    assert list(space_of(make_config("MF"))) == ["quux"]
