@@ -119,17 +119,17 @@ def _check_protocol(config: Config) -> None:
             "benchmark_filename: a run with sequential models splits each user's interactions itself, in the order of time; "
             "write benchmark_filename: ~, also where a preset has it"
         )
-    split, order = config["eval_args"]["split"], config["eval_args"]["order"]
-    mixed = is_distilled(config.model_class) or bool(config[MIXED])
-    if mixed and (split != {"LS": "valid_and_test"} or order != "TO"):
+    split, order, modes = (config["eval_args"][part] for part in ("split", "order", "mode"))
+    if not is_distilled(config.model_class) and not config[MIXED]:
+        return
+    if set(modes.values()) != {"full"}:
+        raise UserError(
+            f"eval_args: mode: {shown(modes)} draws other items for sequential models than for others; write mode: full"
+        )
+    if split != {"LS": "valid_and_test"} or order != "TO":
         raise UserError(
             "eval_args: a run with sequential models leaves each user's last two items out, in the order of time; write "
             "split: {'LS': 'valid_and_test'} and order: TO"
-        )
-    modes = config["eval_args"]["mode"]
-    if mixed and set(modes.values()) != {"full"}:
-        raise UserError(
-            f"eval_args: mode: {shown(modes)} draws other items for sequential models than for others; write mode: full"
         )
 
 

@@ -113,8 +113,8 @@ class Tuning:
             if other:
                 had, has = console.listed(other), console.listed({key: self.common[key] for key in other})
                 raise UserError(
-                    f"tune: the trials of {self.config.model} in {shown(self.folder)} had {had}, and this run has {has}; go "
-                    "on as before, or delete the folder"
+                    f"tune: the trials of {self.config.model} in {shown(self.folder)} had {had}, and this run has {has}; "
+                    "give what they had, leave tune out to use what was found, or delete the folder"
                 )
 
     def _trials_in_file(self) -> list[dict[str, Any]]:

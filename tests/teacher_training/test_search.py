@@ -286,7 +286,9 @@ def test_nor_with_trials_that_another_sample_has_judged(make_run, split, scripte
     begun = scripted(rising_to_what_the_settings_are_worth)
     tune(make_run(tune=1, tune_users=5, split_seed=1), split)
     before = len(begun)
-    with pytest.raises(UserError, match=r"had split_seed 1, and this run has split_seed 2; go on as before, or delete the"):
+    with pytest.raises(
+        UserError, match=r"had split_seed 1, and this run has split_seed 2; give what they had, leave tune out"
+    ):
         tune(make_run(tune=2, tune_users=5, split_seed=2), split)
     assert len(begun) == before
 
