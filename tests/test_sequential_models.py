@@ -12,6 +12,7 @@ import recbole.model.sequential_recommender as sequential
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_hetcomp.commands import pipeline
+from recbole_hetcomp.commands.provenance import split_in_words
 from recbole_hetcomp.config.errors import UserError
 from recbole_hetcomp.config.registry import READ_MORE, family_of, get_model
 from recbole_hetcomp.quick_start import run_benchmark, run_hetcomp
@@ -115,6 +116,22 @@ def test_below_a_benchmark_too(settings, caplog, models, said) -> None:
     run_benchmark(models.split(","), "toy", config_dict=given, seeds=1)
     (table,) = [line for line in caplog.messages if line.startswith("benchmark on toy")]
     assert ("mask_seen: False lets sequential models recommend" in table) == said
+
+
+@pytest.mark.parametrize("model", ["BPR", "SASRec"])
+@pytest.mark.parametrize("mixed", [True, False])
+def test_a_record_says_which_items_are_ranked(make_config, model, mixed) -> None:
+    both = "ranked against all items; mask_seen: False lets sequential models recommend what a user has had; general"
+    own = "the user has not had" if model == "BPR" else "the user has had among them"
+    words = split_in_words(
+        make_config(
+            model,
+            load_col=COLUMNS,
+            **({"mask_seen": False} if mixed or model != "BPR" else {}),
+            **({"in_sequential_run": True} if mixed else {}),
+        )
+    )
+    assert (both if mixed else own) in words
 
 
 @pytest.mark.parametrize("where", ["predict", "elsewhere"])

@@ -13,8 +13,9 @@ import torch
 
 import recbole_hetcomp
 from recbole_hetcomp.config import Config
-from recbole_hetcomp.config.family import are_sequential
-from recbole_hetcomp.data.split import Split, split_seed
+from recbole_hetcomp.config.family import MIXED, are_sequential
+from recbole_hetcomp.config.registry import is_distilled
+from recbole_hetcomp.data.split import Split, is_sequential, split_seed
 from recbole_hetcomp.teacher_training.cache import settings_of
 
 
@@ -94,11 +95,12 @@ def split_in_words(config: Config) -> str:
 
 
 def _candidates(config: Config) -> str:
-    """Which items a full ranking holds."""
-    masked = config["mask_seen"] if config.family == "sequential" else not config["repeatable"]
-    remark = unlike_candidates(config, are_sequential(config))
+    """Which items a full ranking holds: that of a run's models, or of a benchmark's first and those of the other family."""
+    of_run = are_sequential(config) if is_distilled(config.model_class) else [is_sequential(config)]
+    remark = unlike_candidates(config, [True, False] if config[MIXED] else of_run)
     if remark:
         return f"all items; {remark}"
+    masked = config["mask_seen"] if config.family == "sequential" else not config["repeatable"]
     return "all items that the user has not had" if masked else "all items, those that the user has had among them"
 
 

@@ -24,30 +24,33 @@ def preset_of(dataset: str, given: Mapping[str, Any], read: Callable[[Path], Any
     Raises:
         UserError: the file is no such preset.
     """
-    path = _path(dataset)
-    preset = (read(path) if path.is_file() and given.get("dataset_preset", True) else None) or {}
+    path, preset = _read(dataset, given, read)
     by_model = (preset.get("model_config") or {}) if isinstance(preset, dict) else None
     if not isinstance(by_model, dict) or not all(isinstance(part, dict) for part in by_model.values()):
         raise UserError(f"{path}: it is no preset; write lines such as model_config: {{BPR: {{learning_rate: 0.001}}}}")
-    if split_left_out(dataset, given, read):
+    if _why_left_out(preset, dataset, given):
         del preset["benchmark_filename"]
     return {**preset, "model_config": by_model}
 
 
 def split_left_out(dataset: str, given: Mapping[str, Any], read: Callable[[Path], Any]) -> str:
     """Why `preset_of` leaves the preset's `benchmark_filename` out; empty where it does not, or there is none."""
-    path = _path(dataset)
-    preset = (read(path) if path.is_file() and given.get("dataset_preset", True) else None) or {}
+    return _why_left_out(_read(dataset, given, read)[1], dataset, given)
+
+
+def _read(dataset: str, given: Mapping[str, Any], read: Callable[[Path], Any]) -> tuple[Path, Any]:
+    """The path of the preset, and what is there; {} where there is none, or none is wanted."""
+    path = properties_dir() / "dataset" / f"{dataset}.yaml"
+    return path, (read(path) if path.is_file() and given.get("dataset_preset", True) else None) or {}
+
+
+def _why_left_out(preset: Mapping[str, Any], dataset: str, given: Mapping[str, Any]) -> str:
     folder = Path(str(given.get("data_path", "dataset"))) / dataset
     files = [folder / f"{dataset}.{part}.inter" for part in preset.get("benchmark_filename") or ()]
     if files and isinstance(given.get("eval_args"), Mapping) and given["eval_args"].get("split"):
         return "eval_args gives another split"
     lacking = [file for file in files if not file.is_file()]
     return f"there is no file {shown(lacking[0])}; eval_args makes another" if lacking else ""
-
-
-def _path(dataset: str) -> Path:
-    return properties_dir() / "dataset" / f"{dataset}.yaml"
 
 
 def preset_or_file(path: str) -> str:

@@ -18,7 +18,7 @@ from recbole_hetcomp.teachers.lists import is_list_file
 
 FAR_BELOW = 0.15  # of the best teacher's validation score
 EARLY = 0.1  # of the epochs allowed
-SEARCH = "--tune=12"
+SEARCH = "search for its settings (--tune=12)"
 RECORD: dict[str, Kind] = {
     "settings": lambda value: (
         isinstance(value, dict) and is_count(value.get("epochs")) and type(value.get("eval_step")) is int
@@ -93,11 +93,11 @@ def doubts(
     lines = []
     for name, training in teachers.items():
         behind = (best - training.score) / abs(best) * (1 if larger_is_better else -1) if best else math.nan
+        before, after = (f"{SEARCH}, or ", f", or {SEARCH}") if name in searchable else ("", "")
         if behind > FAR_BELOW:
-            remedy = f"search for its settings ({SEARCH}), or leave it out" if name in searchable else "leave it out"
             lines.append(
                 f"teacher {name}: validation {metric} {training.score:.4f} is {behind:.0%} worse than the best teacher's; "
-                f"{remedy}"
+                f"{before}leave it out"
             )
         if training.ends_at_its_best:
             lines.append(
@@ -105,15 +105,13 @@ def doubts(
                 f"train longer, with '{name}': {{'epochs': {2 * training.epochs}}} in teacher_config"
             )
         elif training.epochs_trained <= EARLY * training.epochs:
-            remedy = f", or search for its settings ({SEARCH})" if name in searchable else ""
             lines.append(
                 f"teacher {name}: stopped after {training.epochs_trained} of {training.epochs} epochs; lower its "
-                f"learning_rate or raise its stopping_step in teacher_config{remedy}"
+                f"learning_rate or raise its stopping_step in teacher_config{after}"
             )
         elif training.never_rose:
-            remedy = f", or search for its settings ({SEARCH})" if name in searchable else ""
             lines.append(
                 f"teacher {name}: no validation was better than the first, after epoch {training.best_epoch}; lower its "
-                f"learning_rate in teacher_config{remedy}"
+                f"learning_rate in teacher_config{after}"
             )
     return lines

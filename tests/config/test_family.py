@@ -157,10 +157,8 @@ def test_models_of_both_families_are_not_tested_among_drawn_items(make_config, m
     given = {"in_sequential_run": True} if mixed else {"student": "GRU4Rec", "teachers": ["BPR"]}
     with pytest.raises(UserError, match=r"^eval_args: mode: .* draws other items .*; write mode: full"):
         check(make_config(model, **given, eval_args=protocol))
-    with pytest.raises(
-        UserError, match=r"^eval_args: mode: "
-    ):  # by itself, as a user gives it: RecBole's split comes with it
-        check(make_config(model, **given, eval_args={"mode": mode}))
+    with pytest.raises(UserError, match=r"^eval_args: mode: "):
+        check(make_config(model, **given, eval_args={"mode": mode}))  # RecBole's split comes with it
     check(make_config(model, **given, eval_args={**protocol, "mode": "full"}))
 
 

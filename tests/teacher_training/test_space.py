@@ -168,10 +168,7 @@ BAD = [
     ("weight_decay: {low: 0.1 / users, high: 0.2 / items}", "is no range of positive numbers"),
     ("weight_decay: {low: 0.1 / users, high: 0.2}", "is no range of positive numbers"),
     ("weight_decay: {low: interactions / 9, high: interactions / 8}", "is neither"),
-    (
-        "weight_decay: []",
-        "weight_decay: [] is neither {low: 0.001, high: 0.02} nor a list (there is nothing to choose from)",
-    ),
+    ("n_layers: []", "n_layers: [] is neither {low: 0.001, high: 0.02} nor a list (there is nothing to choose from)"),
     (
         "learning_rte: {low: 0.1, high: 0.2}",
         "MF has no setting 'learning_rte'; take the line out; did you mean 'learning_rate'",
